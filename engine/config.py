@@ -1,0 +1,59 @@
+"""Settings of the engine. Names, defaults and meanings live here once; every way to set them fills these fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from engine.errors import ConfigError
+
+Device = Literal["auto", "cpu", "cuda"]
+KernelChoice = Literal["auto", "native", "torch"]
+KVCacheDtype = Literal["auto", "float16", "bfloat16", "float32"]
+
+
+def setting(default: Any, doc: str) -> Any:
+    """A dataclass field that carries its own documentation, for `--help`, errors and the docs."""
+    return field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How a model is loaded and run.
+
+    Raises:
+        ConfigError: a value is out of range; the message names the setting.
+    """
+
+    model: str = setting("", "model directory")
+    device: Device = setting("auto", "device to run on")
+    kernels: KernelChoice = setting("auto", "native kernels, the torch reference, or native where they are built")
+    threads: int = setting(0, "CPU threads for the kernels; 0 means one per physical core this process may use")
+    max_model_len: int = setting(0, "longest prompt plus answer in tokens; 0 means what the model supports")
+    max_num_seqs: int = setting(64, "most sequences in one step")
+    max_num_batched_tokens: int = setting(512, "token budget of one step, shared by prefill chunks and decodes")
+    block_size: int = setting(16, "tokens per block of the KV cache")
+    kv_cache_tokens: int = setting(0, "size of the KV cache in tokens; 0 sizes it from free memory")
+    kv_cache_dtype: KVCacheDtype = setting("auto", "element type of the KV cache; auto means float16")
+    memory_fraction: float = setting(0.5, "share of the free memory the KV cache may take when sized automatically")
+    prefix_caching: bool = setting(True, "reuse cache blocks of equal prompt beginnings")
+    ignore_config_keys: tuple[str, ...] = setting((), "keys of config.json to accept although Quire does not know them")
+
+    def __post_init__(self) -> None:
+        for name, choices in (("device", Device), ("kernels", KernelChoice), ("kv_cache_dtype", KVCacheDtype)):
+            value = getattr(self, name)
+            if value not in get_args(choices):
+                raise ConfigError(f"{name} must be one of {', '.join(get_args(choices))}, not '{value}'.")
+        for name in ("max_num_seqs", "max_num_batched_tokens", "block_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        for name in ("threads", "max_model_len", "kv_cache_tokens"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative (0 means automatic), not {getattr(self, name)}.")
+        if not 0.0 < self.memory_fraction <= 1.0:
+            raise ConfigError(f"memory_fraction must be above 0 and at most 1, not {self.memory_fraction}.")
+
+
+def documentation(config: type) -> dict[str, str]:
+    """Documentation of every setting of a config class, by name."""
+    return {each.name: each.metadata["doc"] for each in fields(config)}

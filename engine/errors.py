@@ -1,0 +1,130 @@
+"""Every error Quire raises on purpose, as one tree.
+
+A message says what is wrong and what to do about it. The HTTP status of each class is decided in one place,
+`server/errors.py`; nothing here knows about HTTP.
+"""
+
+from __future__ import annotations
+
+
+class QuireError(Exception):
+    """Root of the tree: an error whose message is written for the person using Quire."""
+
+
+class ConfigError(QuireError):
+    """A setting (file, environment or command line) is unknown, malformed or contradicts another one."""
+
+
+class CheckpointError(QuireError):
+    """A model directory or one of its files is missing, truncated, corrupt or inconsistent.
+
+    The message names the file, the tensor where there is one, and the fact that is wrong.
+    """
+
+
+class UnsupportedModelError(QuireError):
+    """The checkpoint is sound but asks for something Quire does not implement; the message names it."""
+
+
+class TokenizerError(QuireError):
+    """The tokenizer files are missing, unreadable or do not match the model."""
+
+
+class CapacityError(QuireError):
+    """The model or its cache does not fit in the memory there is; the message says by how much."""
+
+
+class NativeLibraryError(QuireError):
+    """A compiled library was asked for by name and cannot be loaded or used here."""
+
+
+class HubError(QuireError):
+    """A model could not be fetched from the hub."""
+
+
+class QuantizationError(QuireError):
+    """A quantization job cannot start, or cannot go on."""
+
+
+class EvaluationError(QuireError):
+    """A text or model handed to the evaluation cannot be used."""
+
+
+class InvalidRequestError(QuireError):
+    """A request asks for something impossible or malformed.
+
+    Args:
+        message: what is wrong and what would be accepted.
+        param: name of the offending field, as the caller spelled it (`messages[0].role`), or None.
+        code: short machine-readable code of the OpenAI API (`invalid_value`, `unsupported_parameter`, ...).
+    """
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = "invalid_value") -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code
+
+
+class ContextLengthError(InvalidRequestError):
+    """Prompt (and the answer it must leave room for) exceed the context of the model.
+
+    Args:
+        prompt_tokens: tokens in the prompt.
+        max_model_len: context length of the model, in tokens.
+        param: field that holds the prompt.
+    """
+
+    def __init__(self, prompt_tokens: int, max_model_len: int, *, param: str | None = None) -> None:
+        super().__init__(
+            f"This model's maximum context length is {max_model_len} tokens. However, your prompt has "
+            f"{prompt_tokens} tokens, which leaves no room for an answer. Please shorten the prompt.",
+            param=param,
+            code="context_length_exceeded",
+        )
+        self.prompt_tokens = prompt_tokens
+        self.max_model_len = max_model_len
+
+
+class TemplateError(InvalidRequestError):
+    """The chat template refuses these messages or fails on them.
+
+    Args:
+        message: the template's own message, or what went wrong in it.
+        line: 1-based line of the template, where known.
+    """
+
+    def __init__(self, message: str, *, line: int | None = None) -> None:
+        where = f" (line {line} of the chat template)" if line is not None else ""
+        super().__init__(f"{message}{where}", param="messages", code="chat_template_error")
+        self.line = line
+
+
+class ModelNotFoundError(QuireError):
+    """The request names a model that is not served here."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        served = ", ".join(f"'{each}'" for each in known)
+        super().__init__(f"The model '{name}' does not exist. Served here: {served}.")
+        self.name = name
+
+
+class OverloadedError(QuireError):
+    """The engine takes no further request just now.
+
+    Args:
+        message: why.
+        retry_after: seconds after which a new attempt is sensible.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class EngineDeadError(QuireError):
+    """The engine process has ended or failed; requests in flight are lost."""
+
+
+class RequestFailedError(QuireError):
+    """The engine could not finish one request, through no fault of the request; others go on."""

@@ -1,0 +1,63 @@
+"""What crosses the boundary between the client side and the engine process, in both directions.
+
+The transport (`engine/process.py`) is a socket pair that only parent and child hold; messages are plain data.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from engine.stats import EngineStats
+from engine.types import GenerationRequest, ModelInfo, OutputDelta
+
+
+class AddRequest(NamedTuple):
+    """Queue a request."""
+
+    request: GenerationRequest
+
+
+class AbortRequest(NamedTuple):
+    """Drop a request wherever it is; unknown and finished ids are ignored."""
+
+    request_id: str
+
+
+class Shutdown(NamedTuple):
+    """End the process after the current step."""
+
+
+class EngineReady(NamedTuple):
+    """The model is loaded; requests are taken from now on."""
+
+    model: ModelInfo
+
+
+class EngineFailed(NamedTuple):
+    """The engine cannot start or cannot go on; the process ends after this.
+
+    `kind` is the class name of the error in `engine/errors.py`, so that the parent raises the same one.
+    """
+
+    kind: str
+    message: str
+
+
+class RequestFailed(NamedTuple):
+    """One request failed; the others go on. `kind` as in `EngineFailed`."""
+
+    request_id: str
+    kind: str
+    message: str
+
+
+class StepOutput(NamedTuple):
+    """Everything one step produced, for all requests."""
+
+    deltas: tuple[OutputDelta, ...]
+    failures: tuple[RequestFailed, ...]
+    stats: EngineStats
+
+
+Command = AddRequest | AbortRequest | Shutdown
+Event = EngineReady | EngineFailed | StepOutput

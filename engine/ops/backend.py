@@ -1,0 +1,150 @@
+"""The seam between the model and whatever computes it.
+
+A backend is chosen once, when a model is loaded, by device and by which compiled library is there. Model code calls
+these methods and nothing else, so it contains no word about devices.
+
+The contract of every op:
+
+* it writes into the output it is given, allocates nothing that outlives the call, and returns nothing;
+* all tensors are contiguous and on `device`, activations in `activation_dtype`;
+* what changes from step to step (positions, slots, lengths) comes in tensors, never as Python numbers;
+* a row of the output depends on that row's inputs alone, bit for bit, whatever other rows are in the batch
+  (*batch invariance*). The torch reference promises this only up to rounding, native kernels promise it exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from engine.ops.exl2 import Exl2Tensors
+
+
+class LinearKernel(Protocol):
+    """One weight matrix, prepared for its backend. Calling it computes `out = x @ W (+ bias)`.
+
+    `x` is [T, in_features], `out` [T, out_features] (the true number of outputs, without storage padding), both in
+    the backend's activation dtype.
+    """
+
+    @property
+    def in_features(self) -> int: ...
+
+    @property
+    def out_features(self) -> int: ...
+
+    @property
+    def nbytes(self) -> int:
+        """Memory the prepared weights hold."""
+        ...
+
+    def __call__(self, x: torch.Tensor, out: torch.Tensor) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionBatch:
+    """Where each token of a step stands in the paged KV cache. All int32, on the backend's device.
+
+    S sequences take part, T tokens in total; sequence s owns rows `query_start[s]:query_start[s+1]`, which are its
+    positions `context_lens[s] - rows … context_lens[s] - 1`.
+
+    Attributes:
+        query_start: [S + 1] first row of each sequence, and T.
+        context_lens: [S] tokens of each sequence in the cache once this step's are stored.
+        block_tables: [S, B] cache block of each run of `block_size` positions; unused entries are 0.
+        slots: [T] `block * block_size + offset` where each token's key and value are stored.
+    """
+
+    query_start: torch.Tensor
+    context_lens: torch.Tensor
+    block_tables: torch.Tensor
+    slots: torch.Tensor
+
+
+class Backend(Protocol):
+    """A set of kernels for one device."""
+
+    @property
+    def name(self) -> str:
+        """For people: which kernels these are, e.g. `cpu-avx512`."""
+        ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def activation_dtype(self) -> torch.dtype: ...
+
+    @property
+    def threads(self) -> int:
+        """Threads the kernels use; 0 where that means nothing."""
+        ...
+
+    def prepare_dense(self, weight: torch.Tensor, bias: torch.Tensor | None) -> LinearKernel:
+        """Take over a plain matrix `weight` [out, in] (float16, bfloat16 or float32) and its bias [out]."""
+        ...
+
+    def prepare_exl2(self, tensors: Exl2Tensors) -> LinearKernel:
+        """Take over an EXL2 matrix; the source may be freed afterwards."""
+        ...
+
+    def embed(self, token_ids: torch.Tensor, table: torch.Tensor, out: torch.Tensor) -> None:
+        """`out[t] = table[token_ids[t]]`; ids [T] int32, table [V, H] of any float type, out [T, H]."""
+        ...
+
+    def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float, out: torch.Tensor) -> None:
+        """`out = x / sqrt(mean(x²) + eps) * weight` over the last dimension, computed in float32; x [R, H]."""
+        ...
+
+    def rotate(
+        self, q: torch.Tensor, k: torch.Tensor, positions: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    ) -> None:
+        """Rotary embedding in place, halves convention (feature i pairs with i + D/2).
+
+        q [T, Hq, D], k [T, Hkv, D], positions [T] int32, cos and sin [max_positions, D / 2] float32.
+        """
+        ...
+
+    def silu_mul(self, gate: torch.Tensor, up: torch.Tensor, out: torch.Tensor) -> None:
+        """`out = silu(gate) * up`; all [T, I]; out may be gate."""
+        ...
+
+    def add(self, x: torch.Tensor, residual: torch.Tensor) -> None:
+        """`residual += x`; both [T, H]."""
+        ...
+
+    def store_kv(
+        self,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        k_cache: torch.Tensor,
+        v_cache: torch.Tensor,
+        batch: AttentionBatch,
+    ) -> None:
+        """Write this step's keys and values [T, Hkv, D] to their slots.
+
+        The caches are [blocks, Hkv, block_size, D] in float16, bfloat16 or float32.
+        """
+        ...
+
+    def paged_attention(
+        self,
+        q: torch.Tensor,
+        k_cache: torch.Tensor,
+        v_cache: torch.Tensor,
+        batch: AttentionBatch,
+        scale: float,
+        window: int | None,
+        out: torch.Tensor,
+    ) -> None:
+        """Causal attention of q [T, Hq, D] over the cache, grouped queries, accumulated in float32; out as q.
+
+        A token at position p attends to positions max(0, p - window + 1) … p (all of 0 … p without a window).
+        """
+        ...
+
+    def take_rows(self, x: torch.Tensor, rows: torch.Tensor, out: torch.Tensor) -> None:
+        """`out[i] = x[rows[i]]`; x [T, H], rows [L] int32, out [L, H]."""
+        ...

@@ -1,0 +1,20 @@
+"""What the engine tells about itself with every step."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class EngineStats(NamedTuple):
+    """Gauges (as of now) and counters (since start; never falling)."""
+
+    running: int = 0  # sequences that take part in steps
+    waiting: int = 0  # sequences that do not yet
+    kv_blocks_total: int = 0
+    kv_blocks_used: int = 0  # referenced by a living sequence; cached but free ones are not counted
+    steps_total: int = 0
+    prompt_tokens_total: int = 0  # of admitted requests, cached or not
+    generation_tokens_total: int = 0  # sampled
+    prefix_cache_queries_total: int = 0  # prompt tokens looked up
+    prefix_cache_hits_total: int = 0  # prompt tokens found
+    preemptions_total: int = 0

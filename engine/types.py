@@ -1,0 +1,252 @@
+"""The engine's vocabulary: what a request is, and what comes back. No torch, nothing else of ours but errors.
+
+Requests are frozen dataclasses that check themselves. What travels once per token (deltas) are named tuples: they
+are immutable, typed, and cheap to send between processes.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from engine.errors import InvalidRequestError
+
+MAX_LOGPROBS = 20
+"""Most alternatives reported per token (the limit of the OpenAI API)."""
+
+MAX_CHOICES = 128
+"""Most choices (`n`) of one request."""
+
+
+class FinishReason(enum.StrEnum):
+    """Why a choice ended."""
+
+    STOP = "stop"  # an end token, a stop token or a stop string
+    LENGTH = "length"  # max_tokens, or the context is full
+    ABORT = "abort"  # the client went away
+
+
+def _strings(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _require(condition: bool, message: str, param: str) -> None:
+    if not condition:
+        raise InvalidRequestError(message, param=param)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the tokens of an answer are chosen, and when it ends.
+
+    The names are those of vLLM's class of the same name, so that offline code moves over unchanged.
+
+    Attributes:
+        n: independent choices to generate from the one prompt.
+        max_tokens: most tokens of each choice; None means up to the end of the context.
+        min_tokens: end and stop tokens are not sampled, and stop strings not looked for, before this many tokens.
+        temperature: 0 means greedy.
+        top_k: keep the k likeliest tokens; 0 or -1 keeps all.
+        top_p: keep the smallest set of likeliest tokens whose probability reaches this; 1 keeps all.
+        min_p: drop tokens less likely than this fraction of the likeliest one; 0 keeps all.
+        repetition_penalty: divides positive and multiplies negative logits of tokens seen in prompt or answer.
+        presence_penalty: subtracted once from logits of tokens seen in the answer.
+        frequency_penalty: subtracted per occurrence from logits of tokens seen in the answer.
+        logit_bias: added to the logits of these token ids, -100 to 100.
+        seed: makes the answer reproducible; None draws one. Randomness depends on (seed, choice, position) only.
+        stop: strings that end the answer; the match itself is not returned unless `include_stop_str_in_output`.
+        stop_token_ids: token ids that end the answer, besides the model's own.
+        ignore_eos: do not end at the model's own end tokens.
+        include_stop_str_in_output: return the matched stop string.
+        skip_special_tokens: leave special tokens out of the text.
+        logprobs: None for none; k for the chosen token's log-probability and the k likeliest alternatives.
+
+    Raises:
+        InvalidRequestError: a value is out of range; `param` names it.
+    """
+
+    n: int = 1
+    max_tokens: int | None = 16
+    min_tokens: int = 0
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int | None = None
+    stop: str | Sequence[str] | None = ()
+    stop_token_ids: Sequence[int] = ()
+    ignore_eos: bool = False
+    include_stop_str_in_output: bool = False
+    skip_special_tokens: bool = True
+    logprobs: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stop", _strings(self.stop))
+        object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
+        object.__setattr__(self, "logit_bias", dict(self.logit_bias))
+        self._check_lengths()
+        self._check_ranges()
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """`stop` in its normal form."""
+        return _strings(self.stop)
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is always taken."""
+        return self.temperature == 0
+
+    def _check_lengths(self) -> None:
+        _require(1 <= self.n <= MAX_CHOICES, f"n must be between 1 and {MAX_CHOICES}, not {self.n}.", "n")
+        _require(
+            self.max_tokens is None or self.max_tokens >= 1,
+            f"max_tokens must be at least 1, not {self.max_tokens}.",
+            "max_tokens",
+        )
+        _require(self.min_tokens >= 0, f"min_tokens must not be negative, not {self.min_tokens}.", "min_tokens")
+        _require(
+            self.max_tokens is None or self.min_tokens <= self.max_tokens,
+            f"min_tokens ({self.min_tokens}) must not exceed max_tokens ({self.max_tokens}).",
+            "min_tokens",
+        )
+        _require(all(self.stop_strings), "A stop string must not be empty.", "stop")
+        _require(
+            self.logprobs is None or 0 <= self.logprobs <= MAX_LOGPROBS,
+            f"logprobs must be between 0 and {MAX_LOGPROBS}, not {self.logprobs}.",
+            "logprobs",
+        )
+
+    def _check_ranges(self) -> None:
+        bounds: tuple[tuple[str, float, float, float, str], ...] = (
+            ("temperature", self.temperature, 0.0, 100.0, "between 0 and 100"),
+            ("top_p", self.top_p, math.nextafter(0.0, 1.0), 1.0, "above 0 and at most 1"),
+            ("min_p", self.min_p, 0.0, 1.0, "between 0 and 1"),
+            ("repetition_penalty", self.repetition_penalty, 1e-3, 100.0, "between 0.001 and 100"),
+            ("presence_penalty", self.presence_penalty, -2.0, 2.0, "between -2 and 2"),
+            ("frequency_penalty", self.frequency_penalty, -2.0, 2.0, "between -2 and 2"),
+        )
+        for name, value, low, high, words in bounds:
+            # written so that NaN, which compares false with everything, is refused too
+            _require(low <= value <= high, f"{name} must be {words}, not {value}.", name)
+        _require(self.top_k >= -1, f"top_k must be -1, 0 (both: off) or positive, not {self.top_k}.", "top_k")
+        for token, bias in self.logit_bias.items():
+            _require(
+                -100.0 <= bias <= 100.0, f"logit_bias of token {token} must be in -100..100, not {bias}.", "logit_bias"
+            )
+            _require(token >= 0, f"logit_bias names token {token}; token ids are not negative.", "logit_bias")
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One prompt to be continued.
+
+    Attributes:
+        request_id: unique among the requests in flight.
+        prompt_token_ids: at least one token.
+        sampling: how to continue; its `seed` is set, so that a request means the same wherever it runs.
+    """
+
+    request_id: str
+    prompt_token_ids: tuple[int, ...]
+    sampling: SamplingParams
+
+
+class TopLogprob(NamedTuple):
+    """One of the likeliest tokens at a position."""
+
+    token_id: int
+    data: bytes  # the token's own bytes
+    logprob: float  # natural log; never below -9999.0
+
+
+class TokenLogprob(NamedTuple):
+    """Log-probability of an emitted token, with the likeliest alternatives, best first.
+
+    `data` is what of the token was emitted, so that joining them gives the text exactly; it is shorter than the
+    token's own bytes only where a stop string cut through the token.
+    """
+
+    token_id: int
+    data: bytes
+    logprob: float
+    top: tuple[TopLogprob, ...]
+
+
+class Finish(NamedTuple):
+    """How a choice ended, and the stop string or token id that matched, if one did."""
+
+    reason: FinishReason
+    stop: str | int | None = None
+
+
+class OutputDelta(NamedTuple):
+    """What one step adds to one choice. Everything in it is final: it is never taken back.
+
+    Text that a stop string may still remove is held back by the engine until it is certain. End and stop tokens are
+    not emitted. The bytes of successive deltas join to the text; a delta may end inside a UTF-8 character.
+    """
+
+    request_id: str
+    choice: int
+    token_ids: tuple[int, ...]
+    data: bytes
+    logprobs: tuple[TokenLogprob, ...] | None = None  # one per token id, if asked for
+    cached_tokens: int = 0  # prompt tokens that were not computed again; the same in every delta
+    finish: Finish | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What is loaded and how it runs: shown at start-up and by the models endpoint.
+
+    Attributes:
+        name: last part of the model's path.
+        path: directory it was loaded from.
+        architecture: as in config.json, e.g. `LlamaForCausalLM`.
+        weight_format: e.g. `exl2`, `float16`, or `exl2 + float16` for a mixed checkpoint.
+        bits_per_weight: stored bits per weight of the decoder layers' matrices.
+        head_bits_per_weight: stored bits per weight of the output head.
+        parameters: weights in total, a tied matrix counted once.
+        weight_bytes: memory held by weights.
+        device: e.g. `cpu`.
+        kernels: which kernels are in use, e.g. `cpu-avx512`, `torch (no native library: ...)`.
+        threads: CPU threads the kernels use.
+        vocab_size: rows of logits; may exceed what the tokenizer knows.
+        max_model_len: longest prompt plus answer, in tokens.
+        block_size: tokens per cache block.
+        kv_cache_tokens: tokens the cache holds.
+        kv_cache_bytes: memory held by it.
+        kv_cache_dtype: e.g. `float16`.
+        eos_token_ids: tokens that end an answer.
+        load_seconds: how long loading took.
+    """
+
+    name: str
+    path: str
+    architecture: str
+    weight_format: str
+    bits_per_weight: float
+    head_bits_per_weight: float
+    parameters: int
+    weight_bytes: int
+    device: str
+    kernels: str
+    threads: int
+    vocab_size: int
+    max_model_len: int
+    block_size: int
+    kv_cache_tokens: int
+    kv_cache_bytes: int
+    kv_cache_dtype: str
+    eos_token_ids: tuple[int, ...]
+    load_seconds: float
