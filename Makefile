@@ -1,0 +1,65 @@
+# The few commands a user or developer needs. `make help` lists them.
+#
+# Settings:  PYTHON=python3.12      interpreter the environment is made with (3.11 or newer)
+#            TORCH_INDEX=https://…  package index to take torch from, e.g. https://download.pytorch.org/whl/cpu
+#                                   for the small CPU build; the default is PyPI
+#            MODEL=…  ARGS=…        what `make serve` serves, and further options for it
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+MODEL ?=
+ARGS ?=
+
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
+PINS := requirements/constraints.txt
+TORCH := $(shell grep '^torch==' $(PINS))
+NATIVE := setup.py $(wildcard cpu_ext/CMakeLists.txt cpu_ext/csrc/*)
+
+.PHONY: help install serve test test-slow lint check clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make serve      serve the demo model (or MODEL=directory) at http://127.0.0.1:8000/v1'
+	@echo 'make test       run the default test suite (minutes)'
+	@echo 'make test-slow  run the whole-model tests as well'
+	@echo 'make check      lint, types and the default tests'
+	@echo 'make install    only create .venv with the quire command in it'
+
+serve: install
+	@$(VENV)/bin/quire serve $(MODEL) $(ARGS)
+
+test: $(VENV)/.installed-dev
+	@$(VENV)/bin/python -m pytest
+
+test-slow: $(VENV)/.installed-dev
+	@$(VENV)/bin/python -m pytest -m slow --timeout=1800
+
+lint: $(VENV)/.installed-dev
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+check: lint test
+
+install: $(VENV)/.installed
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Quire needs Python 3.11 or newer, this is %d.%d; try: make PYTHON=python3.12 …" % sys.version_info[:2]) if sys.version_info < (3, 11) else None'
+	@echo 'Creating $(VENV) …'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml $(PINS) $(NATIVE) | $(VENV)/bin/python
+	@echo 'Installing pinned dependencies and building the native library (a minute or two the first time) …'
+	@$(PIP) install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	@$(PIP) install --constraint $(PINS) setuptools cmake ninja
+	@$(PIP) install --constraint $(PINS) --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo 'Installing what the tests need …'
+	@$(PIP) install --constraint $(PINS) --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build cpu_ext/lib *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
