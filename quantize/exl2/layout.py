@@ -1,0 +1,73 @@
+"""How the rows of a matrix are cut into groups of one width each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from engine.errors import QuantizationError
+
+WIDTHS = (8, 6, 5, 4, 3, 2)
+ROW_UNIT = 32
+
+
+@dataclass(frozen=True, slots=True)
+class WidthShare:
+    """A share of the rows stored with one width.
+
+    Attributes:
+        bits: 2, 3, 4, 5, 6 or 8.
+        share: fraction of all rows.
+        group_size: rows per group, a multiple of 32.
+    """
+
+    bits: int
+    share: float
+    group_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A run of stored rows that share a width and a scale maximum."""
+
+    bits: int
+    rows: int
+
+
+def group_layout(in_features: int, shares: Sequence[WidthShare]) -> tuple[Group, ...]:
+    """Cut `in_features` rows into groups, widest first, each width rounded up to whole groups.
+
+    Only the last group may be shorter than its group size. With few rows the first widths can use up everything.
+
+    Raises:
+        QuantizationError: the rows cannot be cut like this, e.g. because they are not a multiple of 32.
+    """
+    if in_features % ROW_UNIT:
+        raise QuantizationError(f"{in_features} input features are not a multiple of {ROW_UNIT}.")
+    if any(first.bits <= second.bits for first, second in pairwise(shares)):
+        raise QuantizationError(f"Widths must fall: {[each.bits for each in shares]}.")
+    groups: list[Group] = []
+    left = in_features
+    for share in shares:
+        if share.bits not in WIDTHS or share.group_size < ROW_UNIT or share.group_size % ROW_UNIT:
+            raise QuantizationError(f"EXL2 has no groups of {share.group_size} rows with {share.bits} bits.")
+        wanted = min(in_features * share.share, left)
+        for _ in range(math.ceil(wanted / share.group_size)):
+            rows = min(share.group_size, left)
+            if rows <= 0:
+                break
+            groups.append(Group(share.bits, rows))
+            left -= rows
+    if left > 0:
+        raise QuantizationError(f"The shares {[each.share for each in shares]} do not add up to all rows.")
+    return tuple(groups)
+
+
+def stored_bits(groups: Sequence[Group], out_features: int) -> int:
+    """Bits a matrix with `out_features` stored columns takes: codes, scales, group table and permutation; no bias."""
+    in_features = sum(group.rows for group in groups)
+    codes = sum(group.rows * group.bits for group in groups) * out_features
+    per_group = 16 + 32 + 4 * out_features  # scale maximum, table entry, scale codes
+    return codes + len(groups) * per_group + 32 * in_features

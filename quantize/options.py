@@ -1,0 +1,42 @@
+"""What a quantization job is asked to do."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.config import setting
+from engine.errors import ConfigError
+
+HEAD_BITS = (2, 3, 4, 5, 6, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeOptions:
+    """One quantization job.
+
+    Raises:
+        ConfigError: a value is out of range; the message names the option.
+    """
+
+    source: Path = setting(Path(), "Hugging Face model directory with float16, bfloat16 or float32 weights")
+    out: Path = setting(Path(), "directory to create; it appears only when the job is complete")
+    bpw: float = setting(4.0, "bits per weight of the decoder layers, everything stored for them included")
+    head_bits: int = setting(6, "bits of the output head: 2, 3, 4, 5, 6 or 8")
+    rows: int = setting(100, "calibration rows")
+    length: int = setting(512, "tokens per calibration row, at most the model's context length")
+    text: Path | None = setting(None, "calibration text (UTF-8); without one the model writes its own")
+    seed: int = setting(0, "seed of everything drawn at random")
+    shard_bytes: int = setting(8 << 30, "size at which a weight file is closed and the next one begun, in bytes")
+    threads: int = setting(0, "CPU threads; 0 means what torch chooses")
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.bpw) and 1.0 <= self.bpw <= 16.0):
+            raise ConfigError(f"bpw must be between 1 and 16, not {self.bpw}.")
+        if self.head_bits not in HEAD_BITS:
+            choices = ", ".join(str(bits) for bits in HEAD_BITS)
+            raise ConfigError(f"head_bits must be one of {choices}, not {self.head_bits}.")
+        for name, least in (("rows", 1), ("length", 16), ("shard_bytes", 1), ("seed", 0), ("threads", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be at least {least}, not {getattr(self, name)}.")

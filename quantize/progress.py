@@ -1,0 +1,27 @@
+"""How long-running work tells the caller how far it is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Receives the stages of a job, one after the other. The command line draws a bar and an ETA from it."""
+
+    def stage(self, name: str, total: int) -> None:
+        """A new stage begins that consists of `total` equal steps; the one before it is done."""
+        ...
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """`steps` more steps of the current stage are done; `note` says what was just finished."""
+        ...
+
+
+class NoProgress:
+    """Shows nothing."""
+
+    def stage(self, name: str, total: int) -> None:
+        """Ignore it."""
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Ignore it."""
