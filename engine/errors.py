@@ -128,3 +128,19 @@ class EngineDeadError(QuireError):
 
 class RequestFailedError(QuireError):
     """The engine could not finish one request, through no fault of the request; others go on."""
+
+
+class InvalidLogitsError(RequestFailedError):
+    """The model gave no usable probabilities for some of a step's sequences. Nothing of the step has been kept, so the
+    others lose nothing by running it again without these.
+
+    Args:
+        indices: where in the step those sequences stand.
+    """
+
+    def __init__(self, indices: tuple[int, ...]) -> None:
+        super().__init__(
+            "The model gave NaN or infinite logits, so no token can be chosen. The checkpoint may be damaged, or its "
+            "activations overflow."
+        )
+        self.indices = indices

@@ -1,0 +1,60 @@
+"""Which rows of a step need which kind of work, with parameter arrays only where something is switched on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+
+from engine.sampling.random import Float64Array, uniforms
+from engine.scheduling.sequence import Sequence
+from engine.types import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingBatch:
+    """The rows of logits of one step, told apart by what has to be done with them.
+
+    Attributes:
+        sequences: the sequence of each row.
+        processed: rows whose logits are changed before a token is chosen.
+        drawn: rows whose token is drawn at random; all others take the likeliest.
+        uniforms: float64 [len(drawn)] the random number of each drawn row.
+        reported: rows that give log-probabilities.
+    """
+
+    sequences: tuple[Sequence, ...]
+    processed: tuple[int, ...]
+    drawn: tuple[int, ...]
+    uniforms: Float64Array
+    reported: tuple[int, ...]
+
+    @classmethod
+    def of(cls, sequences: Seq[Sequence]) -> SamplingBatch:
+        """Sort out the rows. The token to be chosen for a row stands at position `len(token_ids)`."""
+        drawn = tuple(row for row, each in enumerate(sequences) if not each.sampling.greedy)
+        return cls(
+            sequences=tuple(sequences),
+            processed=tuple(row for row, each in enumerate(sequences) if _changes_logits(each)),
+            drawn=drawn,
+            uniforms=uniforms(
+                [sequences[row].seed for row in drawn],
+                [sequences[row].choice for row in drawn],
+                [len(sequences[row].token_ids) for row in drawn],
+            ),
+            reported=tuple(row for row, each in enumerate(sequences) if each.sampling.logprobs is not None),
+        )
+
+
+def has_penalties(params: SamplingParams) -> bool:
+    """Whether logits depend on the tokens seen so far."""
+    return params.repetition_penalty != 1 or params.presence_penalty != 0 or params.frequency_penalty != 0
+
+
+def forbids_ending(sequence: Sequence) -> bool:
+    """Whether the answer is still too short to end."""
+    return sequence.num_generated < sequence.sampling.min_tokens
+
+
+def _changes_logits(sequence: Sequence) -> bool:
+    params = sequence.sampling
+    return bool(params.logit_bias) or has_penalties(params) or forbids_ending(sequence)
