@@ -1,0 +1,83 @@
+"""Sharing out the bits: one option for every matrix, within a budget, for the least total damage."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.errors import QuantizationError
+from quantize.exl2.candidates import Option
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixChoices:
+    """What can be chosen for one matrix.
+
+    Attributes:
+        name: checkpoint prefix.
+        weights: number of its weights.
+        sensitivity: what one unit of an option's error costs the model.
+        options: by rising bits, on their lower convex hull (`candidates.lower_hull`).
+    """
+
+    name: str
+    weights: int
+    sensitivity: float
+    options: Sequence[Option]
+
+
+def allocate(matrices: Sequence[MatrixChoices], bits_per_weight: float) -> list[Option]:
+    """Pick an option for every matrix so that the sum of sensitivity · error is least within the budget.
+
+    Starts with the smallest options and buys, again and again, the step that saves most per bit. On convex hulls that
+    is the exact optimum for the bits it uses; what one step leaves over goes to the best single step that still fits.
+    The total never exceeds `bits_per_weight` times the number of weights, and a larger budget never makes it worse.
+
+    Raises:
+        QuantizationError: even the smallest options exceed the budget; the message gives the least possible figure.
+    """
+    budget = int(bits_per_weight * sum(matrix.weights for matrix in matrices))
+    chosen = [0] * len(matrices)
+    spent = sum(matrix.options[0].bits for matrix in matrices)
+    if spent > budget:
+        least = spent / sum(matrix.weights for matrix in matrices)
+        raise QuantizationError(
+            f"{bits_per_weight} bits per weight cannot be reached: this model takes at least {least:.3f}, scales and "
+            f"permutations included. Ask for {least + 0.005:.2f} or more."
+        )
+    steps = [_next_step(matrices, index, 0) for index in range(len(matrices)) if len(matrices[index].options) > 1]
+    heapq.heapify(steps)
+    while steps:
+        _, index = heapq.heappop(steps)
+        options = matrices[index].options
+        price = options[chosen[index] + 1].bits - options[chosen[index]].bits
+        if spent + price > budget:
+            break
+        spent += price
+        chosen[index] += 1
+        if chosen[index] + 1 < len(options):
+            heapq.heappush(steps, _next_step(matrices, index, chosen[index]))
+    _spend_rest(matrices, chosen, budget - spent)
+    return [matrix.options[index] for matrix, index in zip(matrices, chosen, strict=True)]
+
+
+def _next_step(matrices: Sequence[MatrixChoices], index: int, position: int) -> tuple[float, int]:
+    """(-damage saved per bit, matrix) of the step after `position`."""
+    matrix = matrices[index]
+    here, there = matrix.options[position], matrix.options[position + 1]
+    return -matrix.sensitivity * (here.error - there.error) / (there.bits - here.bits), index
+
+
+def _spend_rest(matrices: Sequence[MatrixChoices], chosen: list[int], rest: int) -> None:
+    """Move one matrix to the larger option that saves most among those that cost no more than `rest`."""
+    best, best_index, best_position = 0.0, 0, 0
+    for index, matrix in enumerate(matrices):
+        here = matrix.options[chosen[index]]
+        for position in range(chosen[index] + 1, len(matrix.options)):
+            there = matrix.options[position]
+            saved = matrix.sensitivity * (here.error - there.error)
+            if there.bits - here.bits <= rest and saved > best:
+                best, best_index, best_position = saved, index, position
+    if best > 0:
+        chosen[best_index] = best_position

@@ -1,0 +1,105 @@
+"""Which widths a matrix could have, and what each choice would cost and spoil.
+
+For a given price of a bit, the best widths of a matrix's groups follow by dynamic programming (widths may only fall
+from group to group). Sweeping the price gives every choice worth considering: the lower convex hull of error over
+size, for all group sizes together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from quantize.exl2.layout import ROW_UNIT, WIDTHS, Group, stored_bits
+
+GROUP_SIZES = (32, 64, 128)
+_PRICES = 160  # the hull has far fewer corners than this for any matrix that was tried
+_PRICE_RANGE = 1e12
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One choice for one matrix.
+
+    Attributes:
+        groups: widths and rows of its groups, in stored order.
+        bits: everything stored for the matrix.
+        error: estimated tr(ΔᵀHΔ), Δ being the change of the weights and H the inputs' second moments.
+    """
+
+    groups: tuple[Group, ...]
+    bits: int
+    error: float
+
+
+def group_rows(in_features: int, group_size: int) -> tuple[int, ...]:
+    """Rows of each group when `in_features` are cut into groups of `group_size`, the last one perhaps shorter."""
+    whole, rest = divmod(in_features, group_size)
+    return (group_size,) * whole + ((rest,) if rest else ())
+
+
+def matrix_options(
+    in_features: int, out_features: int, errors: Mapping[int, Mapping[int, Sequence[float]]]
+) -> list[Option]:
+    """Choices for a matrix by rising size and falling error, on their lower convex hull.
+
+    Args:
+        in_features: K, a multiple of 32.
+        out_features: stored outputs.
+        errors: `errors[group_size][bits][g]`, the error of group g when it has that width.
+    """
+    found: dict[tuple[Group, ...], Option] = {}
+    for group_size, by_width in errors.items():
+        rows = group_rows(in_features, group_size)
+        largest = max(max(each) for each in by_width.values())
+        for step in range(_PRICES + 1):
+            price = largest / (ROW_UNIT * out_features) * _PRICE_RANGE ** (-step / _PRICES)
+            widths = _best_widths(rows, by_width, price * out_features)
+            groups = tuple(Group(bits, size) for bits, size in zip(widths, rows, strict=True))
+            if groups not in found:
+                error = sum(by_width[bits][index] for index, bits in enumerate(widths))
+                found[groups] = Option(groups, stored_bits(groups, out_features), error)
+        for bits in (WIDTHS[0], WIDTHS[-1]):
+            groups = tuple(Group(bits, size) for size in rows)
+            found[groups] = Option(groups, stored_bits(groups, out_features), sum(by_width[bits]))
+    return lower_hull(list(found.values()))
+
+
+def _best_widths(rows: Sequence[int], errors: Mapping[int, Sequence[float]], price: float) -> list[int]:
+    """Falling widths that minimise error + price · Σ rows · width, by dynamic programming over the groups."""
+    costs = [0.0] * len(WIDTHS)  # best total so far if the latest group has this width
+    choices: list[list[int]] = []
+    for index, size in enumerate(rows):
+        best, best_from = float("inf"), 0
+        previous: list[int] = []
+        totals: list[float] = []
+        for position, bits in enumerate(WIDTHS):
+            if costs[position] < best:
+                best, best_from = costs[position], position
+            previous.append(best_from)
+            totals.append(best + errors[bits][index] + price * size * bits)
+        costs = totals
+        choices.append(previous)
+    position = min(range(len(WIDTHS)), key=costs.__getitem__)
+    widths: list[int] = []
+    for previous in reversed(choices):
+        widths.append(WIDTHS[position])
+        position = previous[position]
+    return widths[::-1]
+
+
+def lower_hull(options: Sequence[Option]) -> list[Option]:
+    """The options on the lower convex hull of error over bits, by rising bits and falling error."""
+    hull: list[Option] = []
+    for option in sorted(options, key=lambda each: (each.bits, each.error)):
+        if hull and option.error >= hull[-1].error:
+            continue
+        while len(hull) >= 2 and _slope(hull[-2], hull[-1]) <= _slope(hull[-2], option):
+            hull.pop()
+        hull.append(option)
+    return hull
+
+
+def _slope(first: Option, second: Option) -> float:
+    """Error saved per bit on the way from one option to a larger one."""
+    return (first.error - second.error) / (second.bits - first.bits)

@@ -1,0 +1,91 @@
+"""Laws of the choice of widths and of the bit allocation."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.errors import QuantizationError
+from quantize.exl2.allocate import MatrixChoices, allocate
+from quantize.exl2.candidates import Option, group_rows, lower_hull, matrix_options
+from quantize.exl2.layout import WIDTHS, Group, stored_bits
+
+points = st.lists(st.tuples(st.integers(1, 500), st.floats(0.01, 100.0)), min_size=1, max_size=8)
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> list[MatrixChoices]:
+    matrices = []
+    for index in range(draw(st.integers(1, 5))):
+        options = lower_hull([Option((Group(2, 32),), bits, error) for bits, error in draw(points)])
+        matrices.append(MatrixChoices(f"m{index}", 100, draw(st.floats(0.01, 10.0)), options))
+    return matrices
+
+
+def _damage(matrices: list[MatrixChoices], chosen: list[Option]) -> float:
+    return sum(matrix.sensitivity * option.error for matrix, option in zip(matrices, chosen, strict=True))
+
+
+def _least_bits(matrices: list[MatrixChoices]) -> float:
+    return sum(matrix.options[0].bits for matrix in matrices) / sum(matrix.weights for matrix in matrices)
+
+
+@given(problems(), st.floats(0, 5), st.floats(0, 5))
+@settings(max_examples=200, deadline=None)
+def test_budget_is_kept_and_more_is_never_worse(matrices: list[MatrixChoices], first: float, second: float) -> None:
+    least = _least_bits(matrices) + 1e-9
+    damages = []
+    for extra in sorted((first, second)):
+        chosen = allocate(matrices, least + extra)
+        assert sum(option.bits for option in chosen) <= (least + extra) * sum(matrix.weights for matrix in matrices)
+        damages.append(_damage(matrices, chosen))
+    assert damages[1] <= damages[0] * (1 + 1e-9)
+
+
+@given(problems(), st.floats(0, 5))
+@settings(max_examples=100, deadline=None)
+def test_no_other_choice_of_the_same_size_is_better(matrices: list[MatrixChoices], extra: float) -> None:
+    chosen = allocate(matrices, _least_bits(matrices) + 1e-9 + extra)
+    # the last, gap-filling step is no part of the exact optimum, so what it bought is left out of the comparison
+    steps = [list(matrix.options) for matrix in matrices]
+    spent = sum(option.bits for option in chosen)
+    for combination in itertools.product(*steps):
+        if sum(option.bits for option in combination) <= spent:
+            largest_step = max(
+                (
+                    matrix.sensitivity * (a.error - b.error)
+                    for matrix in matrices
+                    for a, b in itertools.pairwise(matrix.options)
+                ),
+                default=0.0,
+            )
+            assert _damage(matrices, list(combination)) >= _damage(matrices, chosen) - largest_step - 1e-9
+
+
+def test_an_impossible_budget_says_what_is_possible() -> None:
+    matrix = MatrixChoices("m", 100, 1.0, [Option((Group(2, 32),), 245, 1.0)])
+    with pytest.raises(QuantizationError, match=r"at least 2\.450"):
+        allocate([matrix], 2.0)
+
+
+@given(st.integers(1, 6), st.sampled_from([32, 64, 128]), st.data())
+@settings(max_examples=50, deadline=None)
+def test_options_are_storable_and_hold_the_extremes(groups: int, group_size: int, data: st.DataObject) -> None:
+    in_features = groups * 96
+    count = len(group_rows(in_features, group_size))
+    base = data.draw(st.lists(st.floats(1e-3, 1e3), min_size=count, max_size=count))
+    errors = {group_size: {bits: [each * 4.0**-bits for each in base] for bits in WIDTHS}}
+    options = matrix_options(in_features, 64, errors)
+    for option in options:
+        widths = [group.bits for group in option.groups]
+        assert widths == sorted(widths, reverse=True)
+        assert sum(group.rows for group in option.groups) == in_features
+        assert option.bits == stored_bits(option.groups, 64)
+    assert {group.bits for group in options[0].groups} == {2}
+    assert {group.bits for group in options[-1].groups} == {8}
+    for first, second in itertools.pairwise(options):
+        assert second.bits > first.bits
+        assert second.error < first.error
