@@ -131,16 +131,16 @@ class RequestFailedError(QuireError):
 
 
 class InvalidLogitsError(RequestFailedError):
-    """The model gave no usable probabilities for some of a step's sequences. Nothing of the step has been kept, so the
-    others lose nothing by running it again without these.
+    """The model gave no usable probabilities for some of a step's requests. Nothing of the step has been kept, so the
+    others lose nothing when it is run again without these.
 
     Args:
-        indices: where in the step those sequences stand.
+        request_ids: the requests to fail.
     """
 
-    def __init__(self, indices: tuple[int, ...]) -> None:
+    def __init__(self, request_ids: tuple[str, ...]) -> None:
         super().__init__(
             "The model gave NaN or infinite logits, so no token can be chosen. The checkpoint may be damaged, or its "
             "activations overflow."
         )
-        self.indices = indices
+        self.request_ids = request_ids

@@ -21,6 +21,9 @@ from engine.types import SamplingParams
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 
+_LEAST_TEMPERATURE = 1e-30
+"""Colder is the same in float32, and would divide by zero."""
+
 _FLOORS = (0.02, 0.0005, 0.0)
 """Sorting the whole vocabulary is slow and rarely needed: tokens this likely, relative to the likeliest, are looked at
 first, and further ones only if the draw falls among them. The result is the same as with a full sort."""
@@ -37,7 +40,8 @@ def draw_token(logits: Float32Array, params: SamplingParams, uniform: float) -> 
     Returns:
         The token id; never one whose weight underflows to 0.
     """
-    weights = np.exp((logits - logits.max()) / np.float32(params.temperature))  # 1 for the likeliest token
+    temperature = np.float32(max(params.temperature, _LEAST_TEMPERATURE))
+    weights = np.exp((logits - logits.max()) / temperature)  # 1 for the likeliest token
     total = float(weights.sum(dtype=np.float64))
     for floor in _FLOORS:
         candidates = np.flatnonzero(weights >= floor) if floor else np.flatnonzero(weights)

@@ -44,12 +44,14 @@ class Sampler:
             L tokens; with log-probabilities of the unchanged logits where the request asks for them.
 
         Raises:
-            InvalidLogitsError: rows contain NaN or infinity, or nothing but forbidden tokens; it names them all.
+            InvalidLogitsError: rows contain NaN or infinity, or nothing but forbidden tokens; it names their requests.
         """
         raw: Float32Array = logits.numpy(force=True)
         batch = SamplingBatch.of(sequences)
         processed = {row: self._processed(raw[row], sequences[row]) for row in batch.processed}
-        tokens = _likeliest(raw, processed)
+        tokens, invalid = _likeliest(raw, processed)
+        if invalid:
+            raise InvalidLogitsError(tuple(dict.fromkeys(sequences[row].request.request_id for row in invalid)))
         for row, uniform in zip(batch.drawn, batch.uniforms.tolist(), strict=True):
             tokens[row] = draw_token(processed.get(row, raw[row]), sequences[row].sampling, uniform)
         sampled = [SampledToken(token, None, ()) for token in tokens]
@@ -64,11 +66,10 @@ class Sampler:
         return changed
 
 
-def _likeliest(raw: Float32Array, processed: dict[int, Float32Array]) -> list[int]:
-    """The likeliest token of each row, the lowest id among equals.
+def _likeliest(raw: Float32Array, processed: dict[int, Float32Array]) -> tuple[list[int], list[int]]:
+    """The likeliest token of each row, the lowest id among equals; and the rows that have no finite largest logit.
 
-    Raises:
-        InvalidLogitsError: the largest logit of a row is not a finite number (`argmax` finds any NaN first).
+    NaN anywhere in a row shows there, since `argmax` and `max` prefer it.
     """
     tokens = raw.argmax(axis=1)
     largest = raw[np.arange(len(raw)), tokens]
@@ -76,8 +77,4 @@ def _likeliest(raw: Float32Array, processed: dict[int, Float32Array]) -> list[in
         tokens[row] = logits.argmax()
         if np.isfinite(largest[row]):
             largest[row] = logits[tokens[row]]
-    invalid = np.flatnonzero(~np.isfinite(largest))
-    if len(invalid):
-        raise InvalidLogitsError(tuple(invalid.tolist()))
-    result: list[int] = tokens.tolist()
-    return result
+    return tokens.tolist(), np.flatnonzero(~np.isfinite(largest)).tolist()

@@ -1,0 +1,105 @@
+"""From a scheduled step to the tensors the model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from engine.model.forward_batch import ForwardBatch
+from engine.ops.backend import AttentionBatch
+from engine.scheduling.batch import ScheduledBatch
+
+Int32Array = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """Everything one forward pass reads. Valid until the builder builds the next one.
+
+    Attributes:
+        forward: tokens, positions, rows of logits.
+        attention: where the tokens stand in the cache.
+    """
+
+    forward: ForwardBatch
+    attention: AttentionBatch
+
+
+class BatchBuilder:
+    """Fills int32 buffers that are made once for the largest step.
+
+    Args:
+        max_tokens: most tokens in a step.
+        max_seqs: most sequences in a step.
+        max_blocks: most cache blocks of one sequence.
+        block_size: tokens per block.
+        device: where the model wants its input.
+    """
+
+    def __init__(self, max_tokens: int, max_seqs: int, max_blocks: int, block_size: int, device: torch.device) -> None:
+        self._block_size = block_size
+        self._token_ids = _Buffer(max_tokens, device)
+        self._positions = _Buffer(max_tokens, device)
+        self._slots = _Buffer(max_tokens, device)
+        self._logit_rows = _Buffer(max_seqs, device)
+        self._query_start = _Buffer(max_seqs + 1, device)
+        self._context_lens = _Buffer(max_seqs, device)
+        self._block_tables = _Buffer(max_seqs * max_blocks, device)
+
+    def build(self, batch: ScheduledBatch) -> ModelInput:
+        """Lay the tokens of all sequences one after the other, in the order of the batch."""
+        items = batch.items
+        starts = np.array([item.start for item in items], np.int32)
+        counts = np.array([item.num_tokens for item in items], np.int32)
+        query_start = np.zeros(len(items) + 1, np.int32)
+        np.cumsum(counts, out=query_start[1:])
+        sampling = np.array([item.sample for item in items], np.bool_)
+
+        sequence_of_row = np.repeat(np.arange(len(items)), counts)
+        positions = np.arange(batch.num_tokens, dtype=np.int32) + np.repeat(starts - query_start[:-1], counts)
+        tables = self._tables(batch, -(-int((starts + counts).max()) // self._block_size))
+        blocks, offsets = np.divmod(positions, np.int32(self._block_size))
+        return ModelInput(
+            forward=ForwardBatch(
+                token_ids=self._token_ids.fill(_token_ids(batch)),
+                positions=self._positions.fill(positions),
+                logit_rows=self._logit_rows.fill(query_start[1:][sampling] - 1),
+            ),
+            attention=AttentionBatch(
+                query_start=self._query_start.fill(query_start),
+                context_lens=self._context_lens.fill(starts + counts),
+                block_tables=self._block_tables.fill(tables),
+                slots=self._slots.fill(tables[sequence_of_row, blocks] * self._block_size + offsets),
+            ),
+        )
+
+    def _tables(self, batch: ScheduledBatch, width: int) -> Int32Array:
+        """Block tables [S, width], padded with 0; blocks held beyond this step's tokens are left out."""
+        tables = np.zeros((len(batch.items), width), np.int32)
+        for row, item in zip(tables, batch.items, strict=True):
+            used = -(-(item.start + item.num_tokens) // self._block_size)
+            row[:used] = item.sequence.block_table[:used]
+        return tables
+
+
+def _token_ids(batch: ScheduledBatch) -> list[int]:
+    tokens: list[int] = []
+    for item in batch.items:
+        tokens += item.sequence.token_ids[item.start : item.start + item.num_tokens]
+    return tokens
+
+
+class _Buffer:
+    """A tensor of fixed size on the device, filled from the host."""
+
+    def __init__(self, size: int, device: torch.device) -> None:
+        self._tensor = torch.zeros(size, dtype=torch.int32, device=device)
+
+    def fill(self, values: Int32Array | Seq[int]) -> torch.Tensor:
+        """Write values to the front and return that part in their shape."""
+        source = torch.from_numpy(np.ascontiguousarray(values, np.int32))
+        return self._tensor[: source.numel()].view(source.shape).copy_(source)

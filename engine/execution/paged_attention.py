@@ -1,0 +1,34 @@
+"""Attention over the paged cache: what the decoder gets as its `Attention` when serving."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from engine.cache.paged_kv_cache import PagedKVCache
+from engine.model.attention_protocol import AttentionSpec
+from engine.ops.backend import AttentionBatch, Backend
+
+
+@dataclass(frozen=True, slots=True)
+class PagedAttention:
+    """The attention of one step; implements `engine.model.attention_protocol.Attention`.
+
+    Attributes:
+        cache: keys and values.
+        backend: computes.
+        batch: where this step's tokens stand in the cache.
+    """
+
+    cache: PagedKVCache
+    backend: Backend
+    batch: AttentionBatch
+
+    def attend(
+        self, layer: int, spec: AttentionSpec, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, out: torch.Tensor
+    ) -> None:
+        """Store k and v [T, Hkv, D] in the layer's cache, then attend with q [T, Hq, D] to all that stands there."""
+        keys, values = self.cache.keys(layer), self.cache.values(layer)
+        self.backend.store_kv(k, v, keys, values, self.batch)
+        self.backend.paged_attention(q, keys, values, self.batch, spec.scale, spec.window, out)
