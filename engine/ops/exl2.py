@@ -226,7 +226,7 @@ def pack_scale_codes(scale_codes: torch.Tensor) -> torch.Tensor:
         )
     if scale_codes.numel() and int(scale_codes.max()) > 15:
         raise QuantizationError(f"scale codes: {int(scale_codes.max())} does not fit in {SCALE_CODE_BITS} bits")
-    nibbles = scale_codes.to(torch.int32).unflatten(-1, (-1, CODES_PER_SCALE_WORD))
+    nibbles = scale_codes.to(torch.int32).reshape(scale_codes.shape[0], -1, CODES_PER_SCALE_WORD)
     shifts = torch.arange(0, WORD_BITS, SCALE_CODE_BITS, dtype=torch.int32, device=scale_codes.device)
     # the nibbles do not overlap, so their sum (modulo 2^32) is their union
     return (nibbles << shifts).sum(dim=-1, dtype=torch.int32)
@@ -302,7 +302,7 @@ def _unpack_stream(words: torch.Tensor, width: int) -> torch.Tensor:
     brings in from the left is masked away.
     """
     codes_per_period, words_per_period = _period(width)
-    periods = words.unflatten(0, (-1, words_per_period))
+    periods = words.reshape(-1, words_per_period, words.shape[1])
     codes = torch.empty(periods.shape[0], codes_per_period, words.shape[1], dtype=torch.uint8, device=words.device)
     for index in range(codes_per_period):
         word, shift = divmod(index * width, WORD_BITS)
@@ -317,7 +317,7 @@ def _unpack_stream(words: torch.Tensor, width: int) -> torch.Tensor:
 def _pack_stream(codes: torch.Tensor, width: int) -> torch.Tensor:
     """Words, int32 [words, N], of one group's codes, uint8 [rows, N]. Inverse of `_unpack_stream`."""
     codes_per_period, words_per_period = _period(width)
-    periods = codes.unflatten(0, (-1, codes_per_period))
+    periods = codes.reshape(-1, codes_per_period, codes.shape[1])
     words = torch.zeros(periods.shape[0], words_per_period, codes.shape[1], dtype=torch.int32, device=codes.device)
     for index in range(codes_per_period):
         word, shift = divmod(index * width, WORD_BITS)

@@ -1,0 +1,144 @@
+"""What a weight format is: an object that recognises a layer's tensors and builds the layer from them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+
+from engine.model.checkpoint import Checkpoint
+from engine.ops.backend import Backend, LinearKernel
+
+BiasRule = Literal["required", "forbidden", "optional"]
+
+FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+"""Element types of plain weights and biases."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinearShape:
+    """A linear layer as the model definition wants it.
+
+    Attributes:
+        prefix: its name in the checkpoint, e.g. `model.layers.3.mlp.up_proj`.
+        in_features: K.
+        out_features: true number of outputs, without storage padding.
+        bias: whether the layer must, must not or may have one.
+        prescale: factor the model definition puts on the matrix (not on the bias).
+    """
+
+    prefix: str
+    in_features: int
+    out_features: int
+    bias: BiasRule
+    prescale: float = 1.0
+
+    @property
+    def weights(self) -> int:
+        """Number of weights, padding not counted."""
+        return self.in_features * self.out_features
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltLinear:
+    """A linear layer ready to run.
+
+    Attributes:
+        kernel: computes it.
+        format: how it was stored, e.g. `exl2`, `float16`.
+        stored_bits: size of the matrix in the checkpoint in bits, bias excluded.
+        weights: number of weights, padding not counted; `stored_bits / weights` is the layer's bits per weight.
+    """
+
+    kernel: LinearKernel
+    format: str
+    stored_bits: int
+    weights: int
+
+
+class WeightFormat(Protocol):
+    """One way to store a linear layer."""
+
+    @property
+    def name(self) -> str:
+        """For people and messages."""
+        ...
+
+    def detect(self, checkpoint: Checkpoint, prefix: str) -> bool:
+        """Whether the layer is stored in this format; looks at names, shapes and element types only."""
+        ...
+
+    def tensor_names(self, checkpoint: Checkpoint, prefix: str) -> tuple[str, ...]:
+        """Names of the layer's tensors that are there, so that left-over tensors can be found."""
+        ...
+
+    def build(self, checkpoint: Checkpoint, shape: LinearShape, backend: Backend) -> BuiltLinear:
+        """Read, check and prepare the layer.
+
+        Raises:
+            CheckpointError: a tensor is missing or contradicts the format or `shape`.
+        """
+        ...
+
+
+class TensorRule(NamedTuple):
+    """What a format asks of one tensor."""
+
+    suffix: str  # name after the layer's prefix
+    dtypes: tuple[torch.dtype, ...]
+    dimensions: int
+
+
+def read_tensor(checkpoint: Checkpoint, prefix: str, rule: TensorRule) -> torch.Tensor:
+    """Read a tensor of a layer and hold it to its element type and number of dimensions.
+
+    Raises:
+        CheckpointError: it is missing, or is of another type or rank.
+    """
+    name = f"{prefix}.{rule.suffix}"
+    if checkpoint.dtype(name) not in rule.dtypes:
+        wanted = " or ".join(dtype_name(dtype) for dtype in rule.dtypes)
+        raise checkpoint.error(name, f"its element type is {dtype_name(checkpoint.dtype(name))}, it must be {wanted}")
+    shape = checkpoint.shape(name)
+    if len(shape) != rule.dimensions or not math.prod(shape):
+        raise checkpoint.error(name, f"its shape is {list(shape)}, it must have {rule.dimensions} non-empty dimensions")
+    return checkpoint.tensor(name)
+
+
+def read_bias(checkpoint: Checkpoint, shape: LinearShape, length: int) -> torch.Tensor | None:
+    """The layer's bias [length], or None where it has none.
+
+    Raises:
+        CheckpointError: it is missing though required, there though forbidden, or malformed.
+    """
+    name = f"{shape.prefix}.bias"
+    if name not in checkpoint:
+        if shape.bias == "required":
+            raise checkpoint.error(name, "it is missing, but this layer must have a bias")
+        return None
+    if shape.bias == "forbidden":
+        raise checkpoint.error(name, "it is there, but by config.json this layer has no bias")
+    bias = read_tensor(checkpoint, shape.prefix, TensorRule("bias", FLOAT_DTYPES, 1))
+    if bias.shape[0] != length:
+        raise checkpoint.error(name, f"it has {bias.shape[0]} entries, the matrix has {length} outputs")
+    require_finite(checkpoint, name, bias)
+    return bias
+
+
+def require_finite(checkpoint: Checkpoint, name: str, tensor: torch.Tensor) -> None:
+    """Raise CheckpointError if the tensor `name` has an entry that is NaN or infinite."""
+    if not bool(torch.isfinite(tensor).all()):
+        position = int(torch.isfinite(tensor).logical_not().flatten().nonzero()[0])
+        raise checkpoint.error(name, f"entry {position} is {float(tensor.flatten()[position])}, not a finite number")
+
+
+def layer_tensors(checkpoint: Checkpoint, prefix: str, suffixes: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the layer's possible tensors that are there."""
+    return tuple(name for name in (f"{prefix}.{suffix}" for suffix in suffixes) if name in checkpoint)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`float16` for `torch.float16`."""
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,55 @@
+"""Plain matrices, float16, bfloat16 or float32, stored [out, in] as Hugging Face checkpoints do."""
+
+from __future__ import annotations
+
+from engine.model.checkpoint import Checkpoint
+from engine.model.formats.base import (
+    FLOAT_DTYPES,
+    BuiltLinear,
+    LinearShape,
+    TensorRule,
+    dtype_name,
+    layer_tensors,
+    read_bias,
+    read_tensor,
+)
+from engine.ops.backend import Backend
+
+
+class DenseFormat:
+    """`P.weight` [N, K] and, where the layer has one, `P.bias` [N]."""
+
+    name = "dense"
+
+    def detect(self, checkpoint: Checkpoint, prefix: str) -> bool:
+        """Whether there is a floating-point `P.weight`."""
+        name = f"{prefix}.weight"
+        return name in checkpoint and checkpoint.dtype(name) in FLOAT_DTYPES
+
+    def tensor_names(self, checkpoint: Checkpoint, prefix: str) -> tuple[str, ...]:
+        """The weight, and the bias if there is one."""
+        return layer_tensors(checkpoint, prefix, ("weight", "bias"))
+
+    def build(self, checkpoint: Checkpoint, shape: LinearShape, backend: Backend) -> BuiltLinear:
+        """Read and prepare the layer. Its shape must be exactly the one the model definition asks for.
+
+        Raises:
+            CheckpointError: a tensor is missing or has another shape or element type.
+        """
+        name = f"{shape.prefix}.weight"
+        weight = read_tensor(checkpoint, shape.prefix, TensorRule("weight", FLOAT_DTYPES, 2))
+        if tuple(weight.shape) != (shape.out_features, shape.in_features):
+            raise checkpoint.error(
+                name,
+                f"its shape is {list(weight.shape)}, config.json asks for "
+                f"{[shape.out_features, shape.in_features]} (outputs, inputs)",
+            )
+        bias = read_bias(checkpoint, shape, shape.out_features)
+        if shape.prescale != 1.0:
+            weight = (weight.float() * shape.prescale).to(weight.dtype)
+        return BuiltLinear(
+            kernel=backend.prepare_dense(weight, bias),
+            format=dtype_name(weight.dtype),
+            stored_bits=weight.numel() * weight.element_size() * 8,
+            weights=shape.weights,
+        )
