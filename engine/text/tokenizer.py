@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers.processors import TemplateProcessing
 
 from engine.errors import InvalidRequestError, TokenizerError
 from engine.text.model_files import parse_json_object, read_json_object, read_text
@@ -79,11 +78,12 @@ class Tokenizer:
             InvalidRequestError: the text is not valid Unicode (a lone surrogate).
         """
         try:
-            ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
+            text.encode()
         except UnicodeEncodeError as problem:
             raise InvalidRequestError(
                 f"The text is not valid Unicode: character {problem.start} is a lone surrogate."
             ) from None
+        ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
         return ids
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
@@ -115,8 +115,9 @@ def load_tokenizer(directory: Path) -> Tokenizer:
     """Read `tokenizer.json` and the settings beside it.
 
     Settings are applied as `transformers` applies them: named special tokens count as special even where
-    tokenizer.json does not say so, tokens only tokenizer_config.json knows are added, `add_bos_token` and
-    `add_eos_token` override the post-processor, and stored truncation and padding are off.
+    tokenizer.json does not say so, tokens only tokenizer_config.json knows are added, stored truncation and padding
+    are off, and the post-processor alone decides what is added around a text: `add_bos_token` and `add_eos_token` of
+    tokenizer_config.json speak to code that builds a tokenizer without a tokenizer.json.
 
     Raises:
         TokenizerError: a file is missing, corrupt or of a kind that is not supported.
@@ -135,7 +136,6 @@ def load_tokenizer(directory: Path) -> Tokenizer:
     backend.add_special_tokens(
         [_verbatim(token) for token in special_tokens.values() if backend.token_to_id(token) is not None]
     )
-    _set_post_processor(backend, config, special_tokens)
     return Tokenizer(backend, special_tokens, layout.get("decoder"))
 
 
@@ -175,26 +175,3 @@ def _add_declared(backend: tokenizers.Tokenizer, config: Mapping[str, Any]) -> N
                 f"tokenizer_config.json gives token '{content}' the id {token_id}, but tokenizer.json has room for it "
                 f"only at {backend.token_to_id(content)}; the two files do not belong together."
             )
-
-
-def _set_post_processor(
-    backend: tokenizers.Tokenizer, config: Mapping[str, Any], special_tokens: Mapping[str, str]
-) -> None:
-    """Let `add_bos_token` and `add_eos_token`, where tokenizer_config.json has them, replace the post-processor."""
-    if config.get("add_bos_token") is None and config.get("add_eos_token") is None:
-        return
-    pieces = ["$A"]
-    ids: dict[str, int] = {}
-    for flag, name, position in (("add_bos_token", "bos_token", 0), ("add_eos_token", "eos_token", 2)):
-        token = special_tokens.get(name)
-        token_id = None if token is None else backend.token_to_id(token)
-        if not config.get(flag) or token is None:
-            continue
-        if token_id is None:
-            raise TokenizerError(
-                f"tokenizer_config.json asks for {flag}, but its {name} '{token}' is not in the vocabulary of "
-                "tokenizer.json; the two files do not belong together."
-            )
-        pieces.insert(position, token)
-        ids[token] = token_id
-    backend.post_processor = TemplateProcessing(single=pieces, special_tokens=list(ids.items()))
