@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from quantize.exl2.layout import ROW_UNIT, WIDTHS, Group, stored_bits
+from engine.ops.exl2 import ROW_MULTIPLE, WIDTHS
+from quantize.exl2.layout import Group, stored_bits
+
+FALLING_WIDTHS = tuple(sorted(WIDTHS, reverse=True))
 
 GROUP_SIZES = (32, 64, 128)
 _PRICES = 160  # the hull has far fewer corners than this for any matrix that was tried
@@ -53,13 +56,13 @@ def matrix_options(
         rows = group_rows(in_features, group_size)
         largest = max(max(each) for each in by_width.values())
         for step in range(_PRICES + 1):
-            price = largest / (ROW_UNIT * out_features) * _PRICE_RANGE ** (-step / _PRICES)
+            price = largest / (ROW_MULTIPLE * out_features) * _PRICE_RANGE ** (-step / _PRICES)
             widths = _best_widths(rows, by_width, price * out_features)
             groups = tuple(Group(bits, size) for bits, size in zip(widths, rows, strict=True))
             if groups not in found:
                 error = sum(by_width[bits][index] for index, bits in enumerate(widths))
                 found[groups] = Option(groups, stored_bits(groups, out_features), error)
-        for bits in (WIDTHS[0], WIDTHS[-1]):
+        for bits in (min(WIDTHS), max(WIDTHS)):
             groups = tuple(Group(bits, size) for size in rows)
             found[groups] = Option(groups, stored_bits(groups, out_features), sum(by_width[bits]))
     return lower_hull(list(found.values()))
@@ -67,23 +70,23 @@ def matrix_options(
 
 def _best_widths(rows: Sequence[int], errors: Mapping[int, Sequence[float]], price: float) -> list[int]:
     """Falling widths that minimise error + price · Σ rows · width, by dynamic programming over the groups."""
-    costs = [0.0] * len(WIDTHS)  # best total so far if the latest group has this width
+    costs = [0.0] * len(FALLING_WIDTHS)  # best total so far if the latest group has this width
     choices: list[list[int]] = []
     for index, size in enumerate(rows):
         best, best_from = float("inf"), 0
         previous: list[int] = []
         totals: list[float] = []
-        for position, bits in enumerate(WIDTHS):
+        for position, bits in enumerate(FALLING_WIDTHS):
             if costs[position] < best:
                 best, best_from = costs[position], position
             previous.append(best_from)
             totals.append(best + errors[bits][index] + price * size * bits)
         costs = totals
         choices.append(previous)
-    position = min(range(len(WIDTHS)), key=costs.__getitem__)
+    position = min(range(len(FALLING_WIDTHS)), key=costs.__getitem__)
     widths: list[int] = []
     for previous in reversed(choices):
-        widths.append(WIDTHS[position])
+        widths.append(FALLING_WIDTHS[position])
         position = previous[position]
     return widths[::-1]
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from engine.errors import QuantizationError
-
-WIDTHS = (8, 6, 5, 4, 3, 2)
-ROW_UNIT = 32
+from engine.ops.exl2 import ROW_MULTIPLE, WIDTHS
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +42,14 @@ def group_layout(in_features: int, shares: Sequence[WidthShare]) -> tuple[Group,
     Raises:
         QuantizationError: the rows cannot be cut like this, e.g. because they are not a multiple of 32.
     """
-    if in_features % ROW_UNIT:
-        raise QuantizationError(f"{in_features} input features are not a multiple of {ROW_UNIT}.")
+    if in_features % ROW_MULTIPLE:
+        raise QuantizationError(f"{in_features} input features are not a multiple of {ROW_MULTIPLE}.")
     if any(first.bits <= second.bits for first, second in pairwise(shares)):
         raise QuantizationError(f"Widths must fall: {[each.bits for each in shares]}.")
     groups: list[Group] = []
     left = in_features
     for share in shares:
-        if share.bits not in WIDTHS or share.group_size < ROW_UNIT or share.group_size % ROW_UNIT:
+        if share.bits not in WIDTHS or share.group_size < ROW_MULTIPLE or share.group_size % ROW_MULTIPLE:
             raise QuantizationError(f"EXL2 has no groups of {share.group_size} rows with {share.bits} bits.")
         wanted = min(in_features * share.share, left)
         for _ in range(math.ceil(wanted / share.group_size)):

@@ -12,6 +12,8 @@ from typing import Protocol
 
 import torch
 
+from engine.ops.exl2 import scales_from_codes
+
 
 @dataclass(frozen=True, slots=True)
 class GroupScales:
@@ -40,10 +42,8 @@ class ScaleSearch(Protocol):
 
 
 def column_steps(codes: torch.Tensor, scale_max: torch.Tensor) -> torch.Tensor:
-    """Float32 steps t of columns with `codes` [..., N] under `scale_max` [...] float16, rounded as the format says."""
-    unit = (scale_max.float() / 256).half().float()
-    squares = (codes.float() + 1).square()
-    return (squares * unit.unsqueeze(-1)).half().float()
+    """Float32 steps t [C, N] of columns with `codes` [C, N] under `scale_max` [C] float16, rounded as a reader does."""
+    return scales_from_codes(codes, scale_max).float()
 
 
 def round_to_codes(rows: torch.Tensor, steps: torch.Tensor, bits: int) -> torch.Tensor:
@@ -83,4 +83,43 @@ class CommonFactorSearch:
         best = int(torch.stack(errors).argmin())
         codes = (roots - 1).to(torch.uint8)
         scale_max = (group_max * self.factors[best]).half()
-        return GroupScales(codes, scale_max, column_steps(codes, scale_max))
+        return GroupScales(codes, scale_max, column_steps(codes[None], scale_max[None])[0])
+
+
+class FreeCodeSearch:
+    """Every column keeps the scale code that serves it best; the group's maximum minimises what remains.
+
+    For each of a few maxima every column tries the codes around the one its largest weight calls for. Errors are
+    squared and weighted with the importance of their row, so they estimate what the output loses.
+    """
+
+    factors = tuple(0.62 + 0.53 * i / 12 for i in range(13))
+    offsets = tuple(range(-4, 3))
+
+    def __call__(self, rows: torch.Tensor, bits: int, importance: torch.Tensor) -> GroupScales:
+        """See `ScaleSearch`."""
+        top = (1 << bits) - 1
+        largest = (rows.abs().amax(0) + 1e-12) / (top / 2)
+        group_max = largest.max()
+        offsets = torch.tensor(self.offsets, device=rows.device)[:, None]
+        totals: list[float] = []
+        found: list[GroupScales] = []
+        for factor in self.factors:
+            scale_max = (group_max * factor).half()
+            nearest = torch.round(16 * torch.sqrt(largest / group_max)) - 1
+            codes = torch.clamp(nearest + offsets, 0, 15).to(torch.uint8)
+            steps = column_steps(codes, scale_max.expand(len(self.offsets)))
+            errors = self._errors(rows, steps, bits, importance)
+            chosen = errors.argmin(0, keepdim=True)
+            totals.append(float(errors.gather(0, chosen).sum()))
+            found.append(GroupScales(codes.gather(0, chosen)[0], scale_max, steps.gather(0, chosen)[0]))
+        return found[totals.index(min(totals))]
+
+    @staticmethod
+    def _errors(rows: torch.Tensor, steps: torch.Tensor, bits: int, importance: torch.Tensor) -> torch.Tensor:
+        """Weighted squared error of each column [C, N] under each of C candidate steps [C, N]."""
+        errors = torch.empty_like(steps)
+        for index, candidate in enumerate(steps):
+            difference = decode(round_to_codes(rows, candidate, bits), candidate, bits) - rows
+            errors[index] = importance @ difference.square()
+        return errors

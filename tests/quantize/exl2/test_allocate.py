@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import QuantizationError
+from engine.ops.exl2 import WIDTHS
 from quantize.exl2.allocate import MatrixChoices, allocate
 from quantize.exl2.candidates import Option, group_rows, lower_hull, matrix_options
-from quantize.exl2.layout import WIDTHS, Group, stored_bits
+from quantize.exl2.layout import Group, stored_bits
 
 points = st.lists(st.tuples(st.integers(1, 500), st.floats(0.01, 100.0)), min_size=1, max_size=8)
 

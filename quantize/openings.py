@@ -1,0 +1,64 @@
+"""How the texts begin that a model writes for its own calibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import TemplateError
+from engine.text.chat_template import load_chat_template
+from engine.text.tokenizer import Tokenizer
+
+_MARK = "\ue000QUESTION\ue001"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatFrame:
+    """What a chat template puts around the first question.
+
+    Attributes:
+        before: tokens up to the question.
+        after: tokens from the question's end to the start of the answer.
+    """
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Openings:
+    """Everything a model can begin with.
+
+    Attributes:
+        plain: tokens that begin a text; empty where the tokenizer has none.
+        chat: frame of a conversation, where the model has a chat template that shows questions as they are.
+        end: token that stands between texts, if there is one.
+    """
+
+    plain: tuple[int, ...]
+    chat: ChatFrame | None
+    end: int | None
+
+
+def read_openings(directory: Path, tokenizer: Tokenizer) -> Openings:
+    """Openings of the model in `directory`.
+
+    Raises:
+        TokenizerError: its tokenizer settings are corrupt.
+    """
+    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    return Openings(() if first is None else (first,), _chat_frame(directory, tokenizer), tokenizer.eos_token_id)
+
+
+def _chat_frame(directory: Path, tokenizer: Tokenizer) -> ChatFrame | None:
+    template = load_chat_template(directory)
+    if template is None:
+        return None
+    try:
+        text = template.render([{"role": "user", "content": _MARK}], add_generation_prompt=True)
+    except TemplateError:
+        return None  # a template that insists on more than one question
+    before, mark, after = text.partition(_MARK)
+    if not mark:
+        return None
+    return ChatFrame(tuple(tokenizer.encode(before, False)), tuple(tokenizer.encode(after, False)))
