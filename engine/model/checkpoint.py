@@ -220,7 +220,7 @@ def _parse_header(path: Path, text: bytes) -> dict[str, Any]:
     """The header's tensors by name, without the free-form metadata."""
     try:
         header = json.loads(text)
-    except ValueError as error:  # JSON and UTF-8 errors both
+    except (ValueError, RecursionError) as error:  # the first: JSON and UTF-8 errors
         raise CheckpointError(f"{path}: corrupt: its header is not JSON ({error})") from error
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: corrupt: its header is not a JSON object")
