@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from engine.text.chat_template import ChatTemplate, load_chat_template
 
 from demo.scoring import Score, measures, totals
-from engine.text.chat_template import ChatTemplate, load_chat_template
 
 HERE = Path(__file__).parent
 PROMPTS = HERE / "eval.jsonl"
@@ -83,7 +83,7 @@ async def examine(url: str, *, limit: int = 1000, show: bool = False) -> dict[st
         httpx.HTTPError: the server is not there, or refuses a request.
         FileNotFoundError: the demo model's template is not in the tree.
     """
-    template = load_chat_template(HERE / "model")
+    template = load_chat_template(HERE / "quire-demo")
     if template is None:
         raise FileNotFoundError(f"{HERE / 'model'} has no chat template.")
     async with httpx.AsyncClient(base_url=f"{url.rstrip('/')}/", timeout=600.0) as client:
