@@ -1,0 +1,62 @@
+"""The last checks before an answer begins: every refusal a request can get comes from here or earlier."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from engine.admission import check_request
+from engine.errors import ContextLengthError, EngineDeadError, InvalidRequestError
+from engine.types import GenerationRequest, SamplingParams
+from server.dependencies import Services
+from server.generation import Generation
+
+MAX_CHOICES_PER_REQUEST = 4096
+"""Most prompts times choices of one HTTP request."""
+
+
+def admit(
+    services: Services, kind: str, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, prompt_param: str
+) -> Generation:
+    """Make the engine requests of one HTTP request, all or none of them admissible.
+
+    Args:
+        services: where they will run.
+        kind: prefix of the answer's id, `chatcmpl` or `cmpl`.
+        prompts: token ids of each prompt.
+        sampling: for each prompt; its seed gives every prompt the same randomness.
+        prompt_param: field that holds the prompt, for messages.
+
+    Raises:
+        EngineDeadError: the engine takes no requests.
+        InvalidRequestError: a prompt or parameter can never be served.
+    """
+    if not services.engine.healthy:
+        raise EngineDeadError("The engine is not running. Please try again later.")
+    if len(prompts) * sampling.n > MAX_CHOICES_PER_REQUEST:
+        raise InvalidRequestError(
+            f"{len(prompts)} prompts with n={sampling.n} make {len(prompts) * sampling.n} choices; one request may "
+            f"have at most {MAX_CHOICES_PER_REQUEST}.",
+            param=prompt_param,
+        )
+    answer_id = f"{kind}-{uuid.uuid4().hex}"
+    requests = [
+        GenerationRequest(answer_id if len(prompts) == 1 else f"{answer_id}-{index}", tuple(prompt), sampling)
+        for index, prompt in enumerate(prompts)
+    ]
+    for request in requests:
+        _check(request, services, prompt_param)
+    metrics = services.metrics.request(sum(len(prompt) for prompt in prompts), sampling)
+    return Generation(answer_id, services.engine, requests, metrics)
+
+
+def _check(request: GenerationRequest, services: Services, prompt_param: str) -> None:
+    """`check_request`, with the prompt named as the client knows it."""
+    try:
+        check_request(request, services.engine.model)
+    except ContextLengthError as error:
+        raise ContextLengthError(error.prompt_tokens, error.max_model_len, param=prompt_param) from None
+    except InvalidRequestError as error:
+        if error.param != "prompt":
+            raise
+        raise InvalidRequestError(error.message, param=prompt_param, code=error.code) from None

@@ -1,0 +1,177 @@
+"""How answers look on the wire: the JSON of chat and of legacy completions, streamed and whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from engine.types import Finish
+from server.chat.assembler import Piece, WholeChoice
+from server.generation import Usage
+from server.translate import chat_logprobs, completion_logprobs, finish_reason
+
+
+class AnswerFormat(Protocol):
+    """Writes one answer, either as a stream of chunks or whole."""
+
+    def chunks(self, piece: Piece) -> list[bytes]:
+        """The chunks that show a piece, each the JSON of one event."""
+        ...
+
+    def usage_chunk(self, usage: Usage) -> bytes:
+        """The last chunk, which counts tokens."""
+        ...
+
+    def whole(self, choices: Sequence[WholeChoice], usage: Usage) -> bytes:
+        """The answer as one JSON body."""
+        ...
+
+
+class Envelope:
+    """What every chunk of an answer repeats, made into JSON once.
+
+    Args:
+        answer_id: e.g. `chatcmpl-…`; the same in all chunks.
+        created: Unix seconds.
+        model: name to show.
+        fingerprint: `system_fingerprint`.
+        include_usage: the stream ends with a usage chunk, and the other chunks say `"usage": null`.
+    """
+
+    def __init__(self, answer_id: str, created: int, model: str, fingerprint: str, *, include_usage: bool) -> None:
+        self._fields = {"created": created, "model": model, "system_fingerprint": fingerprint}
+        self._id = answer_id
+        self._tail = b',"usage":null}' if include_usage else b"}"
+
+    def head(self, kind: str) -> bytes:
+        """The beginning of an object of this kind, up to the value of `choices`."""
+        return _json({"id": self._id, "object": kind, **self._fields})[:-1] + b',"choices":'
+
+    def chunk(self, head: bytes, choice: dict[str, Any]) -> bytes:
+        """A chunk that adds to one choice."""
+        return b"".join((head, b"[", _json(choice), b"]", self._tail))
+
+    def closing(self, head: bytes, choices: Sequence[dict[str, Any]], usage: Usage) -> bytes:
+        """A chunk or whole answer with usage."""
+        return b"".join((head, _json(choices), b',"usage":', _json(_usage(usage)), b"}"))
+
+
+class ChatFormat:
+    """`chat.completion` and `chat.completion.chunk`.
+
+    Args:
+        envelope: of this answer.
+        logprobs: whether log-probabilities were asked for.
+    """
+
+    def __init__(self, envelope: Envelope, *, logprobs: bool) -> None:
+        self._envelope = envelope
+        self._logprobs = logprobs
+        self._head = envelope.head("chat.completion.chunk")
+        self._begun: set[int] = set()
+
+    def chunks(self, piece: Piece) -> list[bytes]:
+        """The role first, once per choice; then content; then an empty delta with the finish reason."""
+        chunks = []
+        if piece.choice not in self._begun:
+            self._begun.add(piece.choice)
+            chunks.append(self._delta(piece.choice, {"role": "assistant", "content": "", "refusal": None}))
+        if piece.text or piece.logprobs:
+            logprobs = chat_logprobs(piece.logprobs) if self._logprobs else None
+            chunks.append(self._delta(piece.choice, {"content": piece.text}, logprobs))
+        if piece.finish is not None:
+            choice = {"index": piece.choice, "delta": {}, "logprobs": None, **_ending(piece.finish)}
+            chunks.append(self._envelope.chunk(self._head, choice))
+        return chunks
+
+    def usage_chunk(self, usage: Usage) -> bytes:
+        """A chunk without choices."""
+        return self._envelope.closing(self._head, [], usage)
+
+    def whole(self, choices: Sequence[WholeChoice], usage: Usage) -> bytes:
+        """The answer as one JSON body."""
+        shown = [self._whole_choice(index, choice) for index, choice in enumerate(choices)]
+        return self._envelope.closing(self._envelope.head("chat.completion"), shown, usage)
+
+    def _delta(self, index: int, delta: dict[str, Any], logprobs: dict[str, Any] | None = None) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": None}
+        return self._envelope.chunk(self._head, choice)
+
+    def _whole_choice(self, index: int, choice: WholeChoice) -> dict[str, Any]:
+        content = "".join(choice.text)
+        return {
+            "index": index,
+            "message": {"role": "assistant", "content": content, "refusal": None, "annotations": []},
+            "logprobs": chat_logprobs(choice.logprobs) if self._logprobs else None,
+            **_ending(choice.finish),
+        }
+
+
+class CompletionFormat:
+    """`text_completion`, the same object for chunks and whole answers.
+
+    Args:
+        envelope: of this answer.
+        logprobs: whether log-probabilities were asked for.
+    """
+
+    def __init__(self, envelope: Envelope, *, logprobs: bool) -> None:
+        self._envelope = envelope
+        self._logprobs = logprobs
+        self._head = envelope.head("text_completion")
+
+    def chunks(self, piece: Piece) -> list[bytes]:
+        """Text as it comes; then an empty text with the finish reason."""
+        chunks = []
+        if piece.text or piece.logprobs:
+            logprobs = completion_logprobs(piece.logprobs) if self._logprobs else None
+            choice = {"index": piece.choice, "text": piece.text, "logprobs": logprobs, "finish_reason": None}
+            chunks.append(self._envelope.chunk(self._head, choice))
+        if piece.finish is not None:
+            choice = {"index": piece.choice, "text": "", "logprobs": None, **_ending(piece.finish)}
+            chunks.append(self._envelope.chunk(self._head, choice))
+        return chunks
+
+    def usage_chunk(self, usage: Usage) -> bytes:
+        """A chunk without choices."""
+        return self._envelope.closing(self._head, [], usage)
+
+    def whole(self, choices: Sequence[WholeChoice], usage: Usage) -> bytes:
+        """The answer as one JSON body."""
+        shown = [
+            {
+                "index": index,
+                "text": "".join(choice.text),
+                "logprobs": completion_logprobs(choice.logprobs) if self._logprobs else None,
+                **_ending(choice.finish),
+            }
+            for index, choice in enumerate(choices)
+        ]
+        return self._envelope.closing(self._head, shown, usage)
+
+
+def _ending(finish: Finish | None) -> dict[str, Any]:
+    """`stop_reason` is vLLM's addition: the stop string or token id that matched, null for the model's own end."""
+    if finish is None:
+        return {"finish_reason": None, "stop_reason": None}
+    return {"finish_reason": finish_reason(finish), "stop_reason": finish.stop}
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": 0,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()

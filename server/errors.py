@@ -1,0 +1,131 @@
+"""From errors to HTTP: the only place that knows the status and the OpenAI body of each class.
+
+The form of a body, and what clients do with it, is that of the OpenAI API: `{"error": {"message", "type", "param",
+"code"}}` with `code` a string or null.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from engine.errors import (
+    ContextLengthError,
+    EngineDeadError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    OverloadedError,
+    QuireError,
+    RequestFailedError,
+)
+from server.validation import explain
+
+logger = logging.getLogger(__name__)
+
+INVALID_REQUEST = "invalid_request_error"
+SERVER_ERROR = "server_error"
+ENGINE_RETRY_SECONDS = 5
+"""What a client is told to wait while the engine is down."""
+
+_HTTP_CODES: Mapping[int, str] = {
+    401: "invalid_api_key",
+    404: "unknown_url",
+    405: "method_not_allowed",
+    413: "request_too_large",
+    415: "unsupported_media_type",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReply:
+    """What the client is told: status, the `error` object, and headers."""
+
+    status: int
+    message: str
+    type: str = INVALID_REQUEST
+    param: str | None = None
+    code: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def body(self) -> bytes:
+        """The JSON body, in one line."""
+        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code, **self.extra}
+        # ASCII escapes, since messages may quote whatever a client sent, lone surrogates included
+        return json.dumps({"error": error}).encode()
+
+    def response(self) -> Response:
+        """The whole HTTP answer."""
+        return Response(self.body(), self.status, dict(self.headers), "application/json")
+
+
+def reply_to(error: Exception) -> ErrorReply:
+    """What to tell the client about `error`. Errors nobody foresaw say nothing of their insides."""
+    match error:
+        case ContextLengthError():
+            numbers = {"n_prompt_tokens": error.prompt_tokens, "n_ctx": error.max_model_len}
+            return ErrorReply(400, error.message, param=error.param, code=error.code, extra=numbers)
+        case InvalidRequestError():
+            return ErrorReply(400, error.message, param=error.param, code=error.code)
+        case ModelNotFoundError():
+            return ErrorReply(404, str(error), param="model", code="model_not_found")
+        case OverloadedError():
+            retry = {"Retry-After": f"{error.retry_after:.0f}"}
+            return ErrorReply(503, str(error), SERVER_ERROR, code="overloaded", headers=retry)
+        case EngineDeadError():
+            retry = {"Retry-After": str(ENGINE_RETRY_SECONDS)}
+            return ErrorReply(503, str(error), SERVER_ERROR, code="engine_dead", headers=retry)
+        case RequestFailedError():
+            return ErrorReply(500, str(error), SERVER_ERROR, code="request_failed")
+        case QuireError():
+            return ErrorReply(500, str(error), SERVER_ERROR, code="internal_error", headers=_NO_RETRY)
+        case _:
+            message = "An unexpected error occurred. The server's log has the details under this request's id."
+            return ErrorReply(500, message, SERVER_ERROR, code="internal_error", headers=_NO_RETRY)
+
+
+# a failure of our own would fail again, and the OpenAI SDK repeats every 500 twice unless told otherwise
+_NO_RETRY = {"x-should-retry": "false"}
+
+
+def report(error: Exception) -> ErrorReply:
+    """`reply_to`, and a traceback in the log for errors nobody foresaw."""
+    if not isinstance(error, QuireError):
+        logger.error("unexpected error", exc_info=error)
+    return reply_to(error)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every error in OpenAI's form, FastAPI's and Starlette's own included."""
+    app.add_exception_handler(QuireError, _on_quire_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+
+
+async def _on_quire_error(_request: Request, error: Exception) -> Response:
+    return report(error).response()
+
+
+async def _on_validation_error(_request: Request, error: Exception) -> Response:
+    problem = cast("RequestValidationError", error)
+    return reply_to(explain(problem.errors(), problem.body)).response()
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    problem = cast("HTTPException", error)
+    message = str(problem.detail)
+    if problem.status_code == 404:
+        message = f"Unknown URL: {request.method} {request.url.path}. See /docs for what there is."
+    elif problem.status_code == 405:
+        message = f"{request.method} is not allowed for {request.url.path}."
+    code = _HTTP_CODES.get(problem.status_code)
+    return ErrorReply(problem.status_code, message, code=code, headers=problem.headers or {}).response()

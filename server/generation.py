@@ -1,0 +1,127 @@
+"""The prompts of one HTTP request on their way through the engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from engine.client import EngineClient
+from engine.errors import RequestFailedError
+from engine.types import GenerationRequest, OutputDelta
+from server.chat.assembler import ChoiceAssembler, Piece
+from server.observability.metrics import RequestMetrics
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens counted so far.
+
+    Attributes:
+        prompt_tokens: of all prompts, each counted once whatever `n`.
+        cached_tokens: of these, not computed again.
+        completion_tokens: of all choices.
+    """
+
+    prompt_tokens: int
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Generation:
+    """Runs the prompts of one HTTP request together and assembles their choices.
+
+    Args:
+        answer_id: id of the answer, shown to the client.
+        engine: where they run.
+        requests: one per prompt, all with the same number of choices.
+        metrics: told what happens when.
+
+    Attributes:
+        choices: number of choices, prompt-major: choice `k` of prompt `p` has index `p * n + k`.
+        with_logprobs: whether log-probabilities were asked for.
+        usage: grows while pieces are read.
+    """
+
+    def __init__(
+        self, answer_id: str, engine: EngineClient, requests: Sequence[GenerationRequest], metrics: RequestMetrics
+    ) -> None:
+        self.answer_id = answer_id
+        self._engine = engine
+        self._requests = requests
+        self._metrics = metrics
+        self._n = requests[0].sampling.n
+        self._cached = [0] * len(requests)
+        self.choices = self._n * len(requests)
+        self.with_logprobs = requests[0].sampling.logprobs is not None
+        self.usage = Usage(sum(len(request.prompt_token_ids) for request in requests))
+
+    async def pieces(self) -> AsyncGenerator[Piece, None]:
+        """The pieces of all choices, interleaved as they come. Closing it early aborts what still runs.
+
+        Raises:
+            EngineDeadError, RequestFailedError, InvalidRequestError: as `EngineClient.generate`.
+        """
+        assemblers = [ChoiceAssembler(index) for index in range(self.choices)]
+        with self._metrics:
+            async with aclosing(_merged([self._engine.generate(request) for request in self._requests])) as deltas:
+                async for prompt, delta in deltas:
+                    choice = prompt * self._n + delta.choice
+                    self._count(prompt, choice, delta)
+                    piece = assemblers[choice].feed(delta)
+                    if piece is not None:
+                        yield piece
+            if not all(assembler.finished for assembler in assemblers):
+                raise RequestFailedError("The engine ended the answer before it was complete. Please try again.")
+
+    def _count(self, prompt: int, choice: int, delta: OutputDelta) -> None:
+        self._cached[prompt] = max(self._cached[prompt], delta.cached_tokens)
+        self.usage.cached_tokens = sum(self._cached)
+        self.usage.completion_tokens += len(delta.token_ids)
+        self._metrics.on_delta(choice, delta)
+
+
+async def _merged(streams: Sequence[AsyncIterator[OutputDelta]]) -> AsyncGenerator[tuple[int, OutputDelta], None]:
+    """Items of all streams as they come, each with the index of its stream; closing it closes all of them."""
+    if len(streams) == 1:  # the usual case needs no tasks
+        try:
+            async for delta in streams[0]:
+                yield 0, delta
+        finally:
+            await _close(streams[0])
+        return
+    queue: asyncio.Queue[tuple[int, OutputDelta] | asyncio.Task[None]] = asyncio.Queue()
+    pumps = [asyncio.create_task(_pump(index, stream, queue)) for index, stream in enumerate(streams)]
+    for pump in pumps:
+        pump.add_done_callback(queue.put_nowait)
+    running = len(pumps)
+    try:
+        while running:
+            item = await queue.get()
+            if isinstance(item, asyncio.Task):
+                item.result()  # raises what the stream raised
+                running -= 1
+            else:
+                yield item
+    finally:
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+
+
+async def _pump(
+    index: int,
+    stream: AsyncIterator[OutputDelta],
+    queue: asyncio.Queue[tuple[int, OutputDelta] | asyncio.Task[None]],
+) -> None:
+    try:
+        async for delta in stream:
+            queue.put_nowait((index, delta))
+    finally:
+        await _close(stream)
+
+
+async def _close(stream: AsyncIterator[OutputDelta]) -> None:
+    if isinstance(stream, AsyncGenerator):
+        await stream.aclose()

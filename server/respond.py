@@ -1,0 +1,102 @@
+"""Sends the answer to a generation: streamed, or folded into one body; and stops working when nobody listens."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive
+
+from server.chat.assembler import WholeChoice
+from server.chat.formats import AnswerFormat, Envelope
+from server.dependencies import Services
+from server.errors import report
+from server.generation import Generation
+from server.schemas.base import GenerationFields
+from server.sse import DONE, event_stream, frame
+
+CLIENT_CLOSED_REQUEST = 499
+"""Status for the log; the client is gone."""
+
+
+class MakeFormat(Protocol):
+    """Makes the format of an answer: `ChatFormat` or `CompletionFormat`."""
+
+    def __call__(self, envelope: Envelope, *, logprobs: bool) -> AnswerFormat:
+        """A format for one answer."""
+        ...
+
+
+async def respond(
+    request: Request,
+    body: GenerationFields,
+    services: Services,
+    generation: Generation,
+    model: str,
+    make_format: MakeFormat,
+) -> Response:
+    """Answer with server-sent events or with one body, as the request asks.
+
+    Raises:
+        QuireError: whatever the engine raises before the answer has begun.
+    """
+    options = body.stream_options
+    include_usage = bool(options and options.include_usage)
+    envelope = Envelope(
+        generation.answer_id, int(time.time()), model, services.fingerprint, include_usage=include_usage
+    )
+    answer = make_format(envelope, logprobs=generation.with_logprobs)
+    headers = services.ignored_fields.headers(body.unknown_fields)
+    if body.stream:
+        events = _events(generation, answer, include_usage=include_usage)
+        return event_stream(events, services.config, headers)
+    return await _whole(request, generation, answer, headers)
+
+
+async def _whole(
+    request: Request, generation: Generation, answer: AnswerFormat, headers: Mapping[str, str]
+) -> Response:
+    """Answer with one JSON body; a client that leaves before it is there ends the work."""
+    work = asyncio.create_task(_fold(generation, answer))
+    watcher = asyncio.create_task(_disconnected(request.receive))
+    try:
+        await asyncio.wait({work, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        return Response(work.result(), headers=dict(headers), media_type="application/json")
+    finally:
+        work.cancel()
+        watcher.cancel()
+        await asyncio.gather(work, watcher, return_exceptions=True)
+
+
+async def _events(generation: Generation, answer: AnswerFormat, *, include_usage: bool) -> AsyncGenerator[bytes, None]:
+    """Framed events up to `[DONE]`. Headers are out by now, so that an error can only be an event."""
+    try:
+        async with aclosing(generation.pieces()) as pieces:
+            async for piece in pieces:
+                for chunk in answer.chunks(piece):
+                    yield frame(chunk)
+        if include_usage:
+            yield frame(answer.usage_chunk(generation.usage))
+    except Exception as error:  # noqa: BLE001 - the HTTP boundary of a streamed answer
+        yield frame(report(error).body())
+    yield DONE
+
+
+async def _fold(generation: Generation, answer: AnswerFormat) -> bytes:
+    choices = [WholeChoice() for _ in range(generation.choices)]
+    async with aclosing(generation.pieces()) as pieces:
+        async for piece in pieces:
+            choices[piece.choice].add(piece)
+    return answer.whole(choices, generation.usage)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,29 @@
+"""POST /v1/chat/completions."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from server.admission import admit
+from server.chat.formats import ChatFormat
+from server.chat.prompt import chat_prompt
+from server.dependencies import ServicesDep
+from server.respond import respond
+from server.schemas.chat import ChatCompletionRequest
+from server.schemas.fields import refuse_unsupported
+from server.translate import chat_sampling
+from server.validation import JsonRoute
+
+router = APIRouter(route_class=JsonRoute, tags=["generation"])
+
+
+@router.post("/v1/chat/completions", summary="Answer a conversation")
+async def create_chat_completion(body: ChatCompletionRequest, request: Request, services: ServicesDep) -> Response:
+    """The next turn of a conversation, whole or as server-sent events."""
+    model = services.model_name(body.model)
+    refuse_unsupported(body)
+    sampling = chat_sampling(body, services.text.defaults, services.engine.model)
+    prompt = await chat_prompt(body.messages, body, services.text)
+    generation = admit(services, "chatcmpl", [prompt], sampling, prompt_param="messages")
+    return await respond(request, body, services, generation, model, ChatFormat)

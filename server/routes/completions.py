@@ -1,0 +1,30 @@
+"""POST /v1/completions."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from server.admission import admit
+from server.chat.formats import CompletionFormat
+from server.chat.prompt import completion_prompts
+from server.dependencies import ServicesDep
+from server.respond import respond
+from server.schemas.completion import CompletionRequest
+from server.schemas.fields import refuse_unsupported
+from server.translate import completion_sampling
+from server.validation import JsonRoute
+
+router = APIRouter(route_class=JsonRoute, tags=["generation"])
+
+
+@router.post("/v1/completions", summary="Continue a prompt")
+async def create_completion(body: CompletionRequest, request: Request, services: ServicesDep) -> Response:
+    """The continuation of one or several prompts, whole or as server-sent events."""
+    model = services.model_name(body.model)
+    refuse_unsupported(body)
+    sampling = completion_sampling(body, services.text.defaults, services.engine.model)
+    special = True if body.add_special_tokens is None else body.add_special_tokens
+    prompts = await completion_prompts(body.prompt, services.text.tokenizer, add_special_tokens=special)
+    generation = admit(services, "cmpl", prompts, sampling, prompt_param="prompt")
+    return await respond(request, body, services, generation, model, CompletionFormat)

@@ -1,0 +1,25 @@
+"""GET /health and /metrics, for those who run the server."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, Response
+
+from server.dependencies import ServicesDep
+from server.observability.metrics import CONTENT_TYPE
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/health", summary="Whether requests are taken")
+async def health(services: ServicesDep) -> Response:
+    """200 while the engine takes requests, else 503. Never needs a key."""
+    if services.engine.healthy:
+        return JSONResponse({"status": "ok"})
+    return JSONResponse({"status": "engine_dead"}, status_code=503)
+
+
+@router.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+async def metrics(services: ServicesDep) -> Response:
+    """Counters, gauges and histograms in Prometheus' text format."""
+    return Response(services.metrics.render(), headers={"Content-Type": CONTENT_TYPE})

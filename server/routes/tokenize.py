@@ -1,0 +1,43 @@
+"""POST /tokenize and /detokenize."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, Response
+
+from engine.errors import InvalidRequestError
+from server.chat.prompt import chat_prompt, encode_text
+from server.dependencies import Services, ServicesDep
+from server.schemas.tokenize import DetokenizeRequest, TokenizeRequest
+from server.validation import JsonRoute
+
+router = APIRouter(route_class=JsonRoute, tags=["tokens"])
+
+
+@router.post("/tokenize", summary="Text or messages to token ids")
+async def tokenize(body: TokenizeRequest, services: ServicesDep) -> Response:
+    """Token ids of a text, or of a conversation as the model would see it."""
+    services.model_name(body.model)
+    tokens = await _encode(body, services)
+    answer = {"tokens": tokens, "count": len(tokens), "max_model_len": services.engine.model.max_model_len}
+    return JSONResponse(answer, headers=services.ignored_fields.headers(body.unknown_fields))
+
+
+@router.post("/detokenize", summary="Token ids to text")
+async def detokenize(body: DetokenizeRequest, services: ServicesDep) -> Response:
+    """The text of token ids."""
+    services.model_name(body.model)
+    text = services.text.tokenizer.decode(body.tokens, skip_special_tokens=body.skip_special_tokens or False)
+    return JSONResponse({"prompt": text}, headers=services.ignored_fields.headers(body.unknown_fields))
+
+
+async def _encode(body: TokenizeRequest, services: Services) -> list[int]:
+    if (body.prompt is None) == (body.messages is None):
+        raise InvalidRequestError(
+            "Give either 'prompt' or 'messages'.", param="prompt" if body.messages is None else "messages"
+        )
+    if body.messages is not None:
+        special = body.add_special_tokens or False
+        return await chat_prompt(body.messages, body, services.text, add_special_tokens=special)
+    special = True if body.add_special_tokens is None else body.add_special_tokens
+    return await encode_text(body.prompt or "", services.text.tokenizer, add_special_tokens=special)

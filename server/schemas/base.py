@@ -1,0 +1,67 @@
+"""What all request bodies have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from engine.types import MAX_CHOICES
+
+Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
+PositiveInt = Annotated[int, Field(ge=1, le=2**31 - 1)]
+CountFromZero = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+class WireModel(BaseModel):
+    """A JSON object from a client: no conversions between types, no NaN, unknown fields kept aside."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, protected_namespaces=())
+
+    @property
+    def unknown_fields(self) -> dict[str, Any]:
+        """Fields that are not part of the schema."""
+        return self.model_extra or {}
+
+
+class ModelChoice(WireModel):
+    """A body that says which model it is for."""
+
+    model: str | None = Field(None, description="a name from /v1/models; absent means the model served here")
+
+
+class StreamOptions(WireModel):
+    """Options of a streamed answer."""
+
+    include_usage: bool | None = Field(None, description="end the stream with a chunk that counts tokens")
+    include_obfuscation: bool | None = Field(None, description="accepted; this server adds no padding")
+
+
+class GenerationFields(ModelChoice):
+    """Fields that chat and legacy completions share. Null means absent everywhere."""
+
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = Field(None, description="choices per prompt")
+    stream: bool | None = Field(None, description="answer with server-sent events")
+    stream_options: StreamOptions | None = None
+    stop: str | list[str] | None = Field(None, description="strings that end the answer; not returned")
+    seed: Seed | None = Field(None, description="makes the answer reproducible")
+    temperature: float | None = Field(None, description="0 is greedy; default is the model's own, else 1")
+    top_p: float | None = Field(None, description="default is the model's own, else 1")
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[str, float] | None = Field(None, description="token id (as a string) to -100…100")
+
+    top_k: Int32 | None = Field(None, description="0 and -1 are off; default is the model's own, else off")
+    min_p: float | None = Field(None, description="default is the model's own, else 0")
+    repetition_penalty: float | None = Field(None, description="default is the model's own, else 1")
+    min_tokens: CountFromZero | None = None
+    stop_token_ids: list[TokenId] | None = None
+    ignore_eos: bool | None = None
+    include_stop_str_in_output: bool | None = None
+    skip_special_tokens: bool | None = None
+
+    user: str | None = Field(None, description="accepted; has no effect")
+    metadata: dict[str, Any] | None = Field(None, description="accepted; has no effect")
+    service_tier: str | None = Field(None, description="accepted; has no effect")

@@ -1,0 +1,73 @@
+"""The body of POST /v1/chat/completions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from engine.types import MAX_LOGPROBS
+from server.schemas.base import GenerationFields, PositiveInt, WireModel
+
+Role = Literal["developer", "system", "user", "assistant", "tool", "function"]
+
+
+class ContentPart(WireModel):
+    """A piece of a message; which types are taken is decided in `server/chat/prompt.py`."""
+
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+
+
+class FunctionCall(WireModel):
+    """What an assistant called, as it is sent back with the history."""
+
+    name: str
+    arguments: str | None = None
+
+
+class ToolCall(WireModel):
+    """One call of an assistant message in the history."""
+
+    id: str | None = None
+    type: str = "function"
+    function: FunctionCall
+
+
+class Message(WireModel):
+    """One turn of the conversation."""
+
+    role: Role
+    content: str | list[ContentPart] | None = None
+    name: str | None = None
+    refusal: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: str | None = Field(None, description="thoughts of an earlier answer, handed to the template")
+
+
+class TemplateFields(WireModel):
+    """Fields that steer how messages become a prompt."""
+
+    add_generation_prompt: bool | None = Field(None, description="open the assistant's turn; default true")
+    continue_final_message: bool | None = Field(None, description="leave the last message open, to be continued")
+    chat_template_kwargs: dict[str, Any] | None = Field(None, description="variables for the chat template")
+
+
+class ChatCompletionRequest(GenerationFields, TemplateFields):
+    """Messages to be answered."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    max_completion_tokens: PositiveInt | None = Field(None, description="default is up to the end of the context")
+    max_tokens: PositiveInt | None = Field(None, description="older name; max_completion_tokens wins")
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = Field(None, description="needs logprobs")
+
+    store: bool | None = Field(None, description="accepted; nothing is stored")
+    safety_identifier: str | None = Field(None, description="accepted; has no effect")
+    prompt_cache_key: str | None = Field(None, description="accepted; equal prompt beginnings are reused anyway")
+    prompt_cache_options: Any = Field(None, description="accepted; has no effect")
+    prompt_cache_retention: str | None = Field(None, description="accepted; has no effect")
+    prediction: Any = Field(None, description="accepted; it can only change speed")
+    parallel_tool_calls: bool | None = Field(None, description="accepted; has no effect without tools")

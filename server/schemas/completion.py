@@ -1,0 +1,23 @@
+"""The body of POST /v1/completions."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from engine.types import MAX_LOGPROBS
+from server.schemas.base import GenerationFields, PositiveInt, TokenId
+
+Prompt = str | list[str] | list[TokenId] | list[list[TokenId]]
+
+
+class CompletionRequest(GenerationFields):
+    """One or several prompts to be continued."""
+
+    prompt: Prompt = Field(description="text or token ids, one prompt or a list of them")
+    max_tokens: PositiveInt | None = Field(None, description="default 16")
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = Field(
+        None, description="report each token's log-probability and this many alternatives"
+    )
+    add_special_tokens: bool | None = Field(None, description="begin a text as the model expects (BOS); default true")

@@ -1,0 +1,27 @@
+"""The bodies of POST /tokenize and POST /detokenize."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from server.schemas.base import ModelChoice, TokenId
+from server.schemas.chat import Message, TemplateFields
+
+
+class TokenizeRequest(ModelChoice, TemplateFields):
+    """A text or a conversation to be turned into token ids."""
+
+    prompt: str | None = Field(None, description="text; give this or messages")
+    messages: Annotated[list[Message], Field(min_length=1)] | None = None
+    add_special_tokens: bool | None = Field(
+        None, description="begin as the model expects (BOS); default true for a text, false for messages"
+    )
+
+
+class DetokenizeRequest(ModelChoice):
+    """Token ids to be turned into text."""
+
+    tokens: list[TokenId]
+    skip_special_tokens: bool | None = Field(None, description="leave special tokens out; default false")

@@ -1,0 +1,154 @@
+"""Between the words of the OpenAI API and those of the engine: the only place that knows both."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from engine.errors import InvalidRequestError, RequestFailedError
+from engine.text.defaults import GenerationDefaults
+from engine.types import Finish, FinishReason, ModelInfo, SamplingParams, TokenLogprob
+from server.schemas.base import GenerationFields
+from server.schemas.chat import ChatCompletionRequest
+from server.schemas.completion import CompletionRequest
+
+COMPLETION_MAX_TOKENS = 16
+"""Default length of a legacy completion."""
+
+_SEED_MASK = 2**63 - 1
+
+T = TypeVar("T")
+
+
+class PlacedLogprob(NamedTuple):
+    """A token's log-probability and the offset in characters at which the token begins in the answer's text."""
+
+    entry: TokenLogprob
+    offset: int
+
+
+def chat_sampling(body: ChatCompletionRequest, defaults: GenerationDefaults, model: ModelInfo) -> SamplingParams:
+    """How to answer a chat request; the answer may run to the end of the context unless something limits it.
+
+    Raises:
+        InvalidRequestError: a value is out of range.
+    """
+    if body.top_logprobs is not None and not body.logprobs:
+        raise InvalidRequestError("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs")
+    max_tokens = _first(body.max_completion_tokens, body.max_tokens, defaults.max_tokens)
+    logprobs = (body.top_logprobs or 0) if body.logprobs else None
+    return _sampling(body, defaults, model, max_tokens=max_tokens, logprobs=logprobs)
+
+
+def completion_sampling(body: CompletionRequest, defaults: GenerationDefaults, model: ModelInfo) -> SamplingParams:
+    """How to continue a prompt.
+
+    Raises:
+        InvalidRequestError: a value is out of range.
+    """
+    max_tokens = _first(body.max_tokens, COMPLETION_MAX_TOKENS)
+    return _sampling(body, defaults, model, max_tokens=max_tokens, logprobs=body.logprobs)
+
+
+def _sampling(
+    body: GenerationFields,
+    defaults: GenerationDefaults,
+    model: ModelInfo,
+    *,
+    max_tokens: int | None,
+    logprobs: int | None,
+) -> SamplingParams:
+    return SamplingParams(
+        n=_or(body.n, 1),
+        max_tokens=max_tokens,
+        min_tokens=_or(body.min_tokens, 0),
+        temperature=_or(body.temperature, _or(defaults.temperature, 1.0)),
+        top_k=min(_or(body.top_k, _or(defaults.top_k, 0)), model.vocab_size),
+        top_p=_or(body.top_p, _or(defaults.top_p, 1.0)),
+        min_p=_or(body.min_p, _or(defaults.min_p, 0.0)),
+        repetition_penalty=_or(body.repetition_penalty, _or(defaults.repetition_penalty, 1.0)),
+        presence_penalty=_or(body.presence_penalty, 0.0),
+        frequency_penalty=_or(body.frequency_penalty, 0.0),
+        logit_bias=_logit_bias(body.logit_bias or {}, model.vocab_size),
+        seed=secrets.randbits(63) if body.seed is None else body.seed & _SEED_MASK,
+        stop=body.stop,
+        stop_token_ids=body.stop_token_ids or (),
+        ignore_eos=_or(body.ignore_eos, False),
+        include_stop_str_in_output=_or(body.include_stop_str_in_output, False),
+        skip_special_tokens=_or(body.skip_special_tokens, True),
+        logprobs=logprobs,
+    )
+
+
+def finish_reason(finish: Finish) -> str:
+    """The word of the OpenAI API for how a choice ended.
+
+    Raises:
+        RequestFailedError: the engine gave the request up, for which clients know no word.
+    """
+    match finish.reason:
+        case FinishReason.STOP | FinishReason.LENGTH:
+            return finish.reason.value
+        case FinishReason.ABORT:
+            raise RequestFailedError("The request was aborted before its answer was complete.")
+
+
+def chat_logprobs(placed: Sequence[PlacedLogprob]) -> dict[str, Any]:
+    """The `logprobs` object of a chat choice or chunk."""
+    content = []
+    for entry, _ in placed:
+        top = [_chat_token(each.data, each.logprob) for each in entry.top]
+        content.append({**_chat_token(entry.data, entry.logprob), "top_logprobs": top})
+    return {"content": content, "refusal": None}
+
+
+def completion_logprobs(placed: Sequence[PlacedLogprob]) -> dict[str, Any]:
+    """The `logprobs` object of a legacy choice or chunk: four parallel arrays.
+
+    `top_logprobs` always holds the chosen token; where two tokens are spelled alike the likelier one counts.
+    """
+    top_logprobs = []
+    for entry, _ in placed:
+        top: dict[str, float] = {}
+        for each in entry.top:
+            top.setdefault(_legacy_token(each.data), each.logprob)
+        top.setdefault(_legacy_token(entry.data), entry.logprob)
+        top_logprobs.append(top)
+    return {
+        "tokens": [_legacy_token(entry.data) for entry, _ in placed],
+        "token_logprobs": [entry.logprob for entry, _ in placed],
+        "top_logprobs": top_logprobs,
+        "text_offset": [offset for _, offset in placed],
+    }
+
+
+def _chat_token(data: bytes, logprob: float) -> dict[str, Any]:
+    return {"token": data.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(data)}
+
+
+def _legacy_token(data: bytes) -> str:
+    """The token as text, or OpenAI's spelling of one that is not a whole number of characters: `bytes:\\xe2\\x80`."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def _logit_bias(bias: Mapping[str, float], vocab_size: int) -> dict[int, float]:
+    parsed = {}
+    for key, value in bias.items():
+        if not (key.isascii() and key.isdigit() and len(key) < 20 and int(key) < vocab_size):
+            raise InvalidRequestError(
+                f"logit_bias: '{key[:40]}' is not a token id of this model (0 to {vocab_size - 1}).", param="logit_bias"
+            )
+        parsed[int(key)] = value
+    return parsed
+
+
+def _or(value: T | None, default: T) -> T:
+    return default if value is None else value
+
+
+def _first(*values: int | None) -> int | None:
+    return next((value for value in values if value is not None), None)
