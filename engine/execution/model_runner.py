@@ -44,7 +44,7 @@ class ModelRunner:
         self._cache = cache
         self._max_tokens = config.max_num_batched_tokens
         self._max_seqs = min(config.max_num_seqs, config.max_num_batched_tokens)
-        self._max_len = loaded.config.max_position_embeddings
+        self._max_len = config.max_model_len or loaded.config.max_position_embeddings
         self._builder = BatchBuilder(
             max_tokens=self._max_tokens,
             max_seqs=self._max_seqs,
