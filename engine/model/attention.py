@@ -1,0 +1,87 @@
+"""The attention half of a decoder layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from engine.model.attention_protocol import Attention, AttentionSpec
+from engine.model.linear import Linear
+from engine.model.norm import RMSNorm
+from engine.model.workspace import Workspace
+from engine.ops.backend import Backend
+
+
+@dataclass(frozen=True, slots=True)
+class RotaryTables:
+    """Cosines and sines of every position, each float32 [max_positions, D / 2], on the backend's device."""
+
+    cos: torch.Tensor
+    sin: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionShape:
+    """Where and how wide: the layer's index, its heads, and what the caller must know to attend."""
+
+    layer: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    spec: AttentionSpec
+
+
+class SelfAttention:
+    """Projections, optional norm of queries and keys, rotary embedding; attending itself is the caller's."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        workspace: Workspace,
+        shape: AttentionShape,
+        rotary: RotaryTables,
+        q_proj: Linear,
+        k_proj: Linear,
+        v_proj: Linear,
+        o_proj: Linear,
+        q_norm: RMSNorm | None,
+        k_norm: RMSNorm | None,
+    ) -> None:
+        self._backend = backend
+        self._workspace = workspace
+        self.shape = shape
+        self._rotary = rotary
+        self.q_proj = q_proj
+        self.k_proj = k_proj
+        self.v_proj = v_proj
+        self.o_proj = o_proj
+        self.q_norm = q_norm
+        self.k_norm = k_norm
+
+    @property
+    def linears(self) -> tuple[Linear, ...]:
+        """Its matrices, in the order of computation."""
+        return (self.q_proj, self.k_proj, self.v_proj, self.o_proj)
+
+    def forward(self, x: torch.Tensor, positions: torch.Tensor, attention: Attention, out: torch.Tensor) -> None:
+        """x and out [T, H], positions [T] int32."""
+        shape = self.shape
+        tokens = x.shape[0]
+        q = self._project(x, self.q_proj, "q", self.q_norm).view(tokens, shape.num_heads, shape.head_dim)
+        k = self._project(x, self.k_proj, "k", self.k_norm).view(tokens, shape.num_kv_heads, shape.head_dim)
+        v = self._project(x, self.v_proj, "v", None).view(tokens, shape.num_kv_heads, shape.head_dim)
+        self._backend.rotate(q, k, positions, self._rotary.cos, self._rotary.sin)
+        attended = self._workspace.get("attended", tokens, shape.num_heads * shape.head_dim)
+        attention.attend(shape.layer, shape.spec, q, k, v, attended.view_as(q))
+        self.o_proj.forward(attended, out)
+
+    def _project(self, x: torch.Tensor, linear: Linear, name: str, norm: RMSNorm | None) -> torch.Tensor:
+        """One projection of x, normalised per head where there is a norm; [T, out_features]."""
+        projected = self._workspace.get(name, x.shape[0], linear.out_features)
+        linear.forward(x, projected)
+        if norm is None:
+            return projected
+        normed = self._workspace.get(f"{name}_normed", x.shape[0], linear.out_features)
+        norm.forward(projected.view(-1, self.shape.head_dim), normed.view(-1, self.shape.head_dim))
+        return normed

@@ -1,0 +1,130 @@
+"""The decoder: one definition for every family, written against `Backend` and `Attention` only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from engine.model.attention import SelfAttention
+from engine.model.attention_protocol import Attention
+from engine.model.config import ModelConfig
+from engine.model.embedding import Embedding
+from engine.model.forward_batch import ForwardBatch
+from engine.model.linear import Linear
+from engine.model.mlp import GatedMLP
+from engine.model.norm import RMSNorm
+from engine.model.workspace import Workspace
+from engine.ops.backend import Backend
+
+
+class DecoderLayer:
+    """Norm, attention, norm, MLP, with the residual stream around each half."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        workspace: Workspace,
+        input_norm: RMSNorm,
+        attention: SelfAttention,
+        post_attention_norm: RMSNorm,
+        mlp: GatedMLP,
+    ) -> None:
+        self._backend = backend
+        self._workspace = workspace
+        self.input_norm = input_norm
+        self.attention = attention
+        self.post_attention_norm = post_attention_norm
+        self.mlp = mlp
+
+    @property
+    def linears(self) -> tuple[Linear, ...]:
+        """Its matrices, in the order of computation."""
+        return (*self.attention.linears, *self.mlp.linears)
+
+    def forward(self, x: torch.Tensor, positions: torch.Tensor, attention: Attention) -> None:
+        """Update the residual stream x [T, H] in place; positions [T] int32."""
+        normed = self._workspace.get("normed", *x.shape)
+        branch = self._workspace.get("branch", *x.shape)
+        self.input_norm.forward(x, normed)
+        self.attention.forward(normed, positions, attention, branch)
+        self._backend.add(branch, x)
+        self.post_attention_norm.forward(x, normed)
+        self.mlp.forward(normed, branch)
+        self._backend.add(branch, x)
+
+
+class Transformer:
+    """Token ids in, logits out. Made by `load_model`.
+
+    Attributes:
+        config: what it computes.
+        backend: what computes it.
+        embedding: token embedding.
+        layers: decoder layers.
+        final_norm: norm before the head.
+        head: output head; its prefix is that of a head even where the embedding serves as one.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        backend: Backend,
+        workspace: Workspace,
+        embedding: Embedding,
+        layers: tuple[DecoderLayer, ...],
+        final_norm: RMSNorm,
+        head: Linear,
+    ) -> None:
+        self.config = config
+        self.backend = backend
+        self._workspace = workspace
+        # kept apart because logits are wide and wanted for few rows: it grows to what a step really asks for
+        self._output_workspace = Workspace(backend.device, backend.activation_dtype, rows=1)
+        self.embedding = embedding
+        self.layers = layers
+        self.final_norm = final_norm
+        self.head = head
+
+    def forward(self, batch: ForwardBatch, attention: Attention) -> torch.Tensor:
+        """Logits, float32 [L, vocab_size], of the rows the batch asks for.
+
+        The result lives in the model's workspace: it is valid until the next call. After a first call with as many
+        tokens and logit rows as there will ever be, the model allocates nothing.
+        """
+        x = self._workspace.get("residual", batch.token_ids.shape[0], self.config.hidden_size)
+        self.embedding.forward(batch.token_ids, x)
+        for layer in self.layers:
+            layer.forward(x, batch.positions, attention)
+        wanted = self._output_workspace.get("wanted", batch.logit_rows.shape[0], self.config.hidden_size)
+        self.backend.take_rows(x, batch.logit_rows, wanted)
+        return self.logits(wanted)
+
+    def embed(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """The residual stream before the first layer, newly allocated [T, H]; token_ids [T] int32."""
+        shape = (token_ids.shape[0], self.config.hidden_size)
+        x = torch.empty(shape, dtype=self.backend.activation_dtype, device=self.backend.device)
+        self.embedding.forward(token_ids, x)
+        return x
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """Final norm and head: float32 [R, vocab_size] from the residual stream x [R, H], which is left as it is.
+
+        The result lives in the model's workspace: it is valid until the next call.
+        """
+        normed = self._output_workspace.get("normed", *x.shape)
+        projected = self._output_workspace.get("logits", x.shape[0], self.config.vocab_size)
+        if x.shape[0] > 0:
+            self.final_norm.forward(x, normed)
+            self.head.forward(normed, projected)
+        if projected.dtype == torch.float32:
+            return projected
+        wide = self._output_workspace.get("wide_logits", x.shape[0], self.config.vocab_size, torch.float32)
+        return wide.copy_(projected)
+
+    def linears(self) -> Iterator[tuple[str, Linear]]:
+        """Every matrix with its name in the checkpoint: the layers' in the order of computation, then the head."""
+        for layer in self.layers:
+            for linear in layer.linears:
+                yield linear.prefix, linear
+        yield self.head.prefix, self.head

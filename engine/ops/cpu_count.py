@@ -1,0 +1,76 @@
+"""How many threads are worth starting: physical cores this process may really use."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+TOPOLOGY = Path("/sys/devices/system/cpu")
+CGROUPS = Path("/sys/fs/cgroup")
+MEMBERSHIP = Path("/proc/self/cgroup")
+
+
+def usable_cores() -> int:
+    """Physical cores in this process's affinity mask, but no more than its control group's CPU quota pays for.
+
+    Two hardware threads of one core count once: they share the arithmetic units that kernels keep busy. A quota is
+    rounded down, because threads beyond it make the group stand still for the rest of each period.
+    """
+    allowed = os.sched_getaffinity(0)
+    cores = len({_core_of(cpu, TOPOLOGY) for cpu in allowed})
+    return max(1, math.floor(min(cores, cpu_quota(CGROUPS, MEMBERSHIP))))
+
+
+def _core_of(cpu: int, topology: Path) -> str:
+    """A name for the core of a logical CPU: the list of its hardware threads, or the CPU itself if that is unknown."""
+    try:
+        return (topology / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text().strip()
+    except OSError:
+        return str(cpu)
+
+
+def cpu_quota(cgroups: Path, membership: Path) -> float:
+    """CPUs the control group pays for, the tightest of its ancestors counting; infinite without a limit.
+
+    Args:
+        cgroups: where control groups are mounted, usually /sys/fs/cgroup.
+        membership: lists the groups of this process, usually /proc/self/cgroup.
+    """
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return math.inf
+    quota = math.inf
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":  # version 2
+            quota = min(quota, _tightest(cgroups, path, _quota_v2))
+        elif "cpu" in controllers.split(","):
+            quota = min(quota, _tightest(cgroups / "cpu", path, _quota_v1))
+    return quota
+
+
+def _tightest(root: Path, path: str, quota_of: Callable[[Path], float]) -> float:
+    """The smallest quota among a group and its ancestors up to the mounted root."""
+    # inside a container the path may lead outside of what is mounted; the root is then the container's own group
+    group = root / path.lstrip("/")
+    return min(quota_of(each) for each in (group, *group.parents) if each.is_relative_to(root))
+
+
+def _quota_v2(group: Path) -> float:
+    words = _words(group / "cpu.max")
+    return math.inf if len(words) != 2 or words[0] == "max" else int(words[0]) / int(words[1])
+
+
+def _quota_v1(group: Path) -> float:
+    quota, period = _words(group / "cpu.cfs_quota_us"), _words(group / "cpu.cfs_period_us")
+    return math.inf if not quota or not period or int(quota[0]) < 0 else int(quota[0]) / int(period[0])
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except OSError:
+        return []

@@ -1,0 +1,15 @@
+"""Elementwise ops of the decoder: the gate of the MLP and the residual sum."""
+
+from __future__ import annotations
+
+import torch
+
+
+def silu_mul(gate: torch.Tensor, up: torch.Tensor, out: torch.Tensor) -> None:
+    """`out = silu(gate) * up` (Shazeer, "GLU Variants Improve Transformer", 2020); all [T, I]; out may be gate."""
+    out.copy_(torch.nn.functional.silu(gate.float()) * up.float())
+
+
+def add(x: torch.Tensor, residual: torch.Tensor) -> None:
+    """`residual += x`; both [T, H]."""
+    residual.add_(x)

@@ -1,0 +1,106 @@
+"""The reference backend: every op in plain torch. Right on any device torch knows, and slow."""
+
+from __future__ import annotations
+
+import torch
+
+from engine.ops.backend import AttentionBatch, LinearKernel
+from engine.ops.exl2 import Exl2Tensors, decode
+from engine.ops.reference import attention, elementwise, gather, kv_cache, norm, rotary
+from engine.ops.reference.linear import DenseLinear
+
+
+class TorchBackend:
+    """All ops of `Backend`, composed from `engine/ops/reference/`.
+
+    Args:
+        device: where to compute, e.g. `cpu` or `cuda`.
+        activation_dtype: dtype of activations, and of the matrices, which are converted when they are taken over.
+        threads: CPU threads torch may use, a setting of the whole process; 0 leaves torch's own choice.
+        note: why this backend was chosen, for its name.
+    """
+
+    def __init__(
+        self,
+        device: str | torch.device = "cpu",
+        activation_dtype: torch.dtype = torch.float32,
+        threads: int = 0,
+        note: str = "",
+    ) -> None:
+        self._device = torch.device(device)
+        self._activation_dtype = activation_dtype
+        self._name = f"torch ({note})" if note else "torch"
+        if self._device.type == "cpu" and threads > 0:
+            torch.set_num_threads(threads)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def device(self) -> torch.device:
+        return self._device
+
+    @property
+    def activation_dtype(self) -> torch.dtype:
+        return self._activation_dtype
+
+    @property
+    def threads(self) -> int:
+        return torch.get_num_threads() if self._device.type == "cpu" else 0
+
+    def prepare_dense(self, weight: torch.Tensor, bias: torch.Tensor | None) -> LinearKernel:
+        return DenseLinear(self._take_over(weight), None if bias is None else self._take_over(bias))
+
+    def prepare_exl2(self, tensors: Exl2Tensors) -> LinearKernel:
+        """Decode once; the matrix then takes the memory of a dense one."""
+        weight = decode(tensors)[:, : tensors.out_features].t()
+        bias = None if tensors.bias is None else self._take_over(tensors.bias[: tensors.out_features])
+        return DenseLinear(self._take_over(weight), bias)
+
+    def embed(self, token_ids: torch.Tensor, table: torch.Tensor, out: torch.Tensor) -> None:
+        gather.embed(token_ids, table, out)
+
+    def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float, out: torch.Tensor) -> None:
+        norm.rms_norm(x, weight, eps, out)
+
+    def rotate(
+        self, q: torch.Tensor, k: torch.Tensor, positions: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    ) -> None:
+        rotary.rotate(q, k, positions, cos, sin)
+
+    def silu_mul(self, gate: torch.Tensor, up: torch.Tensor, out: torch.Tensor) -> None:
+        elementwise.silu_mul(gate, up, out)
+
+    def add(self, x: torch.Tensor, residual: torch.Tensor) -> None:
+        elementwise.add(x, residual)
+
+    def store_kv(
+        self,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        k_cache: torch.Tensor,
+        v_cache: torch.Tensor,
+        batch: AttentionBatch,
+    ) -> None:
+        kv_cache.store_kv(k, v, k_cache, v_cache, batch)
+
+    def paged_attention(
+        self,
+        q: torch.Tensor,
+        k_cache: torch.Tensor,
+        v_cache: torch.Tensor,
+        batch: AttentionBatch,
+        scale: float,
+        window: int | None,
+        out: torch.Tensor,
+    ) -> None:
+        attention.paged_attention(q, k_cache, v_cache, batch, scale, window, out)
+
+    def take_rows(self, x: torch.Tensor, rows: torch.Tensor, out: torch.Tensor) -> None:
+        gather.take_rows(x, rows, out)
+
+    def _take_over(self, tensor: torch.Tensor) -> torch.Tensor:
+        # always a copy: the source may be a memory-mapped file that is about to be closed
+        taken = torch.empty(tensor.shape, dtype=self._activation_dtype, device=self._device)
+        return taken.copy_(tensor)
