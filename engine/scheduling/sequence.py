@@ -22,6 +22,7 @@ class Sequence:
         num_computed: leading tokens whose keys and values are in the cache.
         block_table: cache block of each run of `block_size` positions.
         cached_tokens: prompt tokens that were found in the cache when the sequence was admitted.
+        admitted: whether it has taken part in a step before; a preempted one comes back with this set.
     """
 
     request: GenerationRequest
@@ -31,6 +32,7 @@ class Sequence:
     num_computed: int = 0
     block_table: list[int] = field(default_factory=list)
     cached_tokens: int = 0
+    admitted: bool = False
 
     @property
     def sampling(self) -> SamplingParams:

@@ -1,0 +1,74 @@
+"""What is checked before a request is queued, so that every refusal comes before the first byte of an answer."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from engine.errors import ContextLengthError, InvalidRequestError
+from engine.types import GenerationRequest, ModelInfo, SamplingParams
+
+MAX_STOP_BYTES = 16384
+"""Most bytes of all stop strings of a request together; the engine builds an automaton with a state for each."""
+
+
+def check_request(request: GenerationRequest, model: ModelInfo) -> None:
+    """Refuse what this model can never answer.
+
+    Raises:
+        ContextLengthError: the prompt leaves no room for a token within the model's context.
+        InvalidRequestError: the prompt is empty, does not fit the cache, or a token id is not in the vocabulary.
+    """
+    _check_prompt(request.prompt_token_ids, model)
+    _check_token_ids(request.sampling, model)
+    _check_stop_strings(request.sampling)
+
+
+def with_seed(request: GenerationRequest) -> GenerationRequest:
+    """The request with a seed: its own, or a drawn one."""
+    if request.sampling.seed is not None:
+        return request
+    return replace(request, sampling=replace(request.sampling, seed=random.getrandbits(63)))
+
+
+def _check_prompt(prompt: tuple[int, ...], model: ModelInfo) -> None:
+    if not prompt:
+        raise InvalidRequestError("The prompt is empty; it must have at least one token.", param="prompt")
+    if len(prompt) + 1 > model.max_model_len:
+        raise ContextLengthError(len(prompt), model.max_model_len, param="prompt")
+    if len(prompt) + 1 > model.kv_cache_tokens:
+        raise InvalidRequestError(
+            f"The prompt has {len(prompt)} tokens, but the KV cache holds {model.kv_cache_tokens}, an answer included. "
+            "Shorten the prompt, or start the server with a larger kv_cache_tokens.",
+            param="prompt",
+            code="context_length_exceeded",
+        )
+    for token in (min(prompt), max(prompt)):
+        _check_token_id(token, model, "prompt")
+
+
+def _check_token_ids(sampling: SamplingParams, model: ModelInfo) -> None:
+    for token in sampling.stop_token_ids:
+        _check_token_id(token, model, "stop_token_ids")
+    for token in sampling.logit_bias:
+        _check_token_id(token, model, "logit_bias")
+
+
+def _check_token_id(token: int, model: ModelInfo, param: str) -> None:
+    if not 0 <= token < model.vocab_size:
+        raise InvalidRequestError(
+            f"Token id {token} is not in the vocabulary; ids go from 0 to {model.vocab_size - 1}.", param=param
+        )
+
+
+def _check_stop_strings(sampling: SamplingParams) -> None:
+    try:
+        size = sum(len(stop.encode()) for stop in sampling.stop_strings)
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(
+            "A stop string is not valid Unicode: it contains half of a surrogate pair.", param="stop"
+        ) from error
+    if size > MAX_STOP_BYTES:
+        raise InvalidRequestError(
+            f"The stop strings have {size} bytes together; at most {MAX_STOP_BYTES} are accepted.", param="stop"
+        )

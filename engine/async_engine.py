@@ -1,0 +1,198 @@
+"""The engine seen from an event loop: a child process behind the `EngineClient` protocol. Imports no torch."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import sysconfig
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from engine.admission import check_request, with_seed
+from engine.config import EngineConfig
+from engine.delta_stream import DeltaStream
+from engine.errors import EngineDeadError, InvalidRequestError, QuireError
+from engine.messages import AbortRequest, AddRequest, Command, EngineFailed, EngineReady, Shutdown, StepOutput
+from engine.revival import revive
+from engine.stats import EngineStats
+from engine.transport import ChannelClosedError, frame, read_message
+from engine.types import GenerationRequest, ModelInfo, OutputDelta
+
+SHUTDOWN_SECONDS = 5.0
+"""How long the process may take to end by itself before it is killed."""
+
+
+class AsyncEngine:
+    """A running engine process. Make one with `await AsyncEngine.start(config)`; end it with `await close()`."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        model: ModelInfo,
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._model = model
+        self._stats = EngineStats()
+        self._streams: dict[str, DeltaStream] = {}
+        self._death: EngineDeadError | None = None
+        self._receiving = asyncio.create_task(self._receive())
+
+    @classmethod
+    async def start(cls, config: EngineConfig, *, module: str = "engine.process") -> AsyncEngine:
+        """Start the process and wait until its model is loaded.
+
+        Args:
+            config: settings of the engine.
+            module: run as the child process, with the socket's file descriptor as its argument.
+
+        Raises:
+            QuireError: the model cannot be loaded; the class is that of the error in the process.
+            EngineDeadError: the process ended without saying why.
+        """
+        ours, theirs = socket.socketpair()
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(ours.close)
+            with theirs:
+                process = _spawn(module, theirs)
+            on_failure.callback(_kill, process)
+            reader, writer = await asyncio.open_connection(sock=ours)
+            on_failure.callback(writer.transport.abort)
+            writer.write(frame(config))
+            model = await _await_ready(reader, process)
+            on_failure.pop_all()
+        return cls(process, reader, writer, model)
+
+    @property
+    def model(self) -> ModelInfo:
+        """The loaded model."""
+        return self._model
+
+    @property
+    def stats(self) -> EngineStats:
+        """Figures of the latest step."""
+        return self._stats
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the engine takes requests."""
+        return self._death is None
+
+    @property
+    def pid(self) -> int:
+        """Of the engine process."""
+        return self._process.pid
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[OutputDelta]:
+        """Queue the request and yield its deltas until every choice has finished; see `EngineClient.generate`.
+
+        A reader that falls behind gets successive deltas of a choice as one.
+        """
+        if self._death is not None:
+            raise self._death
+        check_request(request, self._model)
+        if request.request_id in self._streams:
+            raise InvalidRequestError(f"A request with the id '{request.request_id}' is in flight.", param="request_id")
+        stream = self._streams[request.request_id] = DeltaStream(request.sampling.n)
+        self._send(AddRequest(with_seed(request)))
+        try:
+            unread = request.sampling.n
+            while unread:
+                for delta in await stream.read():
+                    unread -= delta.finish is not None
+                    yield delta
+        finally:
+            del self._streams[request.request_id]
+            if not stream.finished:
+                self._send(AbortRequest(request.request_id))
+
+    async def close(self) -> None:
+        """End the process, by force after `SHUTDOWN_SECONDS`. Requests in flight fail. May be called again."""
+        self._die(EngineDeadError("The engine was shut down."))
+        self._send(Shutdown())
+        await _await_exit(self._process)
+        self._receiving.cancel()
+        await asyncio.gather(self._receiving, return_exceptions=True)
+        self._writer.transport.abort()
+
+    def _send(self, command: Command) -> None:
+        if not self._writer.transport.is_closing():
+            self._writer.write(frame(command))
+
+    async def _receive(self) -> None:
+        """Hand out what the process sends, until it ends."""
+        try:
+            while True:
+                self._dispatch(await read_message(self._reader))
+        except ChannelClosedError:
+            how = await _await_exit(self._process)
+            self._die(EngineDeadError(f"The engine process has ended unexpectedly ({how})."))
+        finally:
+            self._die(EngineDeadError("The connection to the engine process is lost."))
+
+    def _dispatch(self, event: StepOutput) -> None:
+        self._stats = event.stats
+        for delta in event.deltas:
+            stream = self._streams.get(delta.request_id)
+            if stream is not None:
+                stream.put(delta)
+        for failure in event.failures:
+            stream = self._streams.get(failure.request_id)
+            if stream is not None:
+                stream.fail(revive(failure.kind, failure.message))
+
+    def _die(self, error: EngineDeadError) -> None:
+        if self._death is None:
+            self._death = error
+        for stream in self._streams.values():
+            if not stream.finished:
+                stream.fail(self._death)
+
+
+async def _await_ready(reader: asyncio.StreamReader, process: subprocess.Popen[bytes]) -> ModelInfo:
+    try:
+        event = await read_message(reader)
+    except ChannelClosedError:
+        how = await _await_exit(process)
+        raise EngineDeadError(f"The engine process ended while loading ({how}); see its output above.") from None
+    match event:
+        case EngineReady(model):
+            return model
+        case EngineFailed(kind, message):
+            raise revive(kind, message)
+        case _:
+            raise QuireError(f"The engine process began with an unexpected message ({type(event).__name__}).")
+
+
+def _spawn(module: str, connection: socket.socket) -> subprocess.Popen[bytes]:
+    """Start the child with its end of the socket. Its output goes where ours goes."""
+    descriptor = connection.fileno()
+    # -P: a folder called `engine` where the user happens to stand must not be imported instead of ours
+    command = [sys.executable, "-P", "-m", module, str(descriptor)]
+    environment = dict(os.environ)
+    root = str(Path(__file__).resolve().parents[1])
+    if root != sysconfig.get_paths()["purelib"]:  # run from a checkout
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
+    return subprocess.Popen(command, pass_fds=(descriptor,), stdin=subprocess.DEVNULL, env=environment)
+
+
+async def _await_exit(process: subprocess.Popen[bytes]) -> str:
+    """Wait for the process to end, not for long; says how it ended."""
+    try:
+        code = await asyncio.to_thread(process.wait, SHUTDOWN_SECONDS)
+    except subprocess.TimeoutExpired:
+        _kill(process)
+        return f"killed, for it did not end within {SHUTDOWN_SECONDS:g} seconds"
+    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()

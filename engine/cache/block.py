@@ -1,0 +1,34 @@
+"""A cache block as the block manager sees it: a number, its owners, and the tokens it is known to hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class PrefixKey(NamedTuple):
+    """What a full block holds: these tokens, after everything its parent stands for.
+
+    `parent` is the prefix id of the block before it, or for the first block of a sequence the bytes that set apart
+    prefixes of equal tokens but different keys and values (adapter, image, KV format, salt).
+    """
+
+    parent: int | bytes
+    token_ids: tuple[int, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """One block of the KV cache.
+
+    Attributes:
+        index: its place in the cache tensors.
+        references: sequences whose block table holds it.
+        prefix_id: names the token sequence from position 0 to this block's end; None until that is computed.
+        key: its entry in the prefix index, if it is the block handed out for that prefix.
+    """
+
+    index: int
+    references: int = 0
+    prefix_id: int | None = None
+    key: PrefixKey | None = None

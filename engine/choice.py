@@ -1,0 +1,92 @@
+"""One choice of one request inside the core: its sequence, and how sampled tokens become output."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from engine.constraints.stop import StopMatcher, StopStrings
+from engine.emission import EmittedToken, Emitter
+from engine.scheduling.batch import SampledToken
+from engine.scheduling.sequence import Sequence
+from engine.scheduling.stopping import finish_at_token
+from engine.text.token_bytes import TokenBytes
+from engine.types import Finish, FinishReason, OutputDelta, TokenLogprob, TopLogprob
+
+MIN_LOGPROB = -9999.0
+"""Reported instead of anything lower, since JSON has no infinity."""
+
+
+class Choice:
+    """Turns the tokens sampled for one sequence into deltas.
+
+    Args:
+        sequence: what is scheduled.
+        max_tokens: most tokens of this choice.
+        strings: stop strings of the request.
+        tokens: bytes of every token.
+        end_token_ids: the model's own end tokens.
+    """
+
+    def __init__(
+        self,
+        sequence: Sequence,
+        *,
+        max_tokens: int,
+        strings: StopStrings | None,
+        tokens: TokenBytes,
+        end_token_ids: Container[int],
+    ) -> None:
+        self.sequence = sequence
+        self._max_tokens = max_tokens
+        self._tokens = tokens
+        self._end_token_ids = end_token_ids
+        sampling = sequence.sampling
+        self._emitter = Emitter(
+            StopMatcher(strings, min_tokens=sampling.min_tokens, include=sampling.include_stop_str_in_output)
+            if strings is not None
+            else None
+        )
+
+    def append(self, sampled: SampledToken) -> OutputDelta | None:
+        """Take in the token sampled by a step; what has become certain by it, None if nothing has."""
+        self.sequence.token_ids.append(sampled.token_id)
+        finish = self._push(sampled)
+        emitted = self._emitter.take(final=finish is not None)
+        return self._delta(emitted, finish) if emitted or finish is not None else None
+
+    def _push(self, sampled: SampledToken) -> Finish | None:
+        sequence = self.sequence
+        finish = finish_at_token(sampled.token_id, sequence.sampling, self._end_token_ids)
+        if finish is not None:
+            return finish
+        data = self._text_of(sampled.token_id)
+        stop = self._emitter.push(sampled.token_id, data, self._logprob(sampled, data))
+        if stop is not None:
+            return Finish(FinishReason.STOP, stop)
+        return Finish(FinishReason.LENGTH) if sequence.num_generated >= self._max_tokens else None
+
+    def _text_of(self, token_id: int) -> bytes:
+        hidden = self.sequence.sampling.skip_special_tokens and token_id in self._tokens.special
+        return b"" if hidden else self._tokens.of(token_id)
+
+    def _logprob(self, sampled: SampledToken, data: bytes) -> TokenLogprob | None:
+        if sampled.logprob is None:
+            return None
+        top = tuple(
+            TopLogprob(token_id, self._tokens.of(token_id), max(logprob, MIN_LOGPROB))
+            for token_id, logprob in sampled.top
+        )
+        return TokenLogprob(sampled.token_id, data, max(sampled.logprob, MIN_LOGPROB), top)
+
+    def _delta(self, emitted: list[EmittedToken], finish: Finish | None) -> OutputDelta:
+        sequence = self.sequence
+        wants_logprobs = sequence.sampling.logprobs is not None
+        return OutputDelta(
+            sequence.request.request_id,
+            sequence.choice,
+            tuple(token.token_id for token in emitted),
+            b"".join(token.data for token in emitted),
+            tuple(token.logprob for token in emitted if token.logprob is not None) if wants_logprobs else None,
+            sequence.cached_tokens,
+            finish,
+        )

@@ -1,0 +1,147 @@
+"""The engine's step loop: requests in, deltas out. Synchronous, single-threaded, and free of anything about tensors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from engine.admission import check_request
+from engine.cache.block_manager import BlockManager
+from engine.choice import Choice
+from engine.constraints.stop import stop_strings
+from engine.errors import InvalidLogitsError, InvalidRequestError, QuireError, RequestFailedError
+from engine.messages import RequestFailed, StepOutput
+from engine.scheduling.batch import ScheduledBatch
+from engine.scheduling.runner import Runner
+from engine.scheduling.scheduler import Scheduler
+from engine.scheduling.sequence import Sequence
+from engine.scheduling.stopping import most_tokens
+from engine.stats import EngineStats
+from engine.text.token_bytes import TokenBytes
+from engine.types import GenerationRequest, ModelInfo, OutputDelta
+
+logger = logging.getLogger(__name__)
+
+
+class EngineCore:
+    """Owns every request from arrival to end.
+
+    Args:
+        model: what is loaded; requests are checked against it.
+        scheduler: decides what each step computes.
+        blocks: the block manager the scheduler works with.
+        runner: computes it.
+        tokens: bytes of every token id.
+    """
+
+    def __init__(
+        self, model: ModelInfo, scheduler: Scheduler, blocks: BlockManager, runner: Runner[Any], tokens: TokenBytes
+    ) -> None:
+        self.model = model
+        self._scheduler = scheduler
+        self._blocks = blocks
+        self._runner = runner
+        self._tokens = tokens
+        self._requests: dict[str, dict[int, Choice]] = {}  # choices not yet finished, by request and index
+        self._steps = 0
+        self._generated = 0
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would compute something."""
+        return bool(self._requests)
+
+    @property
+    def stats(self) -> EngineStats:
+        """Figures as of now."""
+        return EngineStats(
+            running=self._scheduler.num_running,
+            waiting=self._scheduler.num_waiting,
+            kv_blocks_total=self._blocks.num_blocks,
+            kv_blocks_used=self._blocks.num_used,
+            steps_total=self._steps,
+            prompt_tokens_total=self._scheduler.prompt_tokens,
+            generation_tokens_total=self._generated,
+            prefix_cache_queries_total=self._scheduler.prefix_queries,
+            prefix_cache_hits_total=self._scheduler.prefix_hits,
+            preemptions_total=self._scheduler.preemptions,
+        )
+
+    def add(self, request: GenerationRequest) -> None:
+        """Queue a request.
+
+        Raises:
+            InvalidRequestError: this engine can never answer it, its id is in use, or it has no seed.
+        """
+        check_request(request, self.model)
+        if request.request_id in self._requests:
+            raise InvalidRequestError(f"A request with the id '{request.request_id}' is in flight.", param="request_id")
+        seed = request.sampling.seed
+        if seed is None:
+            raise InvalidRequestError("A request must carry a seed when it reaches the engine.", param="seed")
+        strings = stop_strings(request.sampling)
+        max_tokens = most_tokens(len(request.prompt_token_ids), request.sampling, self.model)
+        choices = [
+            Choice(
+                Sequence(request, index, seed, list(request.prompt_token_ids)),
+                max_tokens=max_tokens,
+                strings=strings,
+                tokens=self._tokens,
+                end_token_ids=self.model.eos_token_ids,
+            )
+            for index in range(request.sampling.n)
+        ]
+        self._requests[request.request_id] = dict(enumerate(choices))
+        self._scheduler.add([choice.sequence for choice in choices])
+
+    def abort(self, request_id: str) -> None:
+        """Drop a request wherever it is; unknown and finished ones are ignored."""
+        for choice in self._requests.pop(request_id, {}).values():
+            self._scheduler.remove(choice.sequence)
+
+    def step(self) -> StepOutput:
+        """Compute one step and hand out what it made certain. An error in it ends the requests it touched, no more."""
+        deltas: list[OutputDelta] = []
+        failures: tuple[RequestFailed, ...] = ()
+        batch = self._scheduler.schedule()
+        if batch is not None:
+            self._steps += 1
+            try:
+                self._run(batch, deltas)
+            except InvalidLogitsError as error:
+                failures = self._fail(error.request_ids, error)  # nothing has advanced: the others are tried again
+            except Exception as error:
+                logger.exception("A step failed; its requests are given up.")
+                failures = self._fail([item.sequence.request.request_id for item in batch.items], error)
+        return StepOutput(tuple(deltas), failures, self.stats)
+
+    def _run(self, batch: ScheduledBatch, deltas: list[OutputDelta]) -> None:
+        tokens = self._runner.collect(self._runner.submit(batch))
+        self._scheduler.advance(batch)
+        for item, sampled in zip(batch.items, tokens, strict=True):
+            if sampled is None:
+                continue
+            sequence = item.sequence
+            self._generated += 1
+            delta = self._requests[sequence.request.request_id][sequence.choice].append(sampled)
+            if delta is not None:
+                deltas.append(delta)
+                if delta.finish is not None:
+                    self._finish(sequence)
+
+    def _finish(self, sequence: Sequence) -> None:
+        self._scheduler.remove(sequence)
+        request_id = sequence.request.request_id
+        del self._requests[request_id][sequence.choice]
+        if not self._requests[request_id]:
+            del self._requests[request_id]
+
+    def _fail(self, request_ids: Iterable[str], error: Exception) -> tuple[RequestFailed, ...]:
+        """Drop these requests, as far as they have not finished."""
+        kind = type(error).__name__ if isinstance(error, QuireError) else RequestFailedError.__name__
+        message = str(error) if isinstance(error, QuireError) else f"The engine failed on this request: {error!r}"
+        failed = [request_id for request_id in dict.fromkeys(request_ids) if request_id in self._requests]
+        for request_id in failed:
+            self.abort(request_id)
+        return tuple(RequestFailed(request_id, kind, message) for request_id in failed)

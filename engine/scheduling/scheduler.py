@@ -1,0 +1,185 @@
+"""Which tokens the next step computes: continuous batching under one token budget.
+
+There is one rule. Every running sequence has tokens that are known but not computed: one after its last sampled token
+(decode), many at its start (prefill). A step walks over the running sequences, oldest first, and gives each as many
+of its pending tokens as the budget still allows; then it admits waiting ones, first come first served, as long as
+budget, sequences and blocks last.
+
+Decodes come first without being told apart: a sequence is admitted only while budget is left, so all but the youngest
+have finished their prompt and want one token each. No more sequences run than the budget has tokens, so none starves.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence as Sequences
+
+from engine.cache.block_manager import BlockManager
+from engine.errors import CapacityError
+from engine.scheduling.batch import ScheduledBatch, ScheduledSequence
+from engine.scheduling.sequence import Sequence
+
+
+class Scheduler:
+    """Queues of sequences, and the blocks they hold. Deterministic.
+
+    Every sequence given to it must fit the cache when it is alone (see `engine/admission.py`).
+
+    Args:
+        blocks: the cache's blocks.
+        max_num_seqs: most sequences in one step.
+        max_num_batched_tokens: most tokens in one step.
+
+    Attributes:
+        preemptions: sequences that had to give back their blocks, so far.
+        prompt_tokens: prompt tokens of the requests admitted so far.
+        prefix_queries: of these, the ones looked up in the prefix cache.
+        prefix_hits: of these, the ones found.
+    """
+
+    def __init__(self, blocks: BlockManager, *, max_num_seqs: int, max_num_batched_tokens: int) -> None:
+        self._blocks = blocks
+        self._max_running = min(max_num_seqs, max_num_batched_tokens)
+        self._max_tokens = max_num_batched_tokens
+        self._waiting: deque[Sequence] = deque()
+        self._running: list[Sequence] = []  # oldest first
+        self._siblings: dict[str, list[Sequence]] = {}  # further choices, until the first has computed the prompt
+        self.preemptions = 0
+        self.prompt_tokens = 0
+        self.prefix_queries = 0
+        self.prefix_hits = 0
+
+    @property
+    def num_running(self) -> int:
+        """Sequences that take part in steps."""
+        return len(self._running)
+
+    @property
+    def num_waiting(self) -> int:
+        """Sequences that do not yet, or not at the moment."""
+        return len(self._waiting) + sum(map(len, self._siblings.values()))
+
+    def add(self, choices: Sequences[Sequence]) -> None:
+        """Queue all choices of one request. The first computes the prompt, then the others share its blocks."""
+        self._waiting.append(choices[0])
+        if len(choices) > 1:
+            self._siblings[choices[0].request.request_id] = list(choices[1:])
+
+    def schedule(self) -> ScheduledBatch | None:
+        """The next step, with blocks for all of its tokens; None when there is nothing to do."""
+        items: list[ScheduledSequence] = []
+        budget = self._max_tokens
+        preempted_before = self.preemptions
+        while len(items) < len(self._running) and budget:
+            share = _share(self._running[len(items)], budget)
+            if not self._make_room(share):
+                break
+            items.append(share)
+            budget -= share.num_tokens
+        # a sequence that has just made room must not take it again in the same step
+        while budget and self.preemptions == preempted_before and self._admit_next():
+            share = _share(self._running[-1], budget)
+            items.append(share)
+            budget -= share.num_tokens
+        return ScheduledBatch(tuple(items)) if items else None
+
+    def advance(self, batch: ScheduledBatch) -> None:
+        """The step was computed: its tokens are in the cache. Call this before sampled tokens are appended."""
+        for item in batch.items:
+            sequence = item.sequence
+            sequence.num_computed = item.start + item.num_tokens
+            self._blocks.index(sequence.token_ids, sequence.block_table, item.start, sequence.num_computed)
+            if sequence.num_computed >= sequence.num_prompt:
+                self._start_siblings(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Drop a sequence wherever it is (finished, aborted or failed) and free its blocks."""
+        self._blocks.free(sequence.block_table)
+        request_id = sequence.request.request_id
+        siblings = self._siblings.get(request_id, [])
+        for queue in (self._running, self._waiting, siblings):
+            if sequence in queue:
+                queue.remove(sequence)
+        if not siblings:
+            self._siblings.pop(request_id, None)
+
+    def _make_room(self, share: ScheduledSequence) -> bool:
+        """Blocks for a running sequence's share, at the cost of the youngest; False if that was the sequence itself."""
+        sequence = share.sequence
+        while not self._blocks.extend(sequence.block_table, share.start + share.num_tokens):
+            youngest = self._running[-1]
+            if len(self._running) == 1:
+                self._reclaim_waiting(sequence)
+                return True
+            self._preempt(youngest)
+            if youngest is sequence:
+                return False
+        return True
+
+    def _preempt(self, sequence: Sequence) -> None:
+        """Take a sequence's blocks; it keeps its tokens and computes them again when its turn comes."""
+        self._running.remove(sequence)
+        self._waiting.appendleft(sequence)
+        self._drop_computed(sequence)
+        self.preemptions += 1
+
+    def _reclaim_waiting(self, sequence: Sequence) -> None:
+        """Blocks for the only sequence that could run, taken from waiting choices which hold their prompt's.
+
+        Raises:
+            CapacityError: the sequence does not even fit the empty cache, so it must not have been added.
+        """
+        for each in self._waiting:
+            if each is not sequence:
+                self._drop_computed(each)
+        if not self._blocks.extend(sequence.block_table, len(sequence.token_ids)):
+            raise CapacityError(
+                f"A sequence of {len(sequence.token_ids)} tokens does not fit the KV cache of "
+                f"{self._blocks.num_blocks * self._blocks.block_size} tokens. Enlarge kv_cache_tokens."
+            )
+
+    def _drop_computed(self, sequence: Sequence) -> None:
+        self._blocks.free(sequence.block_table)
+        sequence.num_computed = 0
+
+    def _admit_next(self) -> bool:
+        """Move the first waiting sequence to the running ones, with blocks for all tokens it knows."""
+        if not self._waiting or len(self._running) >= self._max_running:
+            return False
+        sequence = self._waiting[0]
+        holds_prompt = bool(sequence.block_table)
+        if not holds_prompt:
+            sequence.block_table = self._blocks.take_prefix(sequence.token_ids)
+            sequence.num_computed = len(sequence.block_table) * self._blocks.block_size
+        if not self._blocks.extend(sequence.block_table, len(sequence.token_ids)):
+            if self._running:
+                if not holds_prompt:
+                    self._drop_computed(sequence)
+                return False
+            self._reclaim_waiting(sequence)
+        self._running.append(self._waiting.popleft())
+        if not sequence.admitted:
+            self._count_admission(sequence)
+        return True
+
+    def _count_admission(self, sequence: Sequence) -> None:
+        sequence.admitted = True
+        sequence.cached_tokens = sequence.num_computed
+        self.prompt_tokens += sequence.num_prompt
+        if self._blocks.prefix_caching:
+            self.prefix_queries += sequence.num_prompt
+            self.prefix_hits += sequence.cached_tokens
+
+    def _start_siblings(self, first: Sequence) -> None:
+        """Queue the other choices, ahead of younger requests, with the full blocks of the prompt shared."""
+        for sibling in reversed(self._siblings.pop(first.request.request_id, [])):
+            sibling.block_table = self._blocks.fork(first.block_table, first.num_prompt - 1)
+            sibling.num_computed = len(sibling.block_table) * self._blocks.block_size
+            sibling.cached_tokens = first.cached_tokens
+            sibling.admitted = True
+            self._waiting.appendleft(sibling)
+
+
+def _share(sequence: Sequence, budget: int) -> ScheduledSequence:
+    count = min(sequence.num_pending, budget)
+    return ScheduledSequence(sequence, sequence.num_computed, count, sample=count == sequence.num_pending)

@@ -1,0 +1,90 @@
+"""The life of the engine process: load, then drain the inbox and step until told to end.
+
+Free of torch, so that its tests can run it around a toy engine.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import socket
+import threading
+from collections.abc import Callable
+
+from engine.config import EngineConfig
+from engine.core import EngineCore
+from engine.errors import QuireError
+from engine.messages import (
+    AbortRequest,
+    AddRequest,
+    Command,
+    EngineFailed,
+    EngineReady,
+    RequestFailed,
+    Shutdown,
+)
+from engine.transport import Channel, ChannelClosedError
+from engine.types import ModelInfo
+
+logger = logging.getLogger(__name__)
+
+BuildEngine = Callable[[EngineConfig], tuple[EngineCore, ModelInfo]]
+
+
+def run_engine_process(file_descriptor: int, build: BuildEngine) -> None:
+    """Serve the parent at the other end of a socket until it says `Shutdown` or is gone.
+
+    Args:
+        file_descriptor: of a connected stream socket, inherited from the parent.
+        build: loads the model and builds the engine; a `QuireError` from it is reported to the parent.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to both; the parent decides what it means
+    with socket.socket(fileno=file_descriptor) as connection:
+        _end_with_parent(connection)
+        channel = Channel(connection)
+        try:
+            config: EngineConfig = channel.receive()
+            try:
+                core, model = build(config)
+            except QuireError as error:
+                channel.send(EngineFailed(type(error).__name__, str(error)))
+                return
+            channel.send(EngineReady(model))
+            _serve(channel, core)
+        except ChannelClosedError:
+            logger.info("The parent process is gone; the engine process ends.")
+
+
+def _serve(channel: Channel, core: EngineCore) -> None:
+    while True:
+        commands: list[Command] = [] if core.has_work else [channel.receive()]
+        commands += channel.receive_arrived()
+        refused: list[RequestFailed] = []
+        for command in commands:
+            match command:
+                case AddRequest(request):
+                    try:
+                        core.add(request)
+                    except QuireError as error:
+                        refused.append(RequestFailed(request.request_id, type(error).__name__, str(error)))
+                case AbortRequest(request_id):
+                    core.abort(request_id)
+                case Shutdown():
+                    return
+        output = core.step()
+        channel.send(output._replace(failures=(*refused, *output.failures)))
+
+
+def _end_with_parent(connection: socket.socket) -> None:
+    """End this process the moment the parent is gone, even in the middle of loading or of a long step."""
+
+    def watch() -> None:
+        poll = select.poll()
+        # POLLHUP is always reported; Linux also tells when only the other side has stopped writing
+        poll.register(connection, getattr(select, "POLLRDHUP", 0))
+        poll.poll()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

@@ -1,0 +1,226 @@
+"""The engine process from outside: streams, aborts, deaths. The child runs a toy engine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from engine import async_engine
+from engine.async_engine import AsyncEngine
+from engine.config import EngineConfig
+from engine.errors import CheckpointError, EngineDeadError, InvalidRequestError, RequestFailedError
+from engine.messages import AddRequest
+from engine.transport import frame
+from engine.types import FinishReason, GenerationRequest, OutputDelta
+from tests.fakes.toy_engine import choice_tokens, request, run, toy_engine
+
+MODULE = "tests.fakes.toy_process"
+
+
+def config(model: str = "toy", *, kv_cache_tokens: int = 1024, max_num_batched_tokens: int = 64) -> EngineConfig:
+    return EngineConfig(
+        model=model,
+        block_size=4,
+        kv_cache_tokens=kv_cache_tokens,
+        max_num_seqs=16,
+        max_num_batched_tokens=max_num_batched_tokens,
+    )
+
+
+def with_engine(
+    body: Callable[[AsyncEngine], Awaitable[None]], settings: EngineConfig | None = None, timeout: float = 60
+) -> None:
+    """Run `body` against a fresh engine process."""
+
+    async def main() -> None:
+        engine = await AsyncEngine.start(settings or config(), module=MODULE)
+        try:
+            await asyncio.wait_for(body(engine), timeout)
+        finally:
+            await engine.close()
+
+    asyncio.run(main())
+
+
+async def collect(engine: AsyncEngine, what: GenerationRequest) -> list[OutputDelta]:
+    return [delta async for delta in engine.generate(what)]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+def test_many_at_once_give_what_each_gives_alone() -> None:
+    requests = [request(str(each), range(2, 4 + each), max_tokens=1 + each % 7, n=1 + each % 3) for each in range(40)]
+    alone = toy_engine()
+
+    async def body(engine: AsyncEngine) -> None:
+        assert engine.healthy
+        assert engine.model.vocab_size == 128
+        answers = await asyncio.gather(*(collect(engine, each) for each in requests))
+        for each, answer in zip(requests, answers, strict=True):
+            alone.core.add(each)
+            expected = run(alone.core)[0][each.request_id]
+            for choice in range(each.sampling.n):
+                assert choice_tokens(answer, choice) == choice_tokens(expected, choice)
+            assert sum(delta.finish is not None for delta in answer) == each.sampling.n
+        assert engine.stats.kv_blocks_used == 0
+        asked_for = sum(each.sampling.n * (each.sampling.max_tokens or 0) for each in requests)
+        assert engine.stats.generation_tokens_total == asked_for
+
+    with_engine(body)
+
+
+def test_a_seed_is_drawn_where_there_is_none() -> None:
+    async def body(engine: AsyncEngine) -> None:
+        answers = [await collect(engine, request(str(each), [5, 6], max_tokens=8, seed=None)) for each in range(3)]
+        assert len({tuple(choice_tokens(answer)) for answer in answers}) == 3
+
+    with_engine(body)
+
+
+def test_a_bad_request_harms_no_other() -> None:
+    async def body(engine: AsyncEngine) -> None:
+        with pytest.raises(RequestFailedError, match="the toy is broken"):
+            await collect(engine, request("bad", [2, 3]))
+        with pytest.raises(InvalidRequestError, match="vocabulary"):
+            await collect(engine, request("a", [2, 300]))
+        stream = engine.generate(request("twice", [2, 3], max_tokens=200))
+        await anext(stream)
+        with pytest.raises(InvalidRequestError, match="in flight"):
+            await collect(engine, request("twice", [2, 3]))
+        await stream.aclose()
+        assert len(choice_tokens(await collect(engine, request("good", [2, 3], max_tokens=5)))) == 5
+        assert engine.healthy
+
+    with_engine(body)
+
+
+def test_hundreds_of_random_aborts_leave_nothing_behind() -> None:
+    chance = random.Random(5)
+
+    async def one(engine: AsyncEngine, number: int) -> None:
+        prompt = [2 + number % 100] * chance.randint(1, 60)
+        stream = engine.generate(request(str(number), prompt, max_tokens=100, n=chance.randint(1, 4)))
+        if chance.random() < 0.5:
+            for _ in range(chance.randint(0, 5)):
+                await anext(stream)
+            await stream.aclose()
+        else:
+            task = asyncio.create_task(anext(stream))
+            await asyncio.sleep(chance.random() * 0.05)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await stream.aclose()
+
+    async def body(engine: AsyncEngine) -> None:
+        await asyncio.gather(*(one(engine, each) for each in range(300)))
+        last = await collect(engine, request("last", [2, 3], max_tokens=3))
+        assert last[-1].finish is not None
+        await until(lambda: engine.stats.running == engine.stats.waiting == 0)
+        assert engine.stats.kv_blocks_used == 0
+
+    with_engine(body, config(kv_cache_tokens=400))
+
+
+def test_a_slow_reader_gets_merged_deltas() -> None:
+    async def body(engine: AsyncEngine) -> None:
+        stream = engine.generate(request("slow", [2, 3], max_tokens=150, logprobs=1))
+        deltas = [await anext(stream)]
+        await until(lambda: engine.stats.running == 0)
+        deltas += [delta async for delta in stream]
+        assert len(deltas) <= 3
+        assert len(choice_tokens(deltas)) == 150
+        assert sum(len(delta.logprobs or ()) for delta in deltas) == 150
+        assert b"".join(delta.data for delta in deltas) == bytes(each for each in choice_tokens(deltas) if each > 1)
+        assert deltas[-1].finish == (FinishReason.LENGTH, None)
+
+    with_engine(body)
+
+
+def test_killing_the_process_fails_what_is_in_flight_and_what_comes_later() -> None:
+    async def body(engine: AsyncEngine) -> None:
+        async def failing(number: int) -> None:
+            with pytest.raises(EngineDeadError, match="signal 9"):
+                await collect(engine, request(str(number), [2, 3], max_tokens=200))
+
+        tasks = [asyncio.create_task(failing(each)) for each in range(20)]
+        await until(lambda: engine.stats.running > 0)
+        os.kill(engine.pid, signal.SIGKILL)
+        await asyncio.gather(*tasks)
+        assert not engine.healthy
+        with pytest.raises(EngineDeadError):
+            await collect(engine, request("later", [2]))
+
+    with_engine(body, config("slow"), timeout=20)
+
+
+def test_closing_fails_what_is_in_flight_and_ends_the_process() -> None:
+    async def body(engine: AsyncEngine) -> None:
+        task = asyncio.create_task(collect(engine, request("a", [2, 3], max_tokens=200)))
+        await until(lambda: engine.stats.running > 0)
+        await engine.close()
+        with pytest.raises(EngineDeadError, match="shut down"):
+            await task
+        with pytest.raises(ProcessLookupError):
+            os.kill(engine.pid, 0)
+        assert not engine.healthy
+
+    with_engine(body, config("slow"))
+
+
+def test_a_process_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(async_engine, "SHUTDOWN_SECONDS", 0.3)
+
+    async def body(engine: AsyncEngine) -> None:
+        await engine.close()
+        with pytest.raises(ProcessLookupError):
+            os.kill(engine.pid, 0)
+
+    with_engine(body, config("stubborn"))
+
+
+def test_load_errors_keep_their_class() -> None:
+    with pytest.raises(CheckpointError, match="tensor 'x' is missing"):
+        asyncio.run(AsyncEngine.start(config("fails"), module=MODULE))
+    with pytest.raises(EngineDeadError, match="while loading"):
+        asyncio.run(AsyncEngine.start(config("crashes"), module=MODULE))
+
+
+def test_interrupts_are_the_parents_business() -> None:
+    async def body(engine: AsyncEngine) -> None:
+        os.kill(engine.pid, signal.SIGINT)
+        assert len(choice_tokens(await collect(engine, request("a", [2], max_tokens=3)))) == 3
+
+    with_engine(body)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_process_ends_with_its_parent(busy: bool) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        child = subprocess.Popen(
+            [sys.executable, "-m", MODULE, str(theirs.fileno())], pass_fds=(theirs.fileno(),), cwd=os.getcwd()
+        )
+        theirs.close()
+        ours.sendall(frame(config("slow")))
+        assert ours.recv(1 << 16)  # ready
+        if busy:
+            ours.sendall(frame(AddRequest(request("a", [2], max_tokens=200))))
+            assert ours.recv(1 << 16)
+    assert child.wait(timeout=30) is not None
+
+
+def test_the_client_side_does_not_load_torch() -> None:
+    modules = "engine.async_engine, engine.admission, engine.client, engine.config, engine.messages"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,85 @@
+"""A toy in place of the model: the next token is a function of everything before it.
+
+It keeps a cache of its own, indexed by block and offset, and reads the past from there alone. A block handed to two
+owners, freed too early, or reused for the wrong prefix therefore changes tokens, just as it would with a real model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from engine.errors import InvalidLogitsError
+from engine.scheduling.batch import SampledToken, ScheduledBatch, ScheduledSequence
+from engine.types import GenerationRequest
+
+
+class ToyRunner:
+    """A `Runner`.
+
+    Args:
+        block_size: tokens per block.
+        vocab_size: tokens are below this.
+        max_num_batched_tokens: what a step may not exceed.
+        max_num_seqs: what a step may not exceed.
+        breaks_on: raises for a step with a request of which this is true.
+        invalid_for: gives no usable logits for requests of which this is true.
+    """
+
+    def __init__(
+        self,
+        block_size: int,
+        vocab_size: int,
+        *,
+        max_num_batched_tokens: int = 1 << 30,
+        max_num_seqs: int = 1 << 30,
+        breaks_on: Callable[[GenerationRequest], bool] = lambda _: False,
+        invalid_for: Callable[[GenerationRequest], bool] = lambda _: False,
+    ) -> None:
+        self.batches: list[ScheduledBatch] = []
+        self.slots: dict[int, int] = {}
+        self._block_size = block_size
+        self._vocab_size = vocab_size
+        self._max_tokens = max_num_batched_tokens
+        self._max_seqs = max_num_seqs
+        self._breaks_on = breaks_on
+        self._invalid_for = invalid_for
+
+    def submit(self, batch: ScheduledBatch) -> ScheduledBatch:
+        assert 0 < len(batch.items) <= self._max_seqs
+        assert 0 < batch.num_tokens <= self._max_tokens
+        self.batches.append(batch)
+        for item in batch.items:
+            if self._breaks_on(item.sequence.request):
+                raise RuntimeError("the toy is broken")
+        for item in batch.items:
+            assert item.start == item.sequence.num_computed
+            assert item.sample == (item.start + item.num_tokens == len(item.sequence.token_ids))
+            for position in range(item.start, item.start + item.num_tokens):
+                self.slots[self._slot(item, position)] = item.sequence.token_ids[position]
+        return batch
+
+    def collect(self, handle: ScheduledBatch) -> list[SampledToken | None]:
+        requests = [item.sequence.request for item in handle.items]
+        invalid = {request.request_id for request in requests if self._invalid_for(request)}
+        if invalid:
+            raise InvalidLogitsError(tuple(sorted(invalid)))
+        return [self._next(item) if item.sample else None for item in handle.items]
+
+    def _slot(self, item: ScheduledSequence, position: int) -> int:
+        block, offset = divmod(position, self._block_size)
+        return item.sequence.block_table[block] * self._block_size + offset
+
+    def _next(self, item: ScheduledSequence) -> SampledToken:
+        sequence = item.sequence
+        past = [self.slots[self._slot(item, position)] for position in range(len(sequence.token_ids))]
+        token = toy_token(past, sequence.seed, sequence.choice, self._vocab_size)
+        if sequence.sampling.logprobs is None:
+            return SampledToken(token, None, ())
+        return SampledToken(token, -float(token), tuple((each, -float(each)) for each in range(token)))
+
+
+def toy_token(past: list[int], seed: int, choice: int, vocab_size: int) -> int:
+    """The token the toy gives after `past`."""
+    digest = hashlib.blake2b(repr((past, seed, choice)).encode(), digest_size=4).digest()
+    return int.from_bytes(digest) % vocab_size

@@ -1,0 +1,53 @@
+"""An engine process around the toy engine: `python -m tests.fakes.toy_process FD`.
+
+The config's `model` says how it behaves: `toy`; `fails` (a load error); `crashes` (an unexpected one); `slow` (10 ms
+per step); `stubborn` (does not end when told to).
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+
+from engine.config import EngineConfig
+from engine.core import EngineCore
+from engine.errors import CheckpointError
+from engine.scheduling.batch import ScheduledBatch
+from engine.step_loop import run_engine_process
+from engine.types import ModelInfo
+from tests.fakes.runner import ToyRunner
+from tests.fakes.toy_engine import VOCAB_SIZE, toy_engine
+
+
+class SlowRunner(ToyRunner):
+    """Takes its time over every step."""
+
+    def submit(self, batch: ScheduledBatch) -> ScheduledBatch:
+        time.sleep(0.01)
+        return super().submit(batch)
+
+
+def build(config: EngineConfig) -> tuple[EngineCore, ModelInfo]:
+    if config.model == "fails":
+        raise CheckpointError("tensor 'x' is missing from model.safetensors")
+    if config.model == "crashes":
+        raise ZeroDivisionError("a bug")
+    if config.model == "stubborn":
+        threading.Thread(target=threading.Event().wait).start()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    kind = SlowRunner if config.model == "slow" else ToyRunner
+    runner = kind(config.block_size, VOCAB_SIZE, breaks_on=lambda each: each.request_id.startswith("bad"))
+    engine = toy_engine(
+        num_blocks=config.kv_cache_tokens // config.block_size,
+        block_size=config.block_size,
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        runner=runner,
+    )
+    return engine.core, engine.core.model
+
+
+if __name__ == "__main__":
+    run_engine_process(int(sys.argv[1]), build)
