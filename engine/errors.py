@@ -38,6 +38,10 @@ class NativeLibraryError(QuireError):
     """A compiled library was asked for by name and cannot be loaded or used here."""
 
 
+class KernelArgumentError(QuireError):
+    """An op was handed a tensor it cannot take: wrong dtype, shape, layout or device. A fault of the caller's code."""
+
+
 class HubError(QuireError):
     """A model could not be fetched from the hub."""
 

@@ -1,0 +1,136 @@
+"""Weight matrices in the layout of the native CPU kernels."""
+
+from __future__ import annotations
+
+import weakref
+
+import torch
+
+from cpu_ext.context import Context, check
+from engine.errors import CapacityError
+from engine.ops.exl2 import Exl2Tensors
+from engine.ops.tensor_checks import require, require_float_tensor, require_tensor
+
+COLUMN_MULTIPLE = 32
+"""Stored outputs of an EXL2 matrix come in multiples of this (format section 1.6)."""
+
+
+class CpuLinear:
+    """One matrix held by the native library; a `LinearKernel`.
+
+    Args:
+        context: what computes.
+        handle: the `quire_linear`, owned by this object from now on.
+        in_features: K.
+        out_features: N.
+    """
+
+    def __init__(self, context: Context, handle: int, in_features: int, out_features: int) -> None:
+        self._context = context
+        self._handle = handle
+        self._in_features = in_features
+        self._out_features = out_features
+        weakref.finalize(self, context.functions.quire_linear_destroy, handle)
+
+    @property
+    def in_features(self) -> int:
+        return self._in_features
+
+    @property
+    def out_features(self) -> int:
+        return self._out_features
+
+    @property
+    def nbytes(self) -> int:
+        return int(self._context.functions.quire_linear_nbytes(self._handle))
+
+    def __call__(self, x: torch.Tensor, out: torch.Tensor) -> None:
+        rows = x.shape[0]
+        require_tensor("x", x, torch.float32, (rows, self._in_features))
+        require_tensor("out", out, torch.float32, (rows, self._out_features))
+        context = self._context
+        check(context.functions.quire_linear_apply(context.handle, self._handle, x.data_ptr(), rows, out.data_ptr()))
+
+
+def prepare_dense(context: Context, weight: torch.Tensor, bias: torch.Tensor | None) -> CpuLinear:
+    """Copy `weight` [out, in] into kernel layout, in its own dtype.
+
+    Raises:
+        KernelArgumentError: wrong shapes or dtypes.
+        CapacityError: not enough memory.
+    """
+    require(weight.dim() == 2 and weight.numel() > 0, f"weight must be a matrix that is not empty, not {weight.shape}.")
+    out_features, in_features = weight.shape
+    weight = weight.contiguous()
+    dtype = require_float_tensor("weight", weight, (out_features, in_features))
+    bias = _float32_bias(bias, out_features)
+    handle = context.functions.quire_dense_create(
+        context.handle, weight.data_ptr(), dtype, in_features, out_features, bias.data_ptr() if bias is not None else 0
+    )
+    return CpuLinear(context, _require_memory(handle, in_features, out_features), in_features, out_features)
+
+
+def prepare_exl2(context: Context, tensors: Exl2Tensors) -> CpuLinear:
+    """Copy an EXL2 matrix into kernel layout: codes keep their width, scales are expanded to halves.
+
+    Raises:
+        CheckpointError: the group table breaks the format's rules.
+        KernelArgumentError: wrong shapes or dtypes, or `q_invperm` is no permutation.
+        CapacityError: not enough memory.
+    """
+    words, stored = tensors.q_weight.shape
+    groups = tensors.groups
+    in_features = sum(group.rows for group in groups)
+    require(stored % COLUMN_MULTIPLE == 0, f"q_weight has {stored} columns, no multiple of {COLUMN_MULTIPLE}.")
+    require(
+        0 < tensors.out_features <= stored, f"{tensors.out_features} outputs do not fit q_weight's {stored} columns."
+    )
+    sources = (
+        _checked("q_weight", tensors.q_weight, torch.int32, (words, stored)),
+        _checked("q_invperm", tensors.q_invperm, torch.int32, (in_features,)),
+        _checked("q_scale", tensors.q_scale, torch.int32, (len(groups), stored // 8)),
+        _checked("q_scale_max", tensors.q_scale_max, torch.float16, (len(groups),)),
+        _checked("q_groups", tensors.q_groups, torch.int16, (2 * len(groups),)),
+    )
+    in_order = torch.arange(in_features, dtype=torch.int32)
+    require(torch.equal(torch.sort(sources[1]).values, in_order), "q_invperm does not hold each of 0 … K - 1 once.")
+    bias = _float32_bias(tensors.bias, tensors.out_features)
+    handle = context.functions.quire_exl2_create(
+        context.handle,
+        *(source.data_ptr() for source in sources),
+        in_features,
+        stored,
+        len(groups),
+        words,
+        tensors.out_features,
+        tensors.prescale,
+        bias.data_ptr() if bias is not None else 0,
+    )
+    return CpuLinear(
+        context, _require_memory(handle, in_features, tensors.out_features), in_features, tensors.out_features
+    )
+
+
+def _checked(name: str, tensor: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
+    tensor = tensor.contiguous()
+    require_tensor(name, tensor, dtype, shape)
+    return tensor
+
+
+def _float32_bias(bias: torch.Tensor | None, out_features: int) -> torch.Tensor | None:
+    """The bias of the true outputs; an EXL2 bias is as long as the stored ones."""
+    if bias is None:
+        return None
+    require(
+        bias.dim() == 1 and bias.shape[0] >= out_features,
+        f"bias must hold one number for each of {out_features} outputs; its shape is {list(bias.shape)}.",
+    )
+    return bias[:out_features].to(torch.float32).contiguous()
+
+
+def _require_memory(handle: int | None, in_features: int, out_features: int) -> int:
+    if not handle:
+        raise CapacityError(
+            f"Not enough memory for a weight matrix of {in_features} inputs and {out_features} outputs in kernel layout."
+        )
+    return handle

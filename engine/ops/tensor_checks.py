@@ -1,0 +1,48 @@
+"""Checks in front of native code, which trusts what it is given: a wrong shape there is a crash, not an exception."""
+
+from __future__ import annotations
+
+import torch
+
+from engine.errors import KernelArgumentError
+
+FLOAT_TYPES: dict[torch.dtype, int] = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2}
+"""Element types of weights, tables and caches, with their number in the native interface."""
+
+
+def require_tensor(name: str, tensor: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    """Check that a tensor is a contiguous CPU tensor of this dtype and shape.
+
+    Raises:
+        KernelArgumentError: it is not; the message names it.
+    """
+    if tensor.dtype is dtype and tensor.shape == shape and tensor.is_contiguous() and tensor.is_cpu:
+        return
+    layout = "contiguous" if tensor.is_contiguous() else "not contiguous"
+    raise KernelArgumentError(
+        f"{name} must be a contiguous {dtype} tensor of shape {list(shape)} on the CPU; "
+        f"it is {tensor.dtype}, {list(tensor.shape)}, {layout}, on {tensor.device}."
+    )
+
+
+def require_float_tensor(name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> int:
+    """Like `require_tensor`, for any of FLOAT_TYPES; returns the number of the type.
+
+    Raises:
+        KernelArgumentError: it is not such a tensor.
+    """
+    number = FLOAT_TYPES.get(tensor.dtype)
+    if number is None:
+        raise KernelArgumentError(f"{name} must be float16, bfloat16 or float32, not {tensor.dtype}.")
+    require_tensor(name, tensor, tensor.dtype, shape)
+    return number
+
+
+def require(condition: bool, message: str) -> None:
+    """Check anything else.
+
+    Raises:
+        KernelArgumentError: the condition does not hold.
+    """
+    if not condition:
+        raise KernelArgumentError(message)
