@@ -134,7 +134,7 @@ def row_groups(q_groups: torch.Tensor, word_rows: int) -> tuple[RowGroup, ...]:
             raise CheckpointError(
                 f"q_groups: group {index} has {width} bits after one of {widths[index - 1]}; widths must not increase"
             )
-        if end <= start:
+        if not start < end <= word_rows:
             raise CheckpointError(
                 f"q_groups: group {index} starts at word row {start} and ends at {end}; "
                 f"starts must increase and stay below the {word_rows} rows of q_weight"

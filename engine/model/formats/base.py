@@ -122,7 +122,7 @@ def read_bias(checkpoint: Checkpoint, shape: LinearShape, length: int) -> torch.
         raise checkpoint.error(name, "it is there, but by config.json this layer has no bias")
     bias = read_tensor(checkpoint, shape.prefix, TensorRule("bias", FLOAT_DTYPES, 1))
     if bias.shape[0] != length:
-        raise checkpoint.error(name, f"it has {bias.shape[0]} entries, the matrix has {length} outputs")
+        raise checkpoint.error(name, f"it has {bias.shape[0]} entries, it must have {length}, one per stored output")
     require_finite(checkpoint, name, bias)
     return bias
 

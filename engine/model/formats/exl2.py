@@ -6,6 +6,8 @@ tensor and the fact, instead of decoding to garbage.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from engine.errors import CheckpointError
@@ -72,7 +74,7 @@ def load_exl2(checkpoint: Checkpoint, shape: LinearShape) -> Exl2Tensors:
         q_scale=read_tensor(checkpoint, prefix, Q_SCALE),
         q_scale_max=read_tensor(checkpoint, prefix, Q_SCALE_MAX),
         q_groups=read_tensor(checkpoint, prefix, Q_GROUPS),
-        bias=read_bias(checkpoint, shape, checkpoint.shape(f"{prefix}.q_weight")[1]),
+        bias=None,
         out_features=shape.out_features,
         prescale=shape.prescale,
     )
@@ -80,7 +82,7 @@ def load_exl2(checkpoint: Checkpoint, shape: LinearShape) -> Exl2Tensors:
     _check_permutation(checkpoint, prefix, tensors.q_invperm, shape.in_features)
     _check_outputs(checkpoint, shape, tensors)
     _check_scales(checkpoint, prefix, tensors, len(groups))
-    return tensors
+    return replace(tensors, bias=read_bias(checkpoint, shape, tensors.stored_outputs))
 
 
 def exl2_state(prefix: str, tensors: Exl2Tensors) -> dict[str, torch.Tensor]:
