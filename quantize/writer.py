@@ -113,11 +113,11 @@ def _write_shards(
     shard_of: dict[str, int] = {}
     tensor_bytes = 0
     for shard in _shards(tensors, shard_bytes):
-        for name, tensor in shard.items():
+        for name in shard:
             if name in shard_of:
                 raise QuantizationError(f"tensor '{name}' comes twice")
             shard_of[name] = len(written)
-            tensor_bytes += tensor.nbytes
+        tensor_bytes += sum(tensor.nbytes for tensor in shard.values())
         written.append(folder / f"shard-{len(written) + 1}.safetensors")
         save_file(shard, written[-1], metadata=METADATA)
         shard.clear()  # free its memory before the next one is gathered

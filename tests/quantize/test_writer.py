@@ -103,17 +103,22 @@ def test_the_producer_may_reuse_its_memory(tmp_path: Path) -> None:
 
 
 def test_only_one_shard_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copies: list[weakref.ref[torch.Tensor]] = []
-    alive_at_save: list[int] = []
+    saved: list[weakref.ref[torch.Tensor]] = []
+    still_held: list[int] = []
 
     def watch(shard: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
-        copies.extend(weakref.ref(tensor) for tensor in shard.values())
-        alive_at_save.append(sum(copy() is not None for copy in copies))
+        saved.extend(weakref.ref(tensor) for tensor in shard.values())
         path.touch()
 
+    def produce() -> Iterator[tuple[str, torch.Tensor]]:
+        for name, tensor in kilobytes(1, 1, 1, 1):
+            yield name, tensor
+            still_held.append(sum(copy() is not None for copy in saved))
+
     monkeypatch.setattr("quantize.writer.save_file", watch)
-    write(tmp_path / "out", kilobytes(1, 1, 1, 1), shard_bytes=1024)
-    assert alive_at_save == [1, 1, 1, 1]
+    write_model(tmp_path / "out", produce(), config={}, side_files_from=None, shard_bytes=1024)
+    assert len(saved) == 4
+    assert still_held == [0, 0, 0, 0]
 
 
 def test_side_files_come_along_and_weights_stay_behind(tmp_path: Path) -> None:
