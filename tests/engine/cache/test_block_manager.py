@@ -1,0 +1,106 @@
+"""Prefix reuse and its order of forgetting."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.cache.block_manager import BlockManager
+
+
+def computed(manager: BlockManager, token_ids: list[int], extra: bytes = b"") -> list[int]:
+    """A table for `token_ids`, all of them computed."""
+    table = manager.take_prefix(token_ids, extra)
+    start = len(table) * manager.block_size
+    assert manager.extend(table, len(token_ids))
+    manager.index(token_ids, table, start, len(token_ids), extra)
+    return table
+
+
+def test_full_blocks_are_shared_and_the_last_token_never_is() -> None:
+    manager = BlockManager(8, 2)
+    first = computed(manager, [1, 2, 3, 4])
+    assert manager.take_prefix([1, 2, 3, 4]) == first[:1]
+    assert manager.take_prefix([1, 2, 3, 4, 5]) == first
+    assert manager.references(first[0]) == 3
+
+
+def test_only_computed_tokens_are_found() -> None:
+    manager = BlockManager(8, 2)
+    table: list[int] = []
+    manager.extend(table, 6)
+    manager.index([1, 2, 3, 4, 5, 6], table, 0, 3)
+    assert manager.take_prefix([1, 2, 3, 4, 5, 6]) == table[:1]
+
+
+def test_equal_tokens_after_a_different_beginning_are_not_confused() -> None:
+    manager = BlockManager(8, 2)
+    computed(manager, [1, 1, 9, 9])
+    assert len(manager.take_prefix([2, 2, 9, 9, 9])) == 0
+    assert len(manager.take_prefix([9, 9, 9, 9, 9])) == 0
+
+
+def test_extra_bytes_keep_prefixes_apart() -> None:
+    manager = BlockManager(8, 2)
+    computed(manager, [1, 2, 3], b"adapter")
+    assert manager.take_prefix([1, 2, 3]) == []
+    assert manager.take_prefix([1, 2, 3], b"other") == []
+    assert len(manager.take_prefix([1, 2, 3], b"adapter")) == 1
+
+
+def test_colliding_hashes_are_told_apart_by_the_tokens() -> None:
+    collision = [-1, -2]
+    assert hash(-1) == hash(-2), "CPython gives these two the same hash; the test needs such a pair"
+    manager = BlockManager(8, 1)
+    computed(manager, [collision[0], 5])
+    assert manager.take_prefix([collision[1], 5]) == []
+    assert len(manager.take_prefix([collision[0], 5])) == 1
+
+
+def test_least_recently_used_goes_first_and_a_prompts_end_before_its_beginning() -> None:
+    manager = BlockManager(4, 2)
+    old = computed(manager, [1, 1, 2, 2])
+    new = computed(manager, [3, 3, 4, 4])
+    manager.free(old)
+    manager.free(new)
+    again = manager.take_prefix([1, 1, 0])  # used again, so now the most recent of all
+    manager.free(again)
+    table: list[int] = []
+    manager.extend(table, 4)
+    assert len(manager.take_prefix([1, 1, 2, 2, 0])) == 1  # its end was the oldest
+    assert len(manager.take_prefix([3, 3, 4, 4, 0])) == 1
+
+
+def test_two_that_compute_the_same_prefix_both_lead_to_what_follows() -> None:
+    manager = BlockManager(8, 2)
+    one: list[int] = []
+    two: list[int] = []
+    manager.extend(one, 4)
+    manager.extend(two, 4)
+    manager.index([1, 2], one, 0, 2)
+    manager.index([1, 2, 3, 4], two, 0, 4)
+    assert manager.take_prefix([1, 2, 3, 4, 5]) == [one[0], two[1]]
+
+
+def test_blocks_given_away_are_no_longer_found() -> None:
+    manager = BlockManager(2, 2)
+    manager.free(computed(manager, [1, 2, 3, 4]))
+    table: list[int] = []
+    assert manager.extend(table, 4)
+    assert manager.take_prefix([1, 2, 3, 4, 5]) == []
+    assert not manager.extend(table, 5)
+    assert len(table) == 2
+
+
+def test_nothing_is_found_without_prefix_caching() -> None:
+    manager = BlockManager(4, 2, prefix_caching=False)
+    computed(manager, [1, 2, 3])
+    assert manager.take_prefix([1, 2, 3]) == []
+
+
+def test_giving_a_block_back_twice_is_caught() -> None:
+    manager = BlockManager(4, 2)
+    table = computed(manager, [1, 2, 3])
+    copy = list(table)
+    manager.free(table)
+    with pytest.raises(AssertionError, match="twice"):
+        manager.free(copy)

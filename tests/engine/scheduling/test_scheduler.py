@@ -1,0 +1,133 @@
+"""The order of things: budget, admission, preemption, choices."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.cache.block_manager import BlockManager
+from engine.errors import CapacityError
+from engine.scheduling.batch import ScheduledBatch
+from engine.scheduling.scheduler import Scheduler
+from engine.scheduling.sequence import Sequence
+from tests.fakes.toy_engine import request
+
+
+def make(num_prompt: int, name: str = "a", choices: int = 1) -> list[Sequence]:
+    what = request(name, list(range(num_prompt)), n=choices)
+    return [Sequence(what, index, 0, list(what.prompt_token_ids)) for index in range(choices)]
+
+
+def scheduler(num_blocks: int = 100, *, seqs: int = 8, tokens: int = 16, prefix_caching: bool = False) -> Scheduler:
+    blocks = BlockManager(num_blocks, 4, prefix_caching=prefix_caching)
+    return Scheduler(blocks, max_num_seqs=seqs, max_num_batched_tokens=tokens)
+
+
+def step(queue: Scheduler) -> list[tuple[str, int, int, bool]]:
+    """One step as (request, start, tokens, sample) of each share; every sampled token is 99."""
+    batch = queue.schedule()
+    if batch is None:
+        return []
+    queue.advance(batch)
+    for item in batch.items:
+        if item.sample:
+            item.sequence.token_ids.append(99)
+    return [(item.sequence.request.request_id, item.start, item.num_tokens, item.sample) for item in batch.items]
+
+
+def test_decodes_first_then_a_chunk_of_the_next_prompt() -> None:
+    queue = scheduler(tokens=10)
+    queue.add(make(4, "a"))
+    assert step(queue) == [("a", 0, 4, True)]
+    queue.add(make(20, "b"))
+    assert step(queue) == [("a", 4, 1, True), ("b", 0, 9, False)]
+    queue.add(make(2, "c"))
+    assert step(queue) == [("a", 5, 1, True), ("b", 9, 9, False)]
+    assert step(queue) == [("a", 6, 1, True), ("b", 18, 2, True), ("c", 0, 2, True)]
+
+
+def test_no_more_run_than_allowed_nor_than_the_budget_has_tokens() -> None:
+    for limits in ({"seqs": 2, "tokens": 16}, {"seqs": 8, "tokens": 2}):
+        queue = scheduler(**limits)
+        for name in "abc":
+            queue.add(make(1, name))
+        assert [share[0] for share in step(queue)] == ["a", "b"]
+        assert [share[0] for share in step(queue)] == ["a", "b"]
+        assert (queue.num_running, queue.num_waiting) == (2, 1)
+
+
+def test_the_youngest_makes_room_and_comes_back_with_its_tokens() -> None:
+    queue = scheduler(num_blocks=3)
+    old, young = make(4, "old")[0], make(4, "young")[0]
+    queue.add([old])
+    queue.add([young])
+    queue.add(make(1, "waiting"))
+    assert [share[0] for share in step(queue)] == ["old", "young", "waiting"]
+    assert [share[0] for share in step(queue)] == ["old"]  # takes what `waiting`, then nothing is left for `young`
+    assert queue.preemptions == 2
+    assert young.token_ids == [0, 1, 2, 3, 99]
+    assert young.block_table == []
+    queue.remove(old)
+    assert step(queue) == [("young", 0, 5, True), ("waiting", 0, 2, True)]
+
+
+def test_first_come_first_served_even_if_a_later_one_would_fit() -> None:
+    queue = scheduler(num_blocks=4)
+    queue.add(make(8, "a"))
+    queue.add(make(12, "large"))
+    queue.add(make(1, "small"))
+    assert [share[0] for share in step(queue)] == ["a"]
+    assert queue.num_waiting == 2
+
+
+def test_choices_wait_for_the_prompt_then_go_ahead_of_younger_requests() -> None:
+    queue = scheduler(tokens=8)
+    queue.add(make(10, "n", choices=3))
+    queue.add(make(1, "later"))
+    assert step(queue) == [("n", 0, 8, False)]
+    assert queue.num_waiting == 3
+    assert step(queue) == [("n", 8, 2, True), ("later", 0, 1, True)]
+    assert step(queue) == [("n", 10, 1, True), ("later", 1, 1, True), ("n", 8, 2, True), ("n", 8, 2, True)]
+
+
+def test_waiting_choices_give_up_the_prompt_when_nothing_else_is_left() -> None:
+    queue = scheduler(num_blocks=4, seqs=1)
+    first, second = make(12, "n", choices=2)
+    queue.add([first, second])
+    assert step(queue) == [("n", 0, 12, True)]
+    assert len(second.block_table) == 2
+    queue.remove(first)
+    large = make(15, "large")[0]
+    queue._waiting.appendleft(large)  # as a preempted one would stand
+    assert step(queue) == [("large", 0, 15, True)]
+    assert second.block_table == []
+    queue.remove(large)
+    assert step(queue) == [("n", 0, 12, True)]
+
+
+def test_a_sequence_larger_than_the_cache_is_an_error_and_no_endless_loop() -> None:
+    queue = scheduler(num_blocks=2)
+    queue.add(make(9))
+    with pytest.raises(CapacityError, match="kv_cache_tokens"):
+        queue.schedule()
+
+
+def test_removing_works_wherever_a_sequence_is() -> None:
+    queue = scheduler(seqs=1)
+    running, waiting = make(3, "a", choices=2), make(3, "b", choices=2)
+    queue.add(running)
+    queue.add(waiting)
+    step(queue)
+    for sequence in (*waiting, *running):
+        queue.remove(sequence)
+        queue.remove(sequence)
+    assert (queue.num_running, queue.num_waiting) == (0, 0)
+    assert queue.schedule() is None
+
+
+def test_batch_counts_its_tokens() -> None:
+    queue = scheduler()
+    queue.add(make(3, "a"))
+    queue.add(make(5, "b"))
+    batch = queue.schedule()
+    assert isinstance(batch, ScheduledBatch)
+    assert batch.num_tokens == 8

@@ -1,0 +1,117 @@
+"""Laws 2 and 3 over the toy model: every request ends, no step is too large, and tokens depend on the request alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.messages import StepOutput
+from engine.types import GenerationRequest
+from tests.fakes.toy_engine import ToyEngine, choice_tokens, request, run, toy_engine
+
+SMALL = st.lists(st.integers(2, 4), min_size=1, max_size=30)  # a tiny alphabet, so that prompts share beginnings
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A request, the step before which it arrives, and after how many steps more it is aborted, if at all."""
+
+    what: GenerationRequest
+    step: int
+    abort_after: int | None
+
+
+@st.composite
+def arrivals(draw: st.DrawFn) -> list[Arrival]:
+    return [
+        Arrival(
+            request(
+                str(number),
+                draw(SMALL),
+                max_tokens=draw(st.integers(1, 24)),
+                n=draw(st.integers(1, 4)),
+                seed=draw(st.integers(0, 2)),
+                ignore_eos=draw(st.booleans()),
+                stop=draw(st.sampled_from([(), ("\x03",), ("ab", "\x05\x06")])),
+            ),
+            draw(st.integers(0, 20)),
+            draw(st.none() | st.integers(0, 12)),
+        )
+        for number in range(draw(st.integers(1, 8)))
+    ]
+
+
+@st.composite
+def sizes(draw: st.DrawFn) -> dict[str, int | bool]:
+    """Engines so small that chunks, queues and preemption are the rule; every request above fits one alone."""
+    block_size = draw(st.sampled_from([1, 2, 4, 5]))
+    return {
+        "block_size": block_size,
+        "num_blocks": -(-55 // block_size) + draw(st.integers(0, 8)),
+        "max_num_seqs": draw(st.integers(1, 6)),
+        "max_num_batched_tokens": draw(st.integers(1, 16)),
+        "prefix_caching": draw(st.booleans()),
+    }
+
+
+def play(engine: ToyEngine, script: list[Arrival]) -> list[StepOutput]:
+    """Run a script to its end; fails if it has none."""
+    outputs = []
+    step = 0
+    while step < 3000:
+        for each in script:
+            if each.step == step:
+                engine.core.add(each.what)
+            if each.abort_after is not None and each.step + each.abort_after == step:
+                engine.core.abort(each.what.request_id)
+        if not engine.core.has_work and step > 40:
+            return outputs
+        outputs.append(engine.core.step())
+        step += 1
+    raise AssertionError("there is still work after 3000 steps")
+
+
+@settings(max_examples=120, deadline=None)
+@given(script=arrivals(), size=sizes())
+def test_every_request_ends_and_depends_on_nothing_but_itself(
+    script: list[Arrival], size: dict[str, int | bool]
+) -> None:
+    engine = toy_engine(**size)  # type: ignore[arg-type]
+    outputs = play(engine, script)  # the toy runner itself checks the bounds of each step
+    assert not any(output.failures for output in outputs)
+    assert engine.blocks.num_used == 0
+    assert (engine.core.stats.running, engine.core.stats.waiting) == (0, 0)
+    reference = toy_engine(prefix_caching=False, max_num_batched_tokens=1000, max_num_seqs=100)
+    for each in script:
+        deltas = [delta for output in outputs for delta in output.deltas if delta.request_id == each.what.request_id]
+        assert len({delta.cached_tokens for delta in deltas}) <= 1
+        reference.core.add(each.what)
+        alone = run(reference.core)[0][each.what.request_id]
+        for choice in range(each.what.sampling.n):
+            tokens, expected = choice_tokens(deltas, choice), choice_tokens(alone, choice)
+            ended = [delta.finish for delta in deltas if delta.choice == choice and delta.finish is not None]
+            if ended or each.abort_after is None:
+                assert tokens == expected
+                assert ended == [delta.finish for delta in alone if delta.choice == choice and delta.finish is not None]
+            else:
+                assert tokens == expected[: len(tokens)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(script=arrivals(), size=sizes())
+def test_running_sequences_come_first_and_none_is_left_out(script: list[Arrival], size: dict[str, int | bool]) -> None:
+    engine = toy_engine(**size)  # type: ignore[arg-type]
+    play(engine, script)
+    for batch in engine.runner.batches:
+        partial = [not item.sample for item in batch.items]
+        assert not any(partial[:-1])  # only the last share of a step is a chunk with more to come
+
+
+@settings(max_examples=60, deadline=None)
+@given(script=arrivals(), size=sizes())
+def test_the_same_script_gives_the_same_steps(script: list[Arrival], size: dict[str, int | bool]) -> None:
+    one = play(toy_engine(**size), script)  # type: ignore[arg-type]
+    two = play(toy_engine(**size), script)  # type: ignore[arg-type]
+    assert one == two
