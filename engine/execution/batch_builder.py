@@ -94,12 +94,15 @@ def _token_ids(batch: ScheduledBatch) -> list[int]:
 
 
 class _Buffer:
-    """A tensor of fixed size on the device, filled from the host."""
+    """Host memory of fixed size, shared by an array that is filled and a tensor that is handed out."""
 
     def __init__(self, size: int, device: torch.device) -> None:
-        self._tensor = torch.zeros(size, dtype=torch.int32, device=device)
+        self._array = np.zeros(size, np.int32)
+        self._tensor = torch.from_numpy(self._array)
+        self._device = device
 
     def fill(self, values: Int32Array | Seq[int]) -> torch.Tensor:
-        """Write values to the front and return that part in their shape."""
-        source = torch.from_numpy(np.ascontiguousarray(values, np.int32))
-        return self._tensor[: source.numel()].view(source.shape).copy_(source)
+        """Write values to the front and return that part in their shape, on the device."""
+        source = np.asarray(values, np.int32)
+        self._array[: source.size] = source.reshape(-1)
+        return self._tensor[: source.size].view(source.shape).to(self._device)

@@ -1,0 +1,68 @@
+"""The whole engine against transformers, and against what is known of a published model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tokenizers
+import torch
+import transformers
+from engine.build import build_engine
+
+from engine.config import EngineConfig, KernelChoice
+from engine.types import GenerationRequest, SamplingParams
+from tests.end_to_end.engine_runs import greedy, run, write_tiny_llama
+
+PROMPT_LENGTHS = (1, 2, 15, 16, 17, 100)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, transformers.LlamaForCausalLM]:
+    directory = tmp_path_factory.mktemp("tiny-llama")
+    return directory, write_tiny_llama(directory)
+
+
+def prompts(vocab_size: int) -> list[list[int]]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randint(vocab_size, (length,), generator=generator).tolist() for length in PROMPT_LENGTHS]
+
+
+@pytest.mark.parametrize("kernels", ["torch", "native"])
+def test_greedy_answers_and_log_probabilities_are_those_of_transformers(
+    tiny: tuple[Path, transformers.LlamaForCausalLM], kernels: KernelChoice
+) -> None:
+    directory, reference = tiny
+    core, _ = build_engine(EngineConfig(model=str(directory), kernels=kernels, threads=1, kv_cache_dtype="float32"))
+    texts = prompts(reference.config.vocab_size)
+
+    answers = run(core, [greedy(str(index), prompt, 40, logprobs=5) for index, prompt in enumerate(texts)])
+
+    for index, prompt in enumerate(texts):
+        answer = answers[str(index), 0]
+        generated = reference.generate(
+            torch.tensor([prompt]), do_sample=False, min_new_tokens=40, max_new_tokens=40, suppress_tokens=None
+        )
+        assert answer.token_ids == generated[0, len(prompt) :].tolist()
+        with torch.no_grad():
+            logits = reference(generated).logits[0, len(prompt) - 1 : -1]
+        expected = torch.log_softmax(logits.double(), dim=-1)
+        for row, reported in zip(expected, answer.logprobs, strict=True):
+            assert reported.logprob == pytest.approx(row[reported.token_id].item(), abs=1e-4)
+            assert [each.logprob for each in reported.top] == pytest.approx(row.topk(5).values.tolist(), abs=1e-4)
+            assert reported.top[0].token_id == reported.token_id
+
+
+@pytest.mark.parametrize("kernels", ["torch", "native"])
+def test_a_published_model_tells_its_story(shared: Path, kernels: KernelChoice) -> None:
+    directory = shared / "models" / "stories260k"
+    core, _ = build_engine(EngineConfig(model=str(directory), kernels=kernels, threads=1))
+    tokenizer = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
+    prompt = tokenizer.encode("Once upon a time, there was a little girl named Lily.").ids
+    params = SamplingParams(temperature=0, max_tokens=80, seed=0)
+
+    answers = run(core, [GenerationRequest("story", tuple(prompt), params)])
+
+    story = answers["story", 0].data.decode()
+    assert story.startswith(" She loved to play outside in the park. One day, she saw a big, red ball.")
+    assert " She wanted to play with it, but it was too high.\nLily's mom said," in story
