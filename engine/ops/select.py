@@ -1,0 +1,44 @@
+"""Which kernels to run on: decided once, when a model is loaded."""
+
+from __future__ import annotations
+
+import torch
+
+from engine.errors import ConfigError, NativeLibraryError
+from engine.ops.backend import Backend
+from engine.ops.cpu_backend import CpuBackend
+from engine.ops.cpu_count import usable_cores
+from engine.ops.torch_backend import TorchBackend
+
+
+def select_backend(device: str, kernels: str, threads: int) -> Backend:
+    """The backend for a device and a choice of kernels, as in `EngineConfig`.
+
+    Args:
+        device: `cpu`, `cuda`, or `auto`, which means `cpu` as long as there are no CUDA kernels.
+        kernels: `native`, `torch`, or `auto`, which takes native ones where they load and else says why not.
+        threads: CPU threads; 0 means one per physical core this process may use.
+
+    Raises:
+        ConfigError: `cuda` is asked for where torch has no CUDA device.
+        NativeLibraryError: `native` is asked for and there is no such library for the device.
+    """
+    if device == "cuda":
+        return _cuda_backend(kernels)
+    threads = threads or usable_cores()
+    if kernels == "torch":
+        return TorchBackend("cpu", threads=threads)
+    try:
+        return CpuBackend(threads)
+    except NativeLibraryError as error:
+        if kernels == "native":
+            raise
+        return TorchBackend("cpu", threads=threads, note=f"no native library: {error}")
+
+
+def _cuda_backend(kernels: str) -> Backend:
+    if not torch.cuda.is_available():
+        raise ConfigError("device is 'cuda', but torch finds no CUDA device here; set it to 'cpu' or 'auto'.")
+    if kernels == "native":
+        raise NativeLibraryError("There are no native CUDA kernels yet; set kernels to 'torch' or 'auto'.")
+    return TorchBackend("cuda", torch.float16, note="no native CUDA kernels yet")
