@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 import torch
@@ -36,9 +37,10 @@ class ModelRunner:
         loaded: the model and the backend it runs on.
         cache: where keys and values are kept.
         config: bounds of a step.
+        end_token_ids: tokens that end an answer, which `min_tokens` forbids for a while.
     """
 
-    def __init__(self, loaded: LoadedModel, cache: PagedKVCache, config: EngineConfig) -> None:
+    def __init__(self, loaded: LoadedModel, cache: PagedKVCache, config: EngineConfig, end_token_ids: Seq[int]) -> None:
         self._model = loaded.model
         self._backend = loaded.model.backend
         self._cache = cache
@@ -52,7 +54,7 @@ class ModelRunner:
             block_size=cache.block_size,
             device=self._backend.device,
         )
-        self._sampler = Sampler(loaded.config.eos_token_ids)
+        self._sampler = Sampler(end_token_ids)
 
     def submit(self, batch: ScheduledBatch) -> StepHandle:
         """Compute the step's keys, values and logits. One step at a time: collect it before submitting the next."""

@@ -18,7 +18,7 @@ from engine.model.config import ModelConfig
 from engine.model.forward_batch import ForwardBatch
 from engine.model.loader import LoadedModel
 from engine.ops.torch_backend import TorchBackend
-from engine.scheduling.batch import ScheduledBatch
+from engine.scheduling.batch import ScheduledBatch, ScheduledSequence
 from engine.scheduling.sequence import Sequence
 from engine.types import GenerationRequest, SamplingParams
 from tests.engine.execution.steps import model_config, share
@@ -57,8 +57,8 @@ def model() -> EchoModel:
 @pytest.fixture
 def runner(model: EchoModel, tmp_path: Path) -> ModelRunner:
     cache = PagedKVCache(KVFormat(1, 1, 8, torch.float32), num_blocks=40, block_size=4, device=torch.device("cpu"))
-    loaded = cast("LoadedModel", EchoLoaded(model, model_config(tmp_path)))  # its end token is 2
-    return ModelRunner(loaded, cache, EngineConfig(max_num_seqs=6, max_num_batched_tokens=32, block_size=4))
+    loaded = cast("LoadedModel", EchoLoaded(model, model_config(tmp_path)))
+    return ModelRunner(loaded, cache, EngineConfig(max_num_seqs=6, max_num_batched_tokens=32, block_size=4), (2,))
 
 
 def test_one_entry_per_item_and_none_where_nothing_is_sampled(runner: ModelRunner) -> None:
@@ -81,10 +81,9 @@ def test_a_step_that_samples_nothing(runner: ModelRunner) -> None:
     assert runner.collect(runner.submit(batch)) == [None]
 
 
-def test_the_models_end_tokens_wait_for_the_minimum_length(runner: ModelRunner) -> None:
-    request = GenerationRequest("r", (2,), SamplingParams(temperature=0, min_tokens=1))
-    item = share([2], 0, 1, [0], sample=True)
-    item = type(item)(Sequence(request, 0, 0, [2], 0, [0]), 0, 1, sample=True)
+def test_end_tokens_wait_for_the_minimum_length(runner: ModelRunner) -> None:
+    request = GenerationRequest("request", (2,), SamplingParams(temperature=0, min_tokens=1))
+    item = ScheduledSequence(Sequence(request, 0, 0, [2], block_table=[0]), start=0, num_tokens=1, sample=True)
 
     sampled = runner.collect(runner.submit(ScheduledBatch((item,))))[0]
 
