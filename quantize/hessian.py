@@ -1,7 +1,8 @@
-"""Second moments of a matrix's inputs, and their factor as GPTQ needs it."""
+"""Second moments of a matrix's inputs, what they are needed for, and their factor as GPTQ needs it."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,40 +14,84 @@ LEAST_DAMPING = 1e-5
 DAMPING_STEPS = 10
 
 
-class HessianAccumulator:
-    """Sums XᵀX over calibration rows, in float32.
+class InputMoments:
+    """Sums over calibration rows for matrices that share an input; K input features.
+
+    X are the inputs the quantized model produces, X₀ those of the original, R and R₀ [T, N] the residual streams the
+    matrix writes to.
 
     Args:
         name: what the inputs belong to, for messages.
-        in_features: K.
     """
 
-    def __init__(self, name: str, in_features: int, device: torch.device | None = None) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
         self.rows = 0
-        self._sum = torch.zeros(in_features, in_features, device=device)
+        self._square: torch.Tensor | None = None
+        self._input_drift: torch.Tensor | None = None
+        self._residual_drift: torch.Tensor | None = None
 
-    def add(self, inputs: torch.Tensor) -> None:
-        """Add one calibration row's inputs [T, K].
+    def add(
+        self, inputs: torch.Tensor, original: torch.Tensor | None = None, residual_drift: torch.Tensor | None = None
+    ) -> None:
+        """Add one calibration row: X [T, K], X₀ [T, K] and R₀ − R [T, N], the last two where they are known.
 
         Raises:
             QuantizationError: the inputs hold NaN or infinity; the message names the row.
         """
-        if not bool(torch.isfinite(inputs).all()):
-            token = int((~torch.isfinite(inputs).all(dim=1)).nonzero()[0])
-            raise QuantizationError(
-                f"The inputs of {self.name} are not finite in calibration row {self.rows}, token {token}. "
-                "Check the model's weights, or use another calibration text."
-            )
-        inputs = inputs.float()
-        self._sum.addmm_(inputs.T, inputs)
+        for each in (inputs, original):
+            if each is not None and not bool(torch.isfinite(each).all()):
+                token = int((~torch.isfinite(each).all(dim=1)).nonzero()[0])
+                raise QuantizationError(
+                    f"The inputs of {self.name} are not finite in calibration row {self.rows}, token {token}. "
+                    "Check the model's weights, or use another calibration text."
+                )
+        transposed = inputs.float().T
+        self._square = _accumulate(self._square, transposed, inputs.float())
+        if original is not None:
+            self._input_drift = _accumulate(self._input_drift, transposed, original.float() - inputs.float())
+        if residual_drift is not None:
+            self._residual_drift = _accumulate(self._residual_drift, transposed, residual_drift.float())
         self.rows += 1
 
     def hessian(self) -> torch.Tensor:
-        """The mean over rows (not tokens) [K, K] float32; the identity where there was no input."""
-        if self.rows == 0:
-            return torch.eye(self._sum.shape[0], device=self._sum.device)
-        return self._sum / self.rows
+        """H = XᵀX [K, K] float32, the mean over rows (not tokens).
+
+        Raises:
+            QuantizationError: nothing was added.
+        """
+        if self._square is None:
+            raise QuantizationError(f"No calibration row reached {self.name}.")
+        return self._square / self.rows
+
+    def target(self, weight: torch.Tensor, damping: float, residual_share: float) -> torch.Tensor:
+        """The weights [K, N] that make of X what `weight` [K, N] makes of X₀, as nearly as linear weights can.
+
+        W + (H + λI)⁻¹ Xᵀ((X₀ − X) W + s (R₀ − R)): errors made earlier in the model are made good as far as they show
+        in X, and the fraction s of the residual stream's own error is repaid.
+        """
+        if self._input_drift is None and self._residual_drift is None:
+            return weight
+        wanted = torch.zeros_like(weight)
+        if self._input_drift is not None:
+            wanted += self._input_drift @ weight
+        if self._residual_drift is not None:
+            wanted += residual_share * self._residual_drift
+        damped = self.hessian()
+        damped.diagonal().add_(damping)
+        return weight + torch.cholesky_solve(wanted / self.rows, torch.linalg.cholesky(damped))
+
+    def relative_error(self, target: torch.Tensor, weight: torch.Tensor) -> float:
+        """‖X (Ŵ − W)‖ / ‖X W‖ of `weight` [K, N] against `target` [K, N]; 0 where the target gives nothing."""
+        hessian = self.hessian()
+        difference = weight - target
+        lost = float((difference * (hessian @ difference)).sum())
+        whole = float((target * (hessian @ target)).sum())
+        return math.sqrt(max(lost, 0.0) / whole) if whole > 0 else 0.0
+
+
+def _accumulate(total: torch.Tensor | None, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    return left @ right if total is None else total.addmm_(left, right)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +138,7 @@ def _inverse_factor(matrix: torch.Tensor) -> torch.Tensor | None:
     lower, failed = torch.linalg.cholesky_ex(matrix)
     if int(failed):
         return None
+    upper: torch.Tensor
     upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
     if int(failed) or not bool(torch.isfinite(upper).all()):
         return None

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from quantize.exl2.layout import Group, WidthShare, group_layout
 from quantize.exl2.scales import CommonFactorSearch
 from quantize.gptq import QuantizedMatrix, quantize_matrix, round_to_nearest
-from quantize.hessian import HessianAccumulator, factor_hessian
+from quantize.hessian import InputMoments, factor_hessian
 
 
 def _nibbles(words: torch.Tensor) -> torch.Tensor:
@@ -25,7 +25,7 @@ def test_reproduces_the_original_quantizer_bit_for_bit(golden: Path, name: str) 
         meta = file.metadata()
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - a safetensors file is no mapping
     weight = tensors["orig.weight"].float().T.contiguous()
-    sums = HessianAccumulator("linear", weight.shape[0])
+    sums = InputMoments("linear")
     for row in tensors["calib.x"].chunk(3):
         sums.add(row)
     factor = factor_hessian(sums.hessian(), "linear")
