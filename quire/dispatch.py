@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -40,6 +41,9 @@ COMMANDS = {
 
 def dispatch(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit status; see `quire.cli.main`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a character is no reason to fail
     try:
         status = _run(arguments)
         sys.stdout.flush()  # so that a closed pipe shows here and not when the interpreter ends

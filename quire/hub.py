@@ -7,14 +7,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub import errors as hub_errors
 from huggingface_hub import snapshot_download
-
-# of the HTTP library in use, which differs by version
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HFValidationError,
-    HTTPError,  # type: ignore[attr-defined]
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -26,6 +24,9 @@ from engine.errors import CheckpointError, ConfigError, HubError
 WANTED = ("*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer*")
 UNWANTED = ("original/*", "consolidated*", "*.onnx.json", "openvino/*", "onnx/*")
 """The same weights once more, in layouts of other programs."""
+
+_HTTP_ERROR: type[Exception] = hub_errors.HTTPError  # type: ignore[attr-defined]
+"""Root of the errors of whichever HTTP library this version of `huggingface_hub` uses."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -109,7 +110,7 @@ def _fetch(model: str, revision: str, cache: Path | None) -> Path:
             f"{model} is not complete in the local cache and {hub} cannot be reached ({_first_line(problem)}) "
             "Check the connection and HF_HUB_OFFLINE, or name a directory."
         ) from None
-    except (HTTPError, OSError) as problem:
+    except (_HTTP_ERROR, OSError) as problem:
         raise HubError(f"{model} could not be fetched from {hub}: {_first_line(problem)}") from None
 
 

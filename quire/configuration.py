@@ -1,0 +1,52 @@
+"""Which configuration classes the commands share, and the places their values come from."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from engine.config import EngineConfig
+from quire.arguments import ArgumentParser, add_settings, from_command_line
+from quire.config_file import from_file
+from quire.hub import HubConfig, find_model
+from quire.settings import Source, from_environment, resolve
+from server.config import ServerConfig
+
+TABLES: dict[str, type] = {"engine": EngineConfig, "server": ServerConfig, "hub": HubConfig}
+"""Tables of the configuration file."""
+
+
+def add_model_options(parser: ArgumentParser) -> None:
+    """Flags of every command that runs a model."""
+    parser.add_argument(
+        "--config", metavar="FILE", help="configuration file in TOML, with tables [engine] and [server]"
+    )
+    add_settings(parser, HubConfig, "hub")
+    add_settings(parser, EngineConfig, "engine", leave_out=("model",))
+
+
+def sources_of(arguments: argparse.Namespace) -> list[Source]:
+    """Where settings come from, the winner first: command line, environment, configuration file.
+
+    Raises:
+        ConfigError: the environment or the file has something that is no setting.
+    """
+    sources = [from_command_line(arguments), from_environment(list(TABLES.values()), os.environ)]
+    if arguments.config is not None:
+        sources.append(from_file(Path(arguments.config), TABLES))
+    return sources
+
+
+def local_engine(arguments: argparse.Namespace) -> EngineConfig:
+    """Engine settings of a command that runs the model it names, which is fetched first where it is a hub id.
+
+    Raises:
+        ConfigError: a setting is wrong.
+        CheckpointError, HubError: there is no such model.
+    """
+    sources = sources_of(arguments)
+    config = resolve(EngineConfig, sources).config
+    source = find_model(config.model, resolve(HubConfig, sources).config.revision)
+    return replace(config, model=str(source.directory))
