@@ -12,13 +12,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 SOURCE = ROOT / "cpu_ext"
 BUILD = ROOT / "build" / "cpu_ext"
+LIBRARY = SOURCE / "lib" / "libquire_cpu.so"
 COMPILERS = ("c++", "g++", "clang++")
 
 
@@ -70,16 +71,19 @@ class BuildWithLibrary(build_py):
         super().run()
 
 
-class PlatformWheel(bdist_wheel):
-    """Tags the wheel for any Python 3 on this platform: the library links neither Python nor torch."""
+class NativeDistribution(Distribution):
+    """Declares the package as one for this platform, unless there is no library to go into it."""
 
-    def finalize_options(self) -> None:
-        super().finalize_options()
-        self.root_is_pure = find_missing() is not None
+    def has_ext_modules(self) -> bool:
+        return find_missing() is None or LIBRARY.exists()
+
+
+class PlatformWheel(bdist_wheel):
+    """Tags the wheel for any Python 3: the library links neither Python nor torch."""
 
     def get_tag(self) -> tuple[str, str, str]:
         _, _, platform = super().get_tag()
         return "py3", "none", platform
 
 
-setup(cmdclass={"build_py": BuildWithLibrary, "bdist_wheel": PlatformWheel})
+setup(distclass=NativeDistribution, cmdclass={"build_py": BuildWithLibrary, "bdist_wheel": PlatformWheel})

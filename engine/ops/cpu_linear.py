@@ -131,6 +131,6 @@ def _float32_bias(bias: torch.Tensor | None, out_features: int) -> torch.Tensor 
 def _require_memory(handle: int | None, in_features: int, out_features: int) -> int:
     if not handle:
         raise CapacityError(
-            f"Not enough memory for a weight matrix of {in_features} inputs and {out_features} outputs in kernel layout."
+            f"Not enough memory to hold a weight matrix of {in_features} inputs and {out_features} outputs."
         )
     return handle
