@@ -1,6 +1,7 @@
 """A model directory's tensors: which there are, where, and reading them memory-mapped.
 
 Every `*.safetensors` file of the directory is read and an index file is ignored: converters leave stale ones behind.
+(The one exception: a second copy of the weights that is called `consolidated…`.)
 Headers are checked when the directory is opened, so that a download that stopped half way is found before anything
 else happens; tensors are mapped only when asked for.
 """
@@ -39,6 +40,7 @@ LENGTH_BYTES = 8
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format
 GIT_LFS_POINTER = b"version https://git-lfs"
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth"})
+CONSOLIDATED = "consolidated"  # Mistral publishes the weights a second time, under names of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ def _weight_files(directory: Path) -> list[Path]:
         raise CheckpointError(f"{directory}: cannot be read: {error}") from error
     found = [directory / name for name in names if name.endswith(".safetensors") and not name.startswith(".")]
     if found:
-        return found
+        return [path for path in found if not path.name.startswith(CONSOLIDATED)] or found
     pickles = [name for name in names if Path(name).suffix in PICKLE_SUFFIXES]
     if pickles:
         raise CheckpointError(

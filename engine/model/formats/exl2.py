@@ -30,6 +30,9 @@ Q_SCALE = TensorRule("q_scale", (torch.int32,), 2)
 Q_SCALE_MAX = TensorRule("q_scale_max", (torch.float16,), 1)
 Q_GROUPS = TensorRule("q_groups", (torch.int16,), 1)
 
+OBSOLETE_SUFFIX = "q_perm"
+"""In some old files; says no more than `q_invperm`, and no reader uses it."""
+
 SUFFIXES = tuple(rule.suffix for rule in (Q_WEIGHT, Q_INVPERM, Q_SCALE, Q_SCALE_MAX, Q_GROUPS))
 
 
@@ -44,7 +47,7 @@ class Exl2Format:
 
     def tensor_names(self, checkpoint: Checkpoint, prefix: str) -> tuple[str, ...]:
         """The tensors that are there, in the order of the format."""
-        return layer_tensors(checkpoint, prefix, (*SUFFIXES, "bias"))
+        return layer_tensors(checkpoint, prefix, (*SUFFIXES, "bias", OBSOLETE_SUFFIX))
 
     def build(self, checkpoint: Checkpoint, shape: LinearShape, backend: Backend) -> BuiltLinear:
         """Read, check and prepare the layer.

@@ -51,6 +51,13 @@ def test_file_names_do_not_matter_and_a_stale_index_is_ignored(tmp_path: Path) -
     assert Checkpoint.open(tmp_path).names == ("a",)
 
 
+def test_a_second_copy_under_other_names_is_passed_over(tmp_path: Path) -> None:
+    save(tmp_path / "consolidated.safetensors", w=torch.ones(1))
+    assert Checkpoint.open(tmp_path).names == ("w",)
+    save(tmp_path / "model.safetensors", a=torch.ones(1))
+    assert Checkpoint.open(tmp_path).names == ("a",)
+
+
 @pytest.mark.parametrize(
     "dtype",
     [

@@ -172,11 +172,13 @@ def test_a_layer_of_another_shape_than_the_model_asks_for(
     assert all(fact in str(caught.value) for fact in (PREFIX, "output.safetensors", *facts))
 
 
-def test_tensors_of_old_descriptions_are_ignored(tmp_path: Path) -> None:
+def test_the_permutation_of_old_files_is_known_but_not_used(tmp_path: Path) -> None:
     matrix = random_exl2([(4, 64)])
     state = exl2_state(PREFIX, matrix) | {f"{PREFIX}.q_perm": torch.zeros(64, dtype=torch.int16)}
-    loaded = load_exl2(saved(tmp_path, state), LinearShape(PREFIX, 64, 32, "forbidden"))
+    checkpoint = saved(tmp_path, state)
+    loaded = load_exl2(checkpoint, LinearShape(PREFIX, 64, 32, "forbidden"))
     assert same_bits(decode(loaded), decode(matrix))
+    assert f"{PREFIX}.q_perm" in Exl2Format().tensor_names(checkpoint, PREFIX)
 
 
 def test_a_scale_of_zero_is_legal(tmp_path: Path) -> None:
