@@ -86,6 +86,7 @@ def test_scale_codes_round_trip(groups: int, columns: int, seed: int) -> None:
 
 
 @given(layouts())
+@settings(max_examples=40, deadline=None)
 def test_a_layout_survives_its_table(layout: list[tuple[int, int]]) -> None:
     word_rows = sum(width * rows for width, rows in layout) // 32
     groups = row_groups(build_q_groups(layout), word_rows)
@@ -125,6 +126,7 @@ def test_permuting_inputs_only_permutes_rows(layout: list[tuple[int, int]], seed
 
 
 @given(layouts(), columns)
+@settings(max_examples=40, deadline=None)
 def test_stored_bits_is_the_size_of_the_tensors_up_to_the_table(layout: list[tuple[int, int]], columns: int) -> None:
     matrix = random_exl2(layout, columns)
     tensors = (matrix.q_weight, matrix.q_invperm, matrix.q_scale, matrix.q_scale_max, matrix.q_groups)
