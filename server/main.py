@@ -1,0 +1,108 @@
+"""`quire serve`: an engine, the application around it, and an HTTP server, from start to a graceful end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from engine.async_engine import AsyncEngine
+from engine.config import EngineConfig
+from engine.errors import ConfigError
+from server.app import create_app
+from server.banner import banner, base_url
+from server.config import ServerConfig
+from server.dependencies import Services
+from server.observability.logs import configure_logging
+from server.text import load_model_text
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def run(server: ServerConfig, engine: EngineConfig) -> int:
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        server: settings of the HTTP side.
+        engine: settings of the engine; `model` is a directory.
+
+    Returns:
+        Exit code: 0 after a graceful end, 130 if interrupted before the server was up.
+
+    Raises:
+        ConfigError: the port is taken or the address is not ours.
+        QuireError: the model cannot be loaded.
+    """
+    configure_logging(server.log_level)
+    with bind(server.host, server.port) as listener:
+        try:
+            asyncio.run(_serve(server, engine, listener))
+        except asyncio.CancelledError:
+            return 128 + signal.SIGINT
+    return 0
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take the port before the model is loaded, so that a taken one is known at once and stays ours.
+
+    Raises:
+        ConfigError: the port is taken or the address is not ours.
+    """
+    listener: socket.socket | None = None
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, proto)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # without this another process could take the same port until the server listens
+        listener.listen(2048)
+    except OSError as problem:
+        if listener is not None:
+            listener.close()
+        raise ConfigError(
+            f"Cannot listen on {host} port {port}: {problem.strerror or problem}. "
+            "End what uses it, or choose another with --port."
+        ) from problem
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with its signal handling left to us: it would end the process before the engine is closed."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve(config: ServerConfig, engine_config: EngineConfig, listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    loading = asyncio.current_task()
+    if loading is not None:
+        for each in SIGNALS:
+            loop.add_signal_handler(each, loading.cancel)
+    text = load_model_text(Path(engine_config.model))
+    engine = await AsyncEngine.start(engine_config)
+    try:
+        app = create_app(engine, text, config)
+        server = _Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                log_level=config.log_level,
+                timeout_graceful_shutdown=round(config.shutdown_timeout) + 1,
+                server_header=False,
+            )
+        )
+        for each in SIGNALS:
+            loop.add_signal_handler(each, server.handle_exit, each, None)
+        services: Services = app.state.services
+        url = base_url(config.host, listener.getsockname()[1])
+        print(banner(engine.model, services.names, config, url, chat=text.template is not None), flush=True)
+        await server.serve(sockets=[listener])
+    finally:
+        await engine.close()

@@ -1,0 +1,148 @@
+"""Models, tokens, health, metrics, request ids, and who may use the server."""
+
+from __future__ import annotations
+
+from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from engine.errors import RequestFailedError
+from engine.stats import EngineStats
+from tests.api.conftest import MakeClient
+from tests.api.test_refusals import error_of
+from tests.fakes.engine import FakeEngine
+
+CHAT = "/v1/chat/completions"
+BODY = {"messages": [{"role": "user", "content": "Hi"}]}
+
+
+def test_models(make_client: MakeClient) -> None:
+    client = make_client(served_model_name=("org/name", "alias"))
+    listed = client.get("/v1/models").json()
+    assert listed["object"] == "list"
+    assert [card["id"] for card in listed["data"]] == ["org/name", "alias"]
+    card = client.get("/v1/models/org/name").json()
+    assert card == listed["data"][0]
+    assert (card["object"], card["owned_by"], card["max_model_len"]) == ("model", "quire", 256)
+    assert isinstance(card["created"], int)
+    assert card["meta"]["weight_format"] == "exl2"
+    assert card["meta"]["n_params"] == 1_234_567
+
+
+def test_tokenize(client: TestClient) -> None:
+    answer = client.post("/tokenize", json={"prompt": "ab"}).json()
+    assert answer == {"tokens": [0, 67, 68], "count": 3, "max_model_len": 256}
+    bare = client.post("/tokenize", json={"prompt": "ab", "add_special_tokens": False}).json()
+    assert bare["tokens"] == [67, 68]
+    chat = client.post("/tokenize", json=BODY).json()
+    text = client.post("/detokenize", json={"tokens": chat["tokens"]}).json()
+    assert text == {"prompt": "<s><user>Hi</s><assistant>"}
+    skipped = client.post("/detokenize", json={"tokens": chat["tokens"], "skip_special_tokens": True}).json()
+    assert skipped == {"prompt": "<user>Hi<assistant>"}
+
+
+def test_tokenize_refusals(client: TestClient) -> None:
+    assert error_of(client.post("/tokenize", json={}))["param"] == "prompt"
+    assert error_of(client.post("/tokenize", json={"prompt": "a", **BODY}))["param"] == "messages"
+    assert error_of(client.post("/tokenize", json={"prompt": "a", "model": "x"}), 404)["param"] == "model"
+    assert error_of(client.post("/detokenize", json={"tokens": ["a"]}))["param"] == "tokens[0]"
+    assert error_of(client.post("/detokenize", json={}))["param"] == "tokens"
+
+
+def test_health(client: TestClient) -> None:
+    assert client.get("/health").status_code == 200
+
+
+def test_request_ids(client: TestClient) -> None:
+    assert client.get("/health").headers["x-request-id"].startswith("req_")
+    assert client.get("/health", headers={"x-request-id": "mine-1"}).headers["x-request-id"] == "mine-1"
+    for insane in ("a b", "x" * 200, "<script>"):
+        assert client.get("/health", headers={"x-request-id": insane}).headers["x-request-id"] != insane
+    assert client.get("/nothing", headers={"x-request-id": "mine-2"}).headers["x-request-id"] == "mine-2"
+
+
+def test_documentation_is_there(client: TestClient) -> None:
+    assert client.get("/docs").status_code == 200
+    schema = client.get("/openapi.json").json()
+    assert {CHAT, "/v1/completions", "/tokenize", "/health", "/metrics"} <= schema["paths"].keys()
+    assert "temperature" in schema["components"]["schemas"]["ChatCompletionRequest"]["properties"]
+
+
+def test_key(make_client: MakeClient) -> None:
+    client = make_client(api_key="secret", host="0.0.0.0")
+    assert client.get("/health").status_code == 200
+    for path in ("/v1/models", "/metrics", "/docs", "/openapi.json", "/nothing"):
+        error = error_of(client.get(path), 401)
+        assert (error["type"], error["code"]) == ("invalid_request_error", "invalid_api_key")
+    for headers in (
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": "Basic secret"},
+        {"Authorization": "secret"},
+        {"x-api-key": "sécret"},
+    ):
+        assert client.post(CHAT, json=BODY, headers={k: v.encode() for k, v in headers.items()}).status_code == 401
+    for headers in ({"Authorization": "Bearer secret"}, {"authorization": "bearer secret"}, {"x-api-key": "secret"}):
+        assert client.post(CHAT, json=BODY, headers=headers).status_code == 200
+
+
+def test_without_a_key_only_known_hosts_are_answered(make_client: MakeClient) -> None:
+    client = make_client(allowed_hosts=("localhost", "[::1]", "box.lan"))
+    for host in ("localhost", "localhost:8000", "[::1]:8000", "BOX.lan:80", "127.0.0.1:8000"):
+        assert client.get("/v1/models", headers={"Host": host}).status_code == 200, host
+    for host in ("evil.example", "localhost.evil.example", "evil.example:8000", ""):
+        assert error_of(client.get("/v1/models", headers={"Host": host}), 403)["type"] == "permission_error"
+    keyed = make_client(api_key="secret")
+    headers = {"Host": "proxy.example", "x-api-key": "secret"}
+    assert keyed.get("/v1/models", headers=headers).status_code == 200
+
+
+def samples(client: TestClient) -> dict[tuple[str, ...], float]:
+    """Values by name and further labels than the model's."""
+    text = client.get("/metrics").text
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            assert sample.name.startswith("quire_")
+            assert sample.labels["model_name"] == "fake-model"
+            others = sorted(value for name, value in sample.labels.items() if name != "model_name")
+            found[(sample.name, *others)] = sample.value
+    return found
+
+
+def test_engine_metrics(client: TestClient, engine: FakeEngine) -> None:
+    engine.stats = EngineStats(3, 2, 100, 25, 50, 1000, 400, 1000, 600, 1)
+    found = samples(client)
+    assert found[("quire_num_requests_running",)] == 3
+    assert found[("quire_num_requests_waiting",)] == 2
+    assert found[("quire_kv_cache_usage_perc",)] == 0.25
+    assert found[("quire_prompt_tokens_total",)] == 1000
+    assert found[("quire_generation_tokens_total",)] == 400
+    assert found[("quire_prefix_cache_queries_total",)] == 1000
+    assert found[("quire_prefix_cache_hits_total",)] == 600
+    assert found[("quire_num_preemptions_total",)] == 1
+    assert found[("quire_engine_steps_total",)] == 50
+    assert found[("quire_engine_healthy",)] == 1
+
+
+def test_request_metrics(client: TestClient, engine: FakeEngine) -> None:
+    client.post(CHAT, json={**BODY, "n": 2, "max_tokens": 2})
+    client.post(CHAT, json={**BODY, "stream": True})
+    engine.failure = RequestFailedError("It failed.")
+    client.post(CHAT, json=BODY)
+    found = samples(client)
+    assert found[("quire_request_success_total", "length")] == 2
+    assert found[("quire_request_success_total", "stop")] == 1
+    assert found[("quire_request_unfinished_total", "error")] == 1
+    assert found[("quire_time_to_first_token_seconds_count",)] == 2
+    assert found[("quire_inter_token_latency_seconds_count",)] == 2 + 2
+    assert found[("quire_e2e_request_latency_seconds_count",)] == 3
+    assert found[("quire_request_generation_tokens_sum",)] == 4 + 3
+    assert found[("quire_request_prompt_tokens_count",)] == 3
+    assert found[("quire_request_params_n_sum",)] == 4
+    assert found[("quire_request_params_max_tokens_sum",)] == 2
+
+
+def test_servers_do_not_share_metrics(make_client: MakeClient) -> None:
+    one, other = make_client(), make_client()
+    one.post(CHAT, json=BODY)
+    assert samples(one)[("quire_request_success_total", "stop")] == 1
+    assert ("quire_request_success_total", "stop") not in samples(other)

@@ -1,0 +1,173 @@
+"""A scripted engine, so that the whole API is tested in milliseconds and without a model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from engine.errors import EngineDeadError, QuireError
+from engine.stats import EngineStats
+from engine.types import (
+    Finish,
+    FinishReason,
+    GenerationRequest,
+    ModelInfo,
+    OutputDelta,
+    TokenLogprob,
+    TopLogprob,
+)
+
+MODEL = ModelInfo(
+    name="fake-model",
+    path="/models/fake-model",
+    architecture="LlamaForCausalLM",
+    weight_format="exl2",
+    bits_per_weight=4.031,
+    head_bits_per_weight=6.0,
+    parameters=1_234_567,
+    weight_bytes=700_000,
+    device="cpu",
+    kernels="cpu-avx2",
+    threads=2,
+    vocab_size=1000,
+    max_model_len=256,
+    block_size=16,
+    kv_cache_tokens=4096,
+    kv_cache_bytes=1 << 20,
+    kv_cache_dtype="float16",
+    eos_token_ids=(2,),
+    load_seconds=0.5,
+)
+
+Token = tuple[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What one choice answers.
+
+    Attributes:
+        tokens: id and bytes of each token.
+        finish: how the choice ends; None means it never does.
+        cached_tokens: reported with every delta.
+        per_delta: tokens that go out together.
+    """
+
+    tokens: tuple[Token, ...]
+    finish: Finish | None = Finish(FinishReason.STOP)
+    cached_tokens: int = 0
+    per_delta: int = 1
+
+
+def script(text: str | Sequence[bytes], **settings: object) -> Script:
+    """A script from a text, one token per word, or from the bytes of each token."""
+    if isinstance(text, str):
+        words = [word if index == 0 else " " + word for index, word in enumerate(text.split(" "))] if text else []
+        text = [word.encode() for word in words]
+    return replace(Script(tuple((100 + index, data) for index, data in enumerate(text))), **settings)  # type: ignore[arg-type]
+
+
+@dataclass
+class FakeEngine:
+    """Answers every request from a script and remembers what happened.
+
+    Attributes:
+        answer: the script for a choice of a request.
+        model: shown to the server.
+        stats: shown to the server.
+        healthy: shown to the server; also whether `generate` works.
+        delay: seconds before each step.
+        gate: if set, steps wait until it is.
+        failure: raised after `fail_after` deltas of a request.
+        requests: everything that was asked, in order.
+        aborted: ids of requests that were closed before their end.
+        finished: ids of requests that ended by themselves.
+    """
+
+    answer: Callable[[GenerationRequest, int], Script] = lambda request, choice: script("Hello there, world!")
+    model: ModelInfo = MODEL
+    stats: EngineStats = EngineStats()
+    healthy: bool = True
+    delay: float = 0.0
+    gate: asyncio.Event | None = None
+    failure: Exception | None = None
+    fail_after: int = 0
+    requests: list[GenerationRequest] = field(default_factory=list)
+    aborted: set[str] = field(default_factory=set)
+    finished: set[str] = field(default_factory=set)
+    closed: bool = False
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[OutputDelta]:
+        """The scripted deltas of all choices, interleaved step by step."""
+        if not self.healthy:
+            raise EngineDeadError("The engine has died.")
+        self.requests.append(request)
+        sent = 0
+        try:
+            async for delta in self._steps(request):
+                if self.failure is not None and sent == self.fail_after:
+                    raise self.failure
+                sent += 1
+                yield delta
+        except QuireError:
+            self.finished.add(request.request_id)
+            raise
+        finally:
+            if request.request_id not in self.finished:
+                self.aborted.add(request.request_id)
+
+    async def _steps(self, request: GenerationRequest) -> AsyncIterator[OutputDelta]:
+        remaining = [deltas_of(request, choice, self.answer(request, choice)) for choice in range(request.sampling.n)]
+        endless = any(not deltas or deltas[-1].finish is None for deltas in remaining)
+        while any(remaining):
+            await self._pause()
+            for deltas in remaining:
+                if deltas:
+                    delta = deltas.pop(0)
+                    if not any(remaining) and not endless:
+                        self.finished.add(request.request_id)
+                    yield delta
+        if endless:
+            await asyncio.Event().wait()
+
+    async def _pause(self) -> None:
+        if self.gate is not None:
+            await self.gate.wait()
+        await asyncio.sleep(self.delay)
+
+    async def close(self) -> None:
+        """Remember that it was asked."""
+        self.closed = True
+
+
+def deltas_of(request: GenerationRequest, choice: int, what: Script) -> list[OutputDelta]:
+    """A script as the engine's deltas, cut off by `max_tokens` as an engine would; the finish comes by itself."""
+    limit = request.sampling.max_tokens or len(what.tokens)
+    tokens, finish = what.tokens[:limit], what.finish
+    if len(what.tokens) > limit:
+        finish = Finish(FinishReason.LENGTH)
+    deltas = []
+    for start in range(0, len(tokens), what.per_delta):
+        group = tokens[start : start + what.per_delta]
+        logprobs = tuple(_logprob(token, request.sampling.logprobs) for token in group)
+        deltas.append(
+            OutputDelta(
+                request.request_id,
+                choice,
+                tuple(token_id for token_id, _ in group),
+                b"".join(data for _, data in group),
+                logprobs if request.sampling.logprobs is not None else None,
+                what.cached_tokens,
+            )
+        )
+    if finish is not None:
+        deltas.append(OutputDelta(request.request_id, choice, (), b"", None, what.cached_tokens, finish))
+    return deltas
+
+
+def _logprob(token: Token, alternatives: int | None) -> TokenLogprob:
+    token_id, data = token
+    first = TopLogprob(token_id, data, -0.25)
+    others = (TopLogprob(900 + rank, b"other%d" % rank, -1.0 - rank) for rank in range(20))
+    return TokenLogprob(token_id, data, -0.25, (first, *others)[: alternatives or 0])
