@@ -5,8 +5,9 @@ There is one rule. Every running sequence has tokens that are known but not comp
 of its pending tokens as the budget still allows; then it admits waiting ones, first come first served, as long as
 budget, sequences and blocks last.
 
-Decodes come first without being told apart: a sequence is admitted only while budget is left, so all but the youngest
-have finished their prompt and want one token each. No more sequences run than the budget has tokens, so none starves.
+Two things follow from admitting only while budget is left. Decodes come first without being told apart, for all but
+the youngest have finished their prompt and want one token each. And no more sequences run than the budget has tokens,
+so none starves.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Scheduler:
 
     def __init__(self, blocks: BlockManager, *, max_num_seqs: int, max_num_batched_tokens: int) -> None:
         self._blocks = blocks
-        self._max_running = min(max_num_seqs, max_num_batched_tokens)
+        self._max_running = max_num_seqs
         self._max_tokens = max_num_batched_tokens
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []  # oldest first
@@ -69,15 +70,13 @@ class Scheduler:
         """The next step, with blocks for all of its tokens; None when there is nothing to do."""
         items: list[ScheduledSequence] = []
         budget = self._max_tokens
-        preempted_before = self.preemptions
         while len(items) < len(self._running) and budget:
             share = _share(self._running[len(items)], budget)
             if not self._make_room(share):
                 break
             items.append(share)
             budget -= share.num_tokens
-        # a sequence that has just made room must not take it again in the same step
-        while budget and self.preemptions == preempted_before and self._admit_next():
+        while budget and self._admit_next():
             share = _share(self._running[-1], budget)
             items.append(share)
             budget -= share.num_tokens

@@ -81,6 +81,20 @@ def test_two_that_compute_the_same_prefix_both_lead_to_what_follows() -> None:
     assert manager.take_prefix([1, 2, 3, 4, 5]) == [one[0], two[1]]
 
 
+def test_a_duplicate_block_forgets_its_prefix_when_it_is_given_back() -> None:
+    manager = BlockManager(3, 2)
+    one: list[int] = []
+    two: list[int] = []
+    manager.extend(one, 2)
+    manager.extend(two, 2)
+    manager.index([1, 2], one, 0, 2)
+    manager.index([1, 2], two, 0, 2)
+    manager.free(two)
+    other = computed(manager, [7, 8, 9, 9])
+    assert manager.take_prefix([1, 2, 9, 9, 0]) == one
+    assert manager.take_prefix([7, 8, 9, 9, 0]) == other
+
+
 def test_blocks_given_away_are_no_longer_found() -> None:
     manager = BlockManager(2, 2)
     manager.free(computed(manager, [1, 2, 3, 4]))

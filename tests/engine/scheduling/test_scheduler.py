@@ -79,6 +79,17 @@ def test_first_come_first_served_even_if_a_later_one_would_fit() -> None:
     assert queue.num_waiting == 2
 
 
+def test_a_sequence_that_must_wait_holds_nothing() -> None:
+    queue = scheduler(num_blocks=5, prefix_caching=True)
+    queue.add(make(8, "a"))
+    step(queue)
+    waiting = make(20, "b")[0]
+    queue.add([waiting])
+    assert [share[0] for share in step(queue)] == ["a"]
+    assert waiting.block_table == []
+    assert waiting.num_computed == 0
+
+
 def test_choices_wait_for_the_prompt_then_go_ahead_of_younger_requests() -> None:
     queue = scheduler(tokens=8)
     queue.add(make(10, "n", choices=3))

@@ -1,0 +1,102 @@
+"""The composition root: from settings to a running engine core. Nothing else knows all the parts."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from engine.cache.block_manager import BlockManager
+from engine.cache.paged_kv_cache import PagedKVCache
+from engine.config import EngineConfig
+from engine.core import EngineCore
+from engine.errors import CheckpointError
+from engine.execution.memory import CachePlan, plan_cache
+from engine.execution.model_runner import ModelRunner
+from engine.model.config import load_config
+from engine.model.loader import LoadedModel, load_model
+from engine.ops.backend import Backend
+from engine.ops.select import select_backend
+from engine.scheduling.scheduler import Scheduler
+from engine.text.defaults import generation_defaults
+from engine.text.token_bytes import token_bytes
+from engine.text.tokenizer import load_tokenizer
+from engine.types import ModelInfo
+
+
+def build_engine(config: EngineConfig) -> tuple[EngineCore, ModelInfo]:
+    """Load a model and put an engine around it, warmed up: no step will need more memory than is held now.
+
+    Raises:
+        ConfigError: a setting does not fit the model or the machine.
+        CheckpointError: the model directory is missing, corrupt or inconsistent.
+        UnsupportedModelError: the model asks for something Quire does not implement.
+        TokenizerError: the tokenizer is unusable or does not belong to the model.
+        CapacityError: model or cache do not fit in memory.
+        NativeLibraryError: native kernels are asked for by name and cannot be used.
+    """
+    started = time.monotonic()
+    directory = _model_directory(config)
+    backend = select_backend(config.device, config.kernels, config.threads)
+    model_config = load_config(directory, config.ignore_config_keys)
+    tokenizer = load_tokenizer(directory)
+    tokens = token_bytes(tokenizer, model_config.vocab_size)
+    loaded = load_model(
+        directory,
+        backend,
+        config=model_config,
+        max_positions=config.max_model_len or None,
+        max_tokens=config.max_num_batched_tokens,
+    )
+
+    plan = plan_cache(config, model_config)
+    cache = PagedKVCache(plan.format, plan.num_blocks, plan.block_size, backend.device)
+    defaults = generation_defaults(directory, tokenizer)
+    end_token_ids = tuple(sorted({*model_config.eos_token_ids, *defaults.eos_token_ids}))
+    runner = ModelRunner(loaded, cache, config, end_token_ids)
+    runner.warm_up()
+
+    blocks = BlockManager(plan.num_blocks, plan.block_size, prefix_caching=config.prefix_caching)
+    scheduler = Scheduler(
+        blocks, max_num_seqs=config.max_num_seqs, max_num_batched_tokens=config.max_num_batched_tokens
+    )
+    model = _describe(directory, loaded, backend, plan, end_token_ids, time.monotonic() - started)
+    return EngineCore(model, scheduler, blocks, runner, tokens), model
+
+
+def _model_directory(config: EngineConfig) -> Path:
+    directory = Path(config.model).expanduser().resolve()
+    if not config.model or not directory.is_dir():
+        raise CheckpointError(f"There is no model directory '{config.model}'.")
+    return directory
+
+
+def _describe(
+    directory: Path,
+    loaded: LoadedModel,
+    backend: Backend,
+    plan: CachePlan,
+    end_token_ids: tuple[int, ...],
+    load_seconds: float,
+) -> ModelInfo:
+    summary = loaded.summary
+    return ModelInfo(
+        name=directory.name,
+        path=str(directory),
+        architecture=loaded.config.architecture,
+        weight_format=summary.weight_format,
+        bits_per_weight=summary.bits_per_weight,
+        head_bits_per_weight=summary.head_bits_per_weight,
+        parameters=summary.parameters,
+        weight_bytes=summary.weight_bytes,
+        device=backend.device.type,
+        kernels=backend.name,
+        threads=backend.threads,
+        vocab_size=loaded.config.vocab_size,
+        max_model_len=plan.max_model_len,
+        block_size=plan.block_size,
+        kv_cache_tokens=plan.num_tokens,
+        kv_cache_bytes=plan.num_bytes,
+        kv_cache_dtype=plan.dtype,
+        eos_token_ids=end_token_ids,
+        load_seconds=load_seconds,
+    )
