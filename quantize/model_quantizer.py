@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from engine.model.embedding import Embedding
 from engine.model.formats.exl2 import exl2_state
 from engine.model.linear import Linear
 from engine.ops.backend import LinearKernel
+from quantize.digest import weight_digest
 from quantize.exl2.encode import encode, padded_columns
 from quantize.exl2.layout import Group, stored_bits
 from quantize.gptq import QuantizedMatrix, quantize_matrix, round_to_nearest
@@ -163,9 +163,4 @@ class ModelQuantizer:
                 damping_steps=factor.damping_steps,
             )
         )
-        self.digests[name] = digest(result.weight.half())
-
-
-def digest(weight: torch.Tensor) -> str:
-    """SHA-256 of a float16 matrix."""
-    return hashlib.sha256(weight.cpu().contiguous().numpy().tobytes()).hexdigest()
+        self.digests[name] = weight_digest(result.weight.half())

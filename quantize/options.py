@@ -8,8 +8,7 @@ from pathlib import Path
 
 from engine.config import setting
 from engine.errors import ConfigError
-
-HEAD_BITS = (2, 3, 4, 5, 6, 8)
+from quantize.exl2.head import HEAD_SHARES
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +33,8 @@ class QuantizeOptions:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.bpw) and 1.0 <= self.bpw <= 16.0):
             raise ConfigError(f"bpw must be between 1 and 16, not {self.bpw}.")
-        if self.head_bits not in HEAD_BITS:
-            choices = ", ".join(str(bits) for bits in HEAD_BITS)
+        if self.head_bits not in HEAD_SHARES:
+            choices = ", ".join(str(bits) for bits in HEAD_SHARES)
             raise ConfigError(f"head_bits must be one of {choices}, not {self.head_bits}.")
         for name, least in (("rows", 1), ("length", 16), ("shard_bytes", 1), ("seed", 0), ("threads", 0)):
             if getattr(self, name) < least:

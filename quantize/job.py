@@ -1,0 +1,196 @@
+"""A quantization job from preflight to report."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from engine.errors import QuantizationError
+from engine.model.config_reader import read_json
+from engine.ops.torch_backend import TorchBackend
+from engine.text.tokenizer import load_tokenizer
+from quantize.calibration import CalibrationRows, TextGenerator, rows_from_model, rows_from_text
+from quantize.exl2.allocate import allocate
+from quantize.exl2.head import head_groups
+from quantize.exl2.layout import Group
+from quantize.measure import SensitivityProbe
+from quantize.model_quantizer import ModelQuantizer
+from quantize.openings import read_openings
+from quantize.options import QuantizeOptions
+from quantize.preflight import check_job
+from quantize.progress import Progress
+from quantize.recipe import DEFAULT
+from quantize.report import MatrixReport, QuantizeReport
+from quantize.source_model import SourceModel, open_source
+from quantize.verify import verify
+from quantize.writer import write_model
+
+__all__ = ["QuantizeOptions", "QuantizeReport", "quantize_model"]
+
+FORMAT_VERSION = "0.3.2"
+"""The ExLlamaV2 release whose format this is: what its own converter writes under `version`."""
+
+
+def quantize_model(
+    options: QuantizeOptions, *, progress: Progress, generator: TextGenerator | None = None
+) -> QuantizeReport:
+    """Quantize a model directory to EXL2.
+
+    Args:
+        options: what to do.
+        progress: is told how far the job is.
+        generator: writes calibration text with the source model; needed if `options.text` is None.
+
+    Raises:
+        QuantizationError: the job cannot start or go on; the message says why.
+        CheckpointError, UnsupportedModelError, TokenizerError: the source cannot be used.
+    """
+    clock = _Clock()
+    with clock.stage("preflight"):
+        progress.stage("Checking the source", 1)
+        check_job(options)
+        progress.advance()
+        source = open_source(options.source, TorchBackend(threads=options.threads))
+    with clock.stage("calibration"):
+        calibration = _calibrate(options, source, progress, generator)
+    with clock.stage("measurement"):
+        plan = _plan(options, source, calibration, progress)
+    progress.stage("Quantizing", len(plan))
+    quantizer = ModelQuantizer(source, calibration.tokens, plan, DEFAULT, progress)
+    staging = options.out.absolute().with_name(f"{options.out.name}.unchecked-{secrets.token_hex(4)}")
+    try:
+        with clock.stage("quantization"):
+            sizes = write_model(
+                staging,
+                quantizer.tensors(),
+                config=_quantized_config(options, calibration),
+                side_files_from=options.source,
+                shard_bytes=options.shard_bytes,
+            )
+        with clock.stage("verification"):
+            progress.stage("Reading back", len(plan))
+            verify(staging, quantizer.digests, progress)
+        _publish(staging, options.out)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)  # there is one only if something went wrong
+    return _report(options, calibration, quantizer.reports, sum(sizes.values()), clock.seconds)
+
+
+def _calibrate(
+    options: QuantizeOptions, source: SourceModel, progress: Progress, generator: TextGenerator | None
+) -> CalibrationRows:
+    progress.stage("Preparing calibration text", 1)
+    tokenizer = load_tokenizer(options.source)
+    length = min(options.length, source.model.config.max_position_embeddings)
+    if options.text is not None:
+        rows = rows_from_text(options.text, tokenizer, options.rows, length)
+    elif generator is not None:
+        openings = read_openings(options.source, tokenizer)
+        rows = rows_from_model(generator, openings, options.rows, length, options.seed)
+    else:
+        raise QuantizationError("There is neither a calibration text nor a generator to write one.")
+    largest, vocabulary = int(rows.tokens.max()), source.model.config.vocab_size
+    if largest >= vocabulary:
+        raise QuantizationError(
+            f"The tokenizer in {options.source} makes token {largest}, but the model knows only {vocabulary}; "
+            "they do not belong together."
+        )
+    progress.advance()
+    return rows
+
+
+def _plan(
+    options: QuantizeOptions, source: SourceModel, calibration: CalibrationRows, progress: Progress
+) -> dict[str, tuple[Group, ...]]:
+    """Groups of every matrix, within the budget."""
+    head = source.model.head
+    progress.stage("Measuring", len(source.shapes) - 1)
+    choices = SensitivityProbe(source, calibration.tokens, options.bpw, DEFAULT, progress).measure()
+    chosen = allocate(choices, options.bpw)
+    plan = {matrix.name: option.groups for matrix, option in zip(choices, chosen, strict=True)}
+    plan[head.prefix] = head_groups(head.in_features, options.head_bits)
+    return plan
+
+
+def _quantized_config(options: QuantizeOptions, calibration: CalibrationRows) -> dict[str, object]:
+    """The source's config.json with an entry about the quantization."""
+    config = read_json(options.source / "config.json")
+    config["quantization_config"] = {
+        "quant_method": "exl2",
+        "version": FORMAT_VERSION,
+        "bits": options.bpw,
+        "head_bits": options.head_bits,
+        "calibration": _calibration_facts(calibration),
+    }
+    return config
+
+
+def _calibration_facts(calibration: CalibrationRows) -> dict[str, int | str]:
+    rows, length = calibration.tokens.shape
+    return {"rows": rows, "length": length, "dataset": calibration.dataset}
+
+
+def _publish(staging: Path, out: Path) -> None:
+    """Give the finished directory its name."""
+    try:
+        os.replace(staging, out)
+    except OSError as error:
+        raise QuantizationError(f"{out}: the finished model cannot be moved there: {error.strerror}.") from error
+
+
+def _report(
+    options: QuantizeOptions,
+    calibration: CalibrationRows,
+    matrices: list[MatrixReport],
+    weight_bytes: int,
+    seconds: dict[str, float],
+) -> QuantizeReport:
+    *decoder, head = matrices
+    weights = sum(matrix.in_features * matrix.out_features for matrix in decoder)
+    bits = sum(matrix.in_features * matrix.out_features * matrix.bits_per_weight for matrix in decoder)
+    return QuantizeReport(
+        source=str(options.source),
+        out=str(options.out),
+        bpw_requested=options.bpw,
+        bpw=bits / weights,
+        head_bits=options.head_bits,
+        head_bpw=head.bits_per_weight,
+        weight_bytes=weight_bytes,
+        calibration=_calibration_facts(calibration),
+        matrices=tuple(matrices),
+        warnings=_warnings(calibration, matrices),
+        seconds=seconds,
+    )
+
+
+def _warnings(calibration: CalibrationRows, matrices: list[MatrixReport]) -> tuple[str, ...]:
+    warnings = [
+        f"The Hessian of {matrix.name} had to be damped {matrix.damping_steps} times; its inputs are nearly singular."
+        for matrix in matrices
+        if matrix.damping_steps > 1
+    ]
+    tokens, widest = calibration.tokens.numel(), max(matrix.in_features for matrix in matrices)
+    if tokens < 2 * widest:
+        warnings.append(
+            f"The calibration has only {tokens} tokens for matrices of {widest} inputs; more rows give better models."
+        )
+    return tuple(warnings)
+
+
+class _Clock:
+    """Seconds that named stages take."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time what happens while the context is open."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 3)
