@@ -24,7 +24,7 @@ Float64Array = npt.NDArray[np.float64]
 _LEAST_TEMPERATURE = 1e-30
 """Colder is the same in float32, and would divide by zero."""
 
-_FLOORS = (0.02, 0.0005, 0.0)
+_FLOORS = (2e-2, 1e-3, 5e-5, 1e-6, 0.0)
 """Sorting the whole vocabulary is slow and rarely needed: tokens this likely, relative to the likeliest, are looked at
 first, and further ones only if the draw falls among them. The result is the same as with a full sort."""
 

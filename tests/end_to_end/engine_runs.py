@@ -8,10 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 import torch
 import transformers
 
+from cpu_ext.loader import find_compiler, load_library
 from engine.core import EngineCore
+from engine.errors import NativeLibraryError
 from engine.messages import StepOutput
 from engine.types import GenerationRequest, SamplingParams, TokenLogprob
 from tests.engine.text import make_tokenizers
@@ -50,6 +53,16 @@ def write_tiny_llama(directory: Path) -> transformers.LlamaForCausalLM:
     ).eval()
     model.save_pretrained(directory)
     return model
+
+
+def require_native() -> None:
+    """Skip the test where the native library cannot be had; a machine with a compiler has no excuse."""
+    try:
+        load_library()
+    except NativeLibraryError:
+        if find_compiler() is not None:
+            raise
+        pytest.skip("the native CPU library is not built and there is no C++ compiler to build it")
 
 
 def greedy(request_id: str, prompt: Iterable[int], tokens: int, logprobs: int | None = None) -> GenerationRequest:

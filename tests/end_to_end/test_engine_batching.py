@@ -7,16 +7,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine.build import build_engine
 
+from engine.build import build_engine
 from engine.config import EngineConfig
 from engine.types import GenerationRequest, SamplingParams
-from tests.end_to_end.engine_runs import Answer, greedy, rewrite_config, run, write_tiny_llama
+from tests.end_to_end.engine_runs import Answer, greedy, require_native, rewrite_config, run, write_tiny_llama
 from tests.engine.model.exl2_directory import write_random_exl2_llama
 from tests.engine.text import make_tokenizers
 
+pytestmark = pytest.mark.usefixtures("native")
+
 STREAMS = 32
 KINDS = ("dense", "exl2")
+
+
+@pytest.fixture(scope="module")
+def native() -> None:
+    """The torch reference promises this law only up to rounding."""
+    require_native()
 
 
 @pytest.fixture(scope="module", params=KINDS)

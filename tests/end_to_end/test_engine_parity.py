@@ -8,11 +8,11 @@ import pytest
 import tokenizers
 import torch
 import transformers
-from engine.build import build_engine
 
+from engine.build import build_engine
 from engine.config import EngineConfig, KernelChoice
 from engine.types import GenerationRequest, SamplingParams
-from tests.end_to_end.engine_runs import greedy, run, write_tiny_llama
+from tests.end_to_end.engine_runs import greedy, require_native, run, write_tiny_llama
 
 PROMPT_LENGTHS = (1, 2, 15, 16, 17, 100)
 
@@ -23,12 +23,19 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, transformers.L
     return directory, write_tiny_llama(directory)
 
 
+@pytest.fixture(params=["torch", "native"])
+def kernels(request: pytest.FixtureRequest) -> KernelChoice:
+    if request.param == "native":
+        require_native()
+    choice: KernelChoice = request.param
+    return choice
+
+
 def prompts(vocab_size: int) -> list[list[int]]:
     generator = torch.Generator().manual_seed(1)
     return [torch.randint(vocab_size, (length,), generator=generator).tolist() for length in PROMPT_LENGTHS]
 
 
-@pytest.mark.parametrize("kernels", ["torch", "native"])
 def test_greedy_answers_and_log_probabilities_are_those_of_transformers(
     tiny: tuple[Path, transformers.LlamaForCausalLM], kernels: KernelChoice
 ) -> None:
@@ -53,7 +60,6 @@ def test_greedy_answers_and_log_probabilities_are_those_of_transformers(
             assert reported.top[0].token_id == reported.token_id
 
 
-@pytest.mark.parametrize("kernels", ["torch", "native"])
 def test_a_published_model_tells_its_story(shared: Path, kernels: KernelChoice) -> None:
     directory = shared / "models" / "stories260k"
     core, _ = build_engine(EngineConfig(model=str(directory), kernels=kernels, threads=1))

@@ -21,9 +21,11 @@ TABLES = ([5, 1, 3], [2, 4])
 STEPS = (((0, 6), (0, 2)), ((6, 10), (2, 7)), ((10, 11),))  # per step and sequence: from, to
 
 
+@pytest.mark.parametrize("leftover", [0.0, torch.nan])
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("layer", [0, 1])
-def test_chunks_and_decodes_equal_whole_sequences(window: int | None, layer: int) -> None:
+def test_chunks_and_decodes_equal_whole_sequences(window: int | None, layer: int, leftover: float) -> None:
+    """Whatever earlier owners left in slots that are not written yet."""
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(sum(LENGTHS), heads, 8, generator=generator) for heads in (4, 2, 2))
     spec = AttentionSpec(scale=8**-0.5, window=window)
@@ -31,6 +33,8 @@ def test_chunks_and_decodes_equal_whole_sequences(window: int | None, layer: int
     FullAttention(LENGTHS).attend(layer, spec, q, k, v, expected)
 
     cache = PagedKVCache(KVFormat(2, 2, 8, torch.float32), num_blocks=6, block_size=4, device=CPU)
+    cache.keys(layer).fill_(leftover)
+    cache.values(layer).fill_(leftover)
     builder = BatchBuilder(max_tokens=16, max_seqs=2, max_blocks=3, block_size=4, device=CPU)
     for step in STEPS:
         items = [

@@ -13,7 +13,8 @@ def processed(params: SamplingParams, *, answer: tuple[int, ...] = (), ends: tup
     """Logits (1, -1, 2, -2) after a prompt of tokens 0 and 1."""
     logits = as_array(1, -1, 2, -2)
     process_logits(logits, sequence(params, prompt=(0, 1, 1), answer=answer), ends)
-    return logits.tolist()
+    changed: list[float] = logits.tolist()
+    return changed
 
 
 def test_bias_is_added() -> None:
