@@ -1,0 +1,140 @@
+"""The thread pool and its owner: many regions, many contexts, more threads than CPUs, forks and exits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+
+from cpu_ext.context import Context, check
+from cpu_ext.loader import Isa, Library
+from engine.errors import CapacityError, NativeLibraryError
+from engine.ops.cpu_backend import CpuBackend
+from tests.kernels.cases import generator, run_linear
+
+FORK = """
+import os
+import torch
+from engine.ops.cpu_backend import CpuBackend
+backend = CpuBackend(3)
+kernel = backend.prepare_dense(torch.eye(128), None)
+x = torch.arange(256.0).reshape(2, 128)
+def right():
+    out = torch.empty(2, 128)
+    kernel(x, out)
+    return torch.equal(out, x)
+assert right()
+child = os.fork()
+if child == 0:
+    fine = right()
+    del kernel, backend
+    os._exit(0 if fine else 3)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert right()
+"""
+
+EXIT = """
+import sys
+import threading
+import torch
+from engine.ops.cpu_backend import CpuBackend
+backends = [CpuBackend(threads) for threads in (1, 2, 5)]
+kernels = [backend.prepare_dense(torch.eye(256), None) for backend in backends]
+def work():
+    x = torch.ones(64, 256)
+    while True:
+        kernels[2](x, torch.empty(64, 256))
+threading.Thread(target=work, daemon=True).start()
+kernels[1](torch.ones(1, 256), torch.empty(1, 256))
+sys.exit(0)
+"""
+
+
+def run_script(script: str) -> None:
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_many_tiny_calls(library: Library, threads: int) -> None:
+    backend = CpuBackend(threads)
+    weight = torch.randn(96, 64, generator=generator(1))
+    kernel = backend.prepare_dense(weight, None)
+    x = torch.randn(2, 64, generator=generator(2))
+    expected = run_linear(kernel, x)
+    for _ in range(300):
+        assert torch.equal(run_linear(kernel, x), expected)
+
+
+def test_contexts_are_independent(library: Library) -> None:
+    weight = torch.randn(96, 64, generator=generator(1))
+    x = torch.randn(5, 64, generator=generator(2))
+    kernels = [CpuBackend(threads).prepare_dense(weight, None) for threads in (1, 2, 3)]
+    expected = run_linear(kernels[0], x)
+    for _ in range(50):
+        for kernel in kernels:
+            assert torch.equal(run_linear(kernel, x), expected)
+
+
+def test_concurrent_calls_on_one_context(library: Library) -> None:
+    kernel = CpuBackend(2).prepare_dense(torch.randn(96, 64, generator=generator(1)), None)
+    inputs = [torch.randn(3, 64, generator=generator(seed)) for seed in range(4)]
+    expected = [run_linear(kernel, x) for x in inputs]
+    wrong: list[int] = []
+
+    def work(index: int) -> None:
+        wrong.extend(index for _ in range(100) if not torch.equal(run_linear(kernel, inputs[index]), expected[index]))
+
+    workers = [threading.Thread(target=work, args=(index,)) for index in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+def test_threads_end_with_the_context(library: Library) -> None:
+    def count() -> int:
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("Threads:"))
+
+    if not sys.platform.startswith("linux"):
+        pytest.skip("counts threads through /proc")
+    before = count()
+    context = Context(library, 5)
+    assert count() == before + 4
+    del context
+    assert count() == before
+
+
+def test_matrix_outlives_the_backend(library: Library) -> None:
+    kernel = CpuBackend(2).prepare_dense(torch.eye(32), None)
+    x = torch.randn(2, 32, generator=generator(1))
+    assert torch.equal(run_linear(kernel, x), x)
+
+
+def test_child_of_a_fork_goes_on(library: Library) -> None:
+    run_script(FORK)
+
+
+def test_exit_in_the_middle_of_work(library: Library) -> None:
+    run_script(EXIT)
+
+
+def test_widest_instruction_set_is_taken(library: Library) -> None:
+    widest = max(isa for isa in (Isa.PORTABLE, Isa.AVX2, Isa.AVX512) if library.supports(isa))
+    assert Context(library, 1).isa is widest
+    backend = CpuBackend(2)
+    assert (backend.name, backend.threads) == (f"cpu-{widest.name.lower()}", 2)
+    assert (backend.device, backend.activation_dtype) == (torch.device("cpu"), torch.float32)
+
+
+def test_refusals(library: Library) -> None:
+    with pytest.raises(NativeLibraryError, match="at least 1 thread"):
+        Context(library, 0)
+    check(0)
+    with pytest.raises(CapacityError):
+        check(1)
