@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from engine.admission import check_request, with_seed
@@ -90,7 +90,7 @@ class AsyncEngine:
         """Of the engine process."""
         return self._process.pid
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[OutputDelta]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[OutputDelta, None]:
         """Queue the request and yield its deltas until every choice has finished; see `EngineClient.generate`.
 
         A reader that falls behind gets successive deltas of a choice as one.
