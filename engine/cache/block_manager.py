@@ -114,7 +114,6 @@ class BlockManager:
         return block.index
 
     def _release(self, block: Block) -> None:
-        assert block.references > 0, f"block {block.index} was given back twice"
         block.references -= 1
         if block.references:
             return

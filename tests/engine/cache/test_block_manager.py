@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from engine.cache.block_manager import BlockManager
 
 
@@ -109,12 +107,3 @@ def test_nothing_is_found_without_prefix_caching() -> None:
     manager = BlockManager(4, 2, prefix_caching=False)
     computed(manager, [1, 2, 3])
     assert manager.take_prefix([1, 2, 3]) == []
-
-
-def test_giving_a_block_back_twice_is_caught() -> None:
-    manager = BlockManager(4, 2)
-    table = computed(manager, [1, 2, 3])
-    copy = list(table)
-    manager.free(table)
-    with pytest.raises(AssertionError, match="twice"):
-        manager.free(copy)
