@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from engine.errors import CheckpointError, UnsupportedModelError
+
+LARGEST = sys.float_info.max
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -23,7 +25,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} does not exist; a model directory needs it.") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # JSON and UTF-8 errors are ValueErrors
         raise CheckpointError(f"{path} is not valid JSON: {error}.") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} must hold a JSON object, not {_describe(value)}.")
@@ -82,7 +84,7 @@ class ConfigReader:
             return default
         if value is None:
             raise self._missing(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LARGEST:
             raise self.wrong(key, "must be a number above 0")
         return float(value)
 

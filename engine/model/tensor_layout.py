@@ -146,4 +146,4 @@ def check_tensors(layout: TensorLayout, checkpoint: Checkpoint) -> None:
 def _listing(names: list[str]) -> str:
     shown = ", ".join(names[:MOST_NAMES_IN_A_MESSAGE])
     more = len(names) - MOST_NAMES_IN_A_MESSAGE
-    return f"{len(names)} tensors: {shown}" + (f" and {more} more" if more > 0 else "")
+    return f"{len(names)} tensor{'s' if len(names) > 1 else ''}: {shown}" + (f" and {more} more" if more > 0 else "")

@@ -18,7 +18,8 @@ def usable_cores() -> int:
     Two hardware threads of one core count once: they share the arithmetic units that kernels keep busy. A quota is
     rounded down, because threads beyond it make the group stand still for the rest of each period.
     """
-    allowed = os.sched_getaffinity(0)
+    # only Linux can tell which CPUs this process may use
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     cores = len({_core_of(cpu, TOPOLOGY) for cpu in allowed})
     return max(1, math.floor(min(cores, cpu_quota(CGROUPS, MEMBERSHIP))))
 

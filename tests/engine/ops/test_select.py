@@ -1,0 +1,63 @@
+"""Which backend is chosen, and that the choice explains itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from engine.errors import ConfigError, NativeLibraryError
+from engine.ops import select
+from engine.ops.torch_backend import TorchBackend
+
+
+class MissingLibrary:
+    """A native backend whose library is not built."""
+
+    def __init__(self, threads: int) -> None:
+        raise NativeLibraryError("libquire_cpu.so is not built")
+
+
+class PresentLibrary:
+    """A native backend that loads."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+
+
+@pytest.fixture(autouse=True)
+def _keep_threads() -> object:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_native_kernels_are_preferred(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(select, "CpuBackend", PresentLibrary)
+    monkeypatch.setattr(select, "usable_cores", lambda: 5)
+    for device in ("auto", "cpu"):
+        backend = select.select_backend(device, "auto", 0)
+        assert isinstance(backend, PresentLibrary)
+        assert backend.threads == 5
+    assert select.select_backend("cpu", "native", 3).threads == 3
+    assert isinstance(select.select_backend("cpu", "torch", 1), TorchBackend)
+
+
+def test_without_the_library_torch_answers_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(select, "CpuBackend", MissingLibrary)
+    backend = select.select_backend("cpu", "auto", 1)
+    assert isinstance(backend, TorchBackend)
+    assert backend.name == "torch (no native library: libquire_cpu.so is not built)"
+    assert backend.threads == 1
+    with pytest.raises(NativeLibraryError, match="is not built"):
+        select.select_backend("cpu", "native", 1)
+
+
+def test_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="no CUDA device"):
+        select.select_backend("cuda", "auto", 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(NativeLibraryError, match="CUDA"):
+        select.select_backend("cuda", "native", 0)
+    backend = select.select_backend("cuda", "auto", 0)
+    assert (backend.device.type, backend.activation_dtype) == ("cuda", torch.float16)
