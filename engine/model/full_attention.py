@@ -40,13 +40,15 @@ class FullAttention:
     ) -> torch.Tensor:
         length, query_heads, _ = queries.shape
         repeats = query_heads // keys.shape[1]
-        windowed = spec.window is not None and spec.window < length
+        mask = None
+        if spec.window is not None and spec.window < length:
+            mask = _window_mask(length, spec.window, queries.device)
         attended = torch.nn.functional.scaled_dot_product_attention(
             queries.float().transpose(0, 1).unsqueeze(0),
             keys.float().repeat_interleave(repeats, dim=1).transpose(0, 1).unsqueeze(0),
             values.float().repeat_interleave(repeats, dim=1).transpose(0, 1).unsqueeze(0),
-            attn_mask=_window_mask(length, spec.window, queries.device) if windowed and spec.window else None,
-            is_causal=not windowed,
+            attn_mask=mask,
+            is_causal=mask is None,
             scale=spec.scale,
         )
         return attended.squeeze(0).transpose(0, 1)
