@@ -71,7 +71,7 @@ class LocalModel:
     async def _pieces(self, request: GenerationRequest) -> AsyncGenerator[AnswerPiece, None]:
         assembler = Utf8Assembler()
         deltas = self._engine.generate(request)
-        async with aclosing(deltas):  # type: ignore[type-var]  # an async generator, behind its protocol
+        async with aclosing(deltas):
             async for delta in deltas:
                 text = assembler.feed(delta.data)
                 if delta.finish is None:

@@ -48,7 +48,7 @@ class EngineTextGenerator:
 async def _token_ids(engine: AsyncEngine, request: GenerationRequest) -> list[int]:
     ids: list[int] = []
     deltas = engine.generate(request)
-    async with aclosing(deltas):  # type: ignore[type-var]  # an async generator, behind its protocol
+    async with aclosing(deltas):
         async for delta in deltas:
             ids += delta.token_ids
     return ids

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quantize.calibration import TextGenerator
+from quantize.options import QuantizeOptions
+from quantize.progress import Progress
+from quantize.report import MatrixReport, QuantizeReport
+from quire import cli
+from quire.commands import quantize
+
+MATRIX = MatrixReport("layer", 32, 32, ((4, 32),), 4.1, 0.05, 1)
+REPORT = QuantizeReport(
+    source="IN",
+    out="OUT",
+    bpw_requested=4.0,
+    bpw=3.998,
+    head_bits=6,
+    head_bpw=6.05,
+    weight_bytes=3 << 20,
+    calibration={"rows": 3, "length": 64, "dataset": "a.txt"},
+    matrices=(MATRIX, MATRIX),
+    warnings=("too few rows",),
+    seconds={"measurement": 1.0, "quantization": 2.0},
+)
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the command hands to the quantizer, instead of a quantizer."""
+    seen: dict[str, Any] = {}
+
+    def take(options: QuantizeOptions, *, progress: Progress, generator: TextGenerator | None) -> QuantizeReport:
+        seen.update(options=options, generator=generator)
+        progress.stage("Quantizing", 1)
+        return REPORT
+
+    monkeypatch.setattr(quantize, "quantize_model", take)
+    return seen
+
+
+def test_flags_reach_the_job(job: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    text = tmp_path / "a.txt"
+    flags = ["--bpw", "3.5", "--head-bits", "8", "--rows", "3", "--length", "64", "--text", str(text)]
+    assert cli.main(["quantize", str(tmp_path), str(out), *flags]) == 0
+    assert job["options"] == QuantizeOptions(tmp_path, out, 3.5, 8, 3, 64, text)
+    assert job["generator"] is None
+    captured = capsys.readouterr()
+    assert "3.998 of the 4 asked for; head 6.050" in captured.out
+    assert "too few rows" in captured.out
+    assert "Quantizing: 1 step" in captured.err
+
+
+def test_without_a_text_the_model_writes_its_own(job: dict[str, Any], tmp_path: Path) -> None:
+    assert cli.main(["quantize", str(tmp_path), "out"]) == 0
+    assert job["generator"] is not None
+
+
+def test_json(job: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["quantize", str(tmp_path), "out", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bpw"] == 3.998
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--bpw", "nan"], "--bpw must be a finite number"),
+        (["--bpw", "99"], "bpw must be between 1 and 16"),
+        (["--head-bits", "7"], "head_bits must be one of 2, 3, 4, 5, 6, 8"),
+        (["--bpv", "4"], "Unknown option --bpv. Did you mean --bpw?"),
+    ],
+)
+def test_bad_flags(
+    job: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
+) -> None:
+    assert cli.main(["quantize", str(tmp_path), "out", *flags]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")
+    assert not job
+
+
+def test_from_float_to_exl2_and_back(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The way a user goes: quantize with the model's own text, measure, write dense, measure again."""
+    source, exl2, dense = shared / "models" / "stories260k-pad192", tmp_path / "exl2", tmp_path / "dense"
+    text = tmp_path / "text.txt"
+    text.write_text("Once upon a time, there was a little girl named Lily. She loved to play outside. " * 40)
+
+    def quire(*arguments: object) -> str:
+        assert cli.main([*map(str, arguments)]) == 0
+        return capsys.readouterr().out
+
+    def measured(model: Path) -> dict[str, float]:
+        measure = ("--text", text, "--reference", source, "--rows", 2, "--length", 64, "--threads", 1, "--json")
+        found: dict[str, float] = json.loads(quire("eval", model, *measure))
+        return found
+
+    quire("quantize", source, exl2, "--bpw", 5, "--rows", 4, "--length", 64, "--threads", 1)
+    assert "float16" in quire("convert", exl2, dense, "--to", "dense")
+    first, second = measured(exl2), measured(dense)
+    assert first["bits_per_weight"] <= 5
+    assert 0 < first["kl_mean"] < 0.5
+    assert second["perplexity"] == pytest.approx(first["perplexity"], rel=0.02)
+
+
+def test_convert_refuses_other_forms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["convert", str(tmp_path), "out", "--to", "gguf"]) == 2
+    assert "--to must be one of dense" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "message"),
+    [
+        ([], 2, "Name a text to measure on with --text FILE."),
+        (["--text", "t", "--length", "1"], 2, "length must be at least 2"),
+        (["--text", "t", "--rows", "0"], 2, "rows must be at least 1"),
+        (["--text", "t", "--reference", "/no/such"], 1, "There is no directory /no/such"),
+    ],
+)
+def test_eval_refuses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], status: int, message: str
+) -> None:
+    assert cli.main(["eval", str(tmp_path), *flags]) == status
+    assert capsys.readouterr().err.startswith(f"error: {message}")

@@ -1,0 +1,111 @@
+"""Local models and the text generator over an engine that is scripted, in place of a process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+
+import pytest
+
+from engine.config import EngineConfig
+from engine.errors import InvalidRequestError
+from engine.text.chat_template import ChatTemplate
+from engine.text.defaults import GenerationDefaults
+from engine.text.tokenizer import load_tokenizer
+from engine.types import Finish, FinishReason, GenerationRequest, OutputDelta, SamplingParams
+from quire import text_generator
+from quire.answers import AnswerPiece
+from quire.local_model import LocalModel
+from quire.sampling_flags import sampling_params
+from quire.text_generator import EngineTextGenerator
+from server.text import ModelText
+from tests.engine.text.make_tokenizers import save, sentencepiece
+
+
+class ScriptedEngine:
+    """Sends the bytes it was given, one delta each."""
+
+    def __init__(self, data: Sequence[bytes]) -> None:
+        self._data = data
+        self.requests: list[GenerationRequest] = []
+        self.aborted = 0
+        self.closed = 0
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[OutputDelta, None]:
+        self.requests.append(request)
+        try:
+            for index, each in enumerate(self._data):
+                await asyncio.sleep(0)
+                yield OutputDelta(request.request_id, 0, (index,), each)
+            yield OutputDelta(request.request_id, 0, (), b"", finish=Finish(FinishReason.STOP))
+        except GeneratorExit:
+            self.aborted += 1
+            raise
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+def model_over(
+    engine: ScriptedEngine, runner: asyncio.Runner, directory: Path, template: str | None = None
+) -> LocalModel:
+    tokenizer = load_tokenizer(save(sentencepiece(), directory))
+    text = ModelText(tokenizer, ChatTemplate(template) if template else None, GenerationDefaults())
+    return LocalModel(runner, engine, text, SamplingParams(max_tokens=None))  # type: ignore[arg-type]
+
+
+def test_characters_cut_between_tokens_arrive_whole(tmp_path: Path) -> None:
+    engine = ScriptedEngine([b"caf\xc3", b"\xa9 ", b"\xe6\x97"])
+    with asyncio.Runner() as runner:
+        pieces = list(model_over(engine, runner, tmp_path).continuation("hello"))
+    assert pieces == [AnswerPiece("caf"), AnswerPiece("é "), AnswerPiece(""), AnswerPiece("\ufffd", "stop")]
+    assert engine.requests[0].prompt_token_ids[0] == 1  # a text begins with BOS
+
+
+def test_a_conversation_goes_through_the_template(tmp_path: Path) -> None:
+    engine = ScriptedEngine([b"x"])
+    with asyncio.Runner() as runner:
+        model = model_over(engine, runner, tmp_path, "<s>{{ messages[0].content }}")
+        list(model.answer([{"role": "user", "content": "hello"}]))
+    tokenizer = load_tokenizer(tmp_path)
+    assert list(engine.requests[0].prompt_token_ids) == tokenizer.encode("<s>hello", add_special_tokens=False)
+
+
+def test_without_a_template_there_is_no_conversation(tmp_path: Path) -> None:
+    with asyncio.Runner() as runner, pytest.raises(InvalidRequestError, match="no chat template"):
+        model_over(ScriptedEngine([]), runner, tmp_path).answer([])
+
+
+def test_closing_an_answer_aborts_it(tmp_path: Path) -> None:
+    engine = ScriptedEngine([b"a"] * 100)
+    with asyncio.Runner() as runner:
+        pieces = model_over(engine, runner, tmp_path).continuation("hello")
+        next(pieces)
+        pieces.close()
+        assert engine.aborted == 1
+
+
+def test_flags_win_over_the_models_defaults() -> None:
+    defaults = GenerationDefaults(temperature=0.3, top_p=0.9, max_tokens=50, eos_token_ids=(2,))
+    assert sampling_params({}, defaults) == SamplingParams(max_tokens=50, temperature=0.3, top_p=0.9)
+    assert sampling_params({"temperature": 0.0, "stop": ["x"]}, GenerationDefaults()) == SamplingParams(
+        max_tokens=None, temperature=0.0, stop=["x"]
+    )
+    with pytest.raises(InvalidRequestError, match="top_p must be above 0"):
+        sampling_params({"top_p": 2.0}, defaults)
+
+
+def test_self_generated_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = ScriptedEngine([b"a", b"b", b"c"])
+
+    async def start(config: EngineConfig) -> ScriptedEngine:
+        return engine
+
+    monkeypatch.setattr(text_generator.AsyncEngine, "start", start)
+    assert EngineTextGenerator(EngineConfig(model="m")).generate([[1], [1, 2]], 7, 5) == [[0, 1, 2]] * 2
+    assert engine.closed == 1
+    assert [request.prompt_token_ids for request in engine.requests] == [(1,), (1, 2)]
+    assert [request.sampling for request in engine.requests] == [
+        SamplingParams(max_tokens=7, temperature=1.0, seed=seed) for seed in (5, 6)
+    ]
