@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import socket
 import subprocess
 import sys
 import sysconfig
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 
 from engine.admission import check_request, with_seed
 from engine.config import EngineConfig
 from engine.delta_stream import DeltaStream
-from engine.errors import EngineDeadError, InvalidRequestError, QuireError
+from engine.errors import EngineDeadError, QuireError
 from engine.messages import AbortRequest, AddRequest, Command, EngineFailed, EngineReady, Shutdown, StepOutput
 from engine.revival import revive
 from engine.stats import EngineStats
@@ -42,6 +44,7 @@ class AsyncEngine:
         self._model = model
         self._stats = EngineStats()
         self._streams: dict[str, DeltaStream] = {}
+        self._numbers = itertools.count()
         self._death: EngineDeadError | None = None
         self._receiving = asyncio.create_task(self._receive())
 
@@ -98,20 +101,20 @@ class AsyncEngine:
         if self._death is not None:
             raise self._death
         check_request(request, self._model)
-        if request.request_id in self._streams:
-            raise InvalidRequestError(f"A request with the id '{request.request_id}' is in flight.", param="request_id")
-        stream = self._streams[request.request_id] = DeltaStream(request.sampling.n)
-        self._send(AddRequest(with_seed(request)))
+        # the process gets an id of our own: a late delta of an aborted request must not reach a new one of its name
+        wire_id = f"{request.request_id}/{next(self._numbers)}"
+        stream = self._streams[wire_id] = DeltaStream(request.sampling.n)
+        self._send(AddRequest(replace(with_seed(request), request_id=wire_id)))
         try:
             unread = request.sampling.n
             while unread:
                 for delta in await stream.read():
                     unread -= delta.finish is not None
-                    yield delta
+                    yield delta._replace(request_id=request.request_id)
         finally:
-            del self._streams[request.request_id]
+            del self._streams[wire_id]
             if not stream.finished:
-                self._send(AbortRequest(request.request_id))
+                self._send(AbortRequest(wire_id))
 
     async def close(self) -> None:
         """End the process, by force after `SHUTDOWN_SECONDS`. Requests in flight fail. May be called again."""
@@ -180,7 +183,13 @@ def _spawn(module: str, connection: socket.socket) -> subprocess.Popen[bytes]:
     root = str(Path(__file__).resolve().parents[1])
     if root != sysconfig.get_paths()["purelib"]:  # run from a checkout
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
-    return subprocess.Popen(command, pass_fds=(descriptor,), stdin=subprocess.DEVNULL, env=environment)
+    return subprocess.Popen(
+        command,
+        pass_fds=(descriptor,),
+        stdin=subprocess.DEVNULL,
+        env=environment,
+        process_group=0,  # Ctrl-C in a terminal goes to the parent alone, which decides what it means
+    )
 
 
 async def _await_exit(process: subprocess.Popen[bytes]) -> str:

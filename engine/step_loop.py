@@ -40,7 +40,9 @@ def run_engine_process(file_descriptor: int, build: BuildEngine) -> None:
         file_descriptor: of a connected stream socket, inherited from the parent.
         build: loads the model and builds the engine; a `QuireError` from it is reported to the parent.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to both; the parent decides what it means
+    # a supervisor may signal the parent's children too; the parent decides when this process ends
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with socket.socket(fileno=file_descriptor) as connection:
         _end_with_parent(connection)
         channel = Channel(connection)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -94,13 +95,22 @@ def test_a_bad_request_harms_no_other() -> None:
             await collect(engine, request("bad", [2, 3]))
         with pytest.raises(InvalidRequestError, match="vocabulary"):
             await collect(engine, request("a", [2, 300]))
-        stream = engine.generate(request("twice", [2, 3], max_tokens=200))
-        await anext(stream)
-        with pytest.raises(InvalidRequestError, match="in flight"):
-            await collect(engine, request("twice", [2, 3]))
-        await stream.aclose()
         assert len(choice_tokens(await collect(engine, request("good", [2, 3], max_tokens=5)))) == 5
         assert engine.healthy
+
+    with_engine(body)
+
+
+def test_an_id_may_be_used_again_at_once() -> None:
+    async def body(engine: AsyncEngine) -> None:
+        expected = choice_tokens(await collect(engine, request("a", [9, 9], max_tokens=20)))
+        for _ in range(20):
+            stream = engine.generate(request("a", [5, 5], max_tokens=200))
+            await anext(stream)
+            await stream.aclose()
+            answer = await collect(engine, request("a", [9, 9], max_tokens=20))
+            assert choice_tokens(answer) == expected
+            assert {delta.request_id for delta in answer} == {"a"}
 
     with_engine(body)
 
@@ -196,9 +206,24 @@ def test_load_errors_keep_their_class() -> None:
         asyncio.run(AsyncEngine.start(config("crashes"), module=MODULE))
 
 
+def test_giving_up_on_the_start_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    spawned: list[subprocess.Popen[bytes]] = []
+    spawn = async_engine._spawn
+
+    def recording(module: str, connection: socket.socket) -> subprocess.Popen[bytes]:
+        spawned.append(spawn(module, connection))
+        return spawned[-1]
+
+    monkeypatch.setattr(async_engine, "_spawn", recording)
+    with pytest.raises(TimeoutError):
+        asyncio.run(asyncio.wait_for(AsyncEngine.start(config("hangs"), module=MODULE), 0.5))
+    assert spawned[0].poll() == -signal.SIGKILL
+
+
 def test_interrupts_are_the_parents_business() -> None:
     async def body(engine: AsyncEngine) -> None:
         os.kill(engine.pid, signal.SIGINT)
+        os.kill(engine.pid, signal.SIGTERM)
         assert len(choice_tokens(await collect(engine, request("a", [2], max_tokens=3)))) == 3
 
     with_engine(body)
@@ -218,6 +243,19 @@ def test_the_process_ends_with_its_parent(busy: bool) -> None:
             ours.sendall(frame(AddRequest(request("a", [2], max_tokens=200))))
             assert ours.recv(1 << 16)
     assert child.wait(timeout=30) is not None
+
+
+def test_a_folder_named_engine_where_the_user_stands_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "engine").mkdir()
+    (tmp_path / "engine" / "__init__.py").write_text("raise ImportError('not this one')")
+    monkeypatch.chdir(tmp_path)
+
+    async def body(engine: AsyncEngine) -> None:
+        assert engine.healthy
+
+    with_engine(body)
 
 
 def test_the_client_side_does_not_load_torch() -> None:

@@ -1,12 +1,11 @@
 """An engine process around the toy engine: `python -m tests.fakes.toy_process FD`.
 
 The config's `model` says how it behaves: `toy`; `fails` (a load error); `crashes` (an unexpected one); `slow` (10 ms
-per step); `stubborn` (does not end when told to).
+per step); `stubborn` (does not end when told to); `hangs` (while loading).
 """
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 import time
@@ -34,9 +33,10 @@ def build(config: EngineConfig) -> tuple[EngineCore, ModelInfo]:
         raise CheckpointError("tensor 'x' is missing from model.safetensors")
     if config.model == "crashes":
         raise ZeroDivisionError("a bug")
+    if config.model == "hangs":
+        time.sleep(600)
     if config.model == "stubborn":
         threading.Thread(target=threading.Event().wait).start()
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     kind = SlowRunner if config.model == "slow" else ToyRunner
     runner = kind(config.block_size, VOCAB_SIZE, breaks_on=lambda each: each.request_id.startswith("bad"))
     engine = toy_engine(
