@@ -106,7 +106,7 @@ def test_an_id_may_be_used_again_at_once() -> None:
         expected = choice_tokens(await collect(engine, request("a", [9, 9], max_tokens=20)))
         for _ in range(20):
             stream = engine.generate(request("a", [5, 5], max_tokens=200))
-            await anext(stream)
+            await anext(stream, None)
             await stream.aclose()
             answer = await collect(engine, request("a", [9, 9], max_tokens=20))
             assert choice_tokens(answer) == expected
@@ -123,7 +123,7 @@ def test_hundreds_of_random_aborts_leave_nothing_behind() -> None:
         stream = engine.generate(request(str(number), prompt, max_tokens=100, n=chance.randint(1, 4)))
         if chance.random() < 0.5:
             for _ in range(chance.randint(0, 5)):
-                await anext(stream)
+                await anext(stream, None)
             await stream.aclose()
         else:
             task = asyncio.create_task(anext(stream))
