@@ -1,6 +1,6 @@
 """What crosses the boundary between the client side and the engine process, in both directions.
 
-The transport (`engine/process.py`) is a socket pair that only parent and child hold; messages are plain data.
+The transport (`engine/transport.py`) is a socket pair that only parent and child hold; messages are plain data.
 """
 
 from __future__ import annotations
