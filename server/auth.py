@@ -29,7 +29,8 @@ class AccessMiddleware:
     def __init__(self, app: ASGIApp, config: ServerConfig) -> None:
         self._app = app
         self._key = config.api_key.encode()
-        self._hosts = frozenset({host.lower() for host in config.allowed_hosts} | {config.host.lower()})
+        own = f"[{config.host}]" if ":" in config.host else config.host
+        self._hosts = frozenset(host.lower() for host in (*config.allowed_hosts, own))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -79,7 +80,7 @@ def reply_to(error: Exception) -> ErrorReply:
         case ModelNotFoundError():
             return ErrorReply(404, str(error), param="model", code="model_not_found")
         case OverloadedError():
-            retry = {"Retry-After": f"{error.retry_after:.0f}"}
+            retry = {"Retry-After": str(math.ceil(error.retry_after))}
             return ErrorReply(503, str(error), SERVER_ERROR, code="overloaded", headers=retry)
         case EngineDeadError():
             retry = {"Retry-After": str(ENGINE_RETRY_SECONDS)}
@@ -97,11 +98,14 @@ def reply_to(error: Exception) -> ErrorReply:
 _NO_RETRY = {"x-should-retry": "false"}
 
 
-def report(error: Exception) -> ErrorReply:
-    """`reply_to`, and a traceback in the log for errors nobody foresaw."""
+def report(error: Exception, request_id: str) -> ErrorReply:
+    """`reply_to`, and a line in the log for what is not the client's doing; with a traceback if nobody foresaw it."""
+    reply = reply_to(error)
     if not isinstance(error, QuireError):
-        logger.error("unexpected error", exc_info=error)
-    return reply_to(error)
+        logger.error("request %s failed unexpectedly", request_id, exc_info=error)
+    elif reply.status >= 500:
+        logger.warning("request %s failed: %s", request_id, error)
+    return reply
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -111,8 +115,8 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_error)
 
 
-async def _on_quire_error(_request: Request, error: Exception) -> Response:
-    return report(error).response()
+async def _on_quire_error(request: Request, error: Exception) -> Response:
+    return report(error, request.state.request_id).response()
 
 
 async def _on_validation_error(_request: Request, error: Exception) -> Response:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import uuid
 
@@ -14,8 +13,6 @@ from server.errors import report
 REQUEST_ID = "x-request-id"
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-
-logger = logging.getLogger(__name__)
 
 
 class BoundaryMiddleware:
@@ -31,6 +28,7 @@ class BoundaryMiddleware:
             return
         offered = Headers(scope=scope).get(REQUEST_ID, "")
         request_id = offered if _SANE_ID.fullmatch(offered) else f"req_{uuid.uuid4().hex}"
+        scope.setdefault("state", {})["request_id"] = request_id
         begun = False
 
         async def send_with_id(message: Message) -> None:
@@ -43,7 +41,7 @@ class BoundaryMiddleware:
         try:
             await self._app(scope, receive, send_with_id)
         except Exception as error:
-            logger.error("request %s failed: %s %s", request_id, scope["method"], scope["path"])
+            reply = report(error, request_id)
             if begun:
-                raise
-            await report(error).response()(scope, receive, send_with_id)
+                raise  # all that is left is to cut the connection
+            await reply.response()(scope, receive, send_with_id)

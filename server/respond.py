@@ -53,7 +53,7 @@ async def respond(
     answer = make_format(envelope, logprobs=generation.with_logprobs)
     headers = services.ignored_fields.headers(body.unknown_fields)
     if body.stream:
-        events = _events(generation, answer, include_usage=include_usage)
+        events = _events(request.state.request_id, generation, answer, include_usage=include_usage)
         return event_stream(events, services.config, headers)
     return await _whole(request, generation, answer, headers)
 
@@ -75,7 +75,9 @@ async def _whole(
         await asyncio.gather(work, watcher, return_exceptions=True)
 
 
-async def _events(generation: Generation, answer: AnswerFormat, *, include_usage: bool) -> AsyncGenerator[bytes, None]:
+async def _events(
+    request_id: str, generation: Generation, answer: AnswerFormat, *, include_usage: bool
+) -> AsyncGenerator[bytes, None]:
     """Framed events up to `[DONE]`. Headers are out by now, so that an error can only be an event."""
     try:
         async with aclosing(generation.pieces()) as pieces:
@@ -85,7 +87,7 @@ async def _events(generation: Generation, answer: AnswerFormat, *, include_usage
         if include_usage:
             yield frame(answer.usage_chunk(generation.usage))
     except Exception as error:  # noqa: BLE001 - the HTTP boundary of a streamed answer
-        yield frame(report(error).body())
+        yield frame(report(error, request_id).body())
     yield DONE
 
 

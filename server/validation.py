@@ -132,7 +132,7 @@ def _malformed(reason: str) -> HTTPException:
 
 def _deeper_than(value: Any, limit: int) -> bool:
     level = [value]
-    for _ in range(limit + 1):
+    for _ in range(limit):
         level = [child for each in level for child in _children(each) if isinstance(child, list | dict)]
         if not level:
             return False

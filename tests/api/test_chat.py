@@ -11,7 +11,7 @@ from engine.text.defaults import GenerationDefaults
 from engine.types import Finish, FinishReason
 from server.text import ModelText
 from tests.api.conftest import MakeClient
-from tests.fakes.engine import FakeEngine, script
+from tests.fakes.engine import FakeEngine, always, script
 from tests.fakes.http import events
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -30,7 +30,7 @@ def stream(client: TestClient, **fields: Any) -> list[Any]:
 
 
 def test_whole_answer(client: TestClient, engine: FakeEngine) -> None:
-    engine.answer = lambda request, choice: script("Hello there, world!", cached_tokens=16)
+    engine.answer = always(script("Hello there, world!", cached_tokens=16))
     answer = ask(client, model="fake-model")
     assert re.fullmatch(r"chatcmpl-[0-9a-f]{32}", answer.pop("id"))
     assert isinstance(answer.pop("created"), int)
@@ -104,7 +104,7 @@ def test_stream_headers(client: TestClient) -> None:
 
 def test_several_choices_interleave(client: TestClient, engine: FakeEngine) -> None:
     texts = ["one two three", "four", "five six"]
-    engine.answer = lambda request, choice: script(texts[choice])
+    engine.answer = lambda _request, choice: script(texts[choice])
     chunks = stream(client, n=3, stream_options={"include_usage": True})
     *choices, usage = chunks
     by_index: dict[int, list[Any]] = {0: [], 1: [], 2: []}
@@ -123,7 +123,7 @@ def test_several_choices_interleave(client: TestClient, engine: FakeEngine) -> N
 
 
 def test_logprobs_with_split_characters(client: TestClient, engine: FakeEngine) -> None:
-    engine.answer = lambda request, choice: script([b"caf", b"\xc3", b"\xa9", b" \xe2\x98", b"\x83!"])
+    engine.answer = always(script([b"caf", b"\xc3", b"\xa9", b" \xe2\x98", b"\x83!"]))
     answer = ask(client, logprobs=True, top_logprobs=2)["choices"][0]
     content = answer["logprobs"]["content"]
     assert answer["logprobs"]["refusal"] is None
@@ -153,14 +153,14 @@ def test_logprobs_without_alternatives(client: TestClient) -> None:
 
 
 def test_finish_reasons(client: TestClient, engine: FakeEngine) -> None:
-    engine.answer = lambda request, choice: script("a b c", finish=Finish(FinishReason.STOP, "END"))
+    engine.answer = always(script("a b c", finish=Finish(FinishReason.STOP, "END")))
     choice = ask(client, stop=["END"])["choices"][0]
     assert (choice["finish_reason"], choice["stop_reason"]) == ("stop", "END")
     assert ask(client, max_tokens=2)["choices"][0]["finish_reason"] == "length"
 
 
 def test_empty_answer(client: TestClient, engine: FakeEngine) -> None:
-    engine.answer = lambda request, choice: script("")
+    engine.answer = always(script(""))
     assert ask(client)["choices"][0]["message"]["content"] == ""
     assert [chunk["choices"][0]["delta"] for chunk in stream(client)] == [
         {"role": "assistant", "content": "", "refusal": None},

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from engine.types import GenerationRequest
 from server.text import ModelText
-from tests.fakes.engine import FakeEngine, Script, script
+from tests.fakes.engine import FakeEngine, Script, always, script
 from tests.fakes.http import events
 
 
@@ -92,7 +92,7 @@ def test_choices_are_prompt_major(client: TestClient, engine: FakeEngine) -> Non
 
 
 def test_logprobs(client: TestClient, engine: FakeEngine) -> None:
-    engine.answer = lambda request, choice: script([b"caf", b"\xc3", b"\xa9", b" x"])
+    engine.answer = always(script([b"caf", b"\xc3", b"\xa9", b" x"]))
     logprobs = ask(client, logprobs=1)["choices"][0]["logprobs"]
     assert logprobs == {
         "tokens": ["caf", "bytes:\\xc3", "bytes:\\xa9", " x"],

@@ -16,7 +16,7 @@ from engine.types import GenerationRequest
 from server.app import create_app
 from server.config import ServerConfig
 from server.text import ModelText
-from tests.fakes.engine import FakeEngine, Script, script
+from tests.fakes.engine import FakeEngine, Script, always, script
 from tests.fakes.http import events
 
 CHAT = "/v1/chat/completions"
@@ -158,7 +158,7 @@ def test_keep_alive_comments_before_and_between_tokens(text: ModelText) -> None:
 
 
 def test_errors_of_a_dying_engine_end_the_stream(text: ModelText) -> None:
-    engine = FakeEngine(lambda request, choice: Script((), None))
+    engine = FakeEngine(always(Script((), None)))
 
     class Dies(FakeEngine):
         async def generate(self, request: GenerationRequest) -> AsyncIterator[Any]:

@@ -80,9 +80,7 @@ def error_of(response: Any, status: int = 400) -> Any:
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
 def test_bad_parameters(client: TestClient, engine: FakeEngine, path: str, fields: Any, param: str) -> None:
     body = {"messages": MESSAGES} if path == CHAT else {"prompt": "Hi"}
-    response = client.post(
-        path, content=json.dumps({**body, **fields}), headers={"Content-Type": "application/json"}
-    )
+    response = client.post(path, content=json.dumps({**body, **fields}), headers={"Content-Type": "application/json"})
     error = error_of(response)
     assert error["type"] == "invalid_request_error"
     assert error["param"] == param
@@ -336,6 +334,16 @@ def test_unexpected_errors_in_a_stream_keep_their_insides(client: TestClient, en
     response = client.post(COMPLETIONS, json={"prompt": "Hi", "stream": True})
     assert "secret" not in response.text
     assert events(response.text)[-1]["error"]["code"] == "internal_error"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_unexpected_errors_are_logged_under_the_requests_id(
+    client: TestClient, engine: FakeEngine, caplog: pytest.LogCaptureFixture, stream: bool
+) -> None:
+    engine.failure = RuntimeError("a secret")
+    client.post(CHAT, json={"messages": MESSAGES, "stream": stream}, headers={"x-request-id": "mine"})
+    assert "request mine failed" in caplog.text
+    assert "RuntimeError: a secret" in caplog.text
 
 
 def test_deterministic_failures_are_not_to_be_repeated(client: TestClient, engine: FakeEngine) -> None:

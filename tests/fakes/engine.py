@@ -68,6 +68,11 @@ def script(text: str | Sequence[bytes], **settings: object) -> Script:
     return replace(Script(tuple((100 + index, data) for index, data in enumerate(text))), **settings)  # type: ignore[arg-type]
 
 
+def always(what: Script) -> Callable[[GenerationRequest, int], Script]:
+    """The same script for every choice of every request."""
+    return lambda *_: what
+
+
 @dataclass
 class FakeEngine:
     """Answers every request from a script and remembers what happened.
@@ -85,7 +90,7 @@ class FakeEngine:
         finished: ids of requests that ended by themselves.
     """
 
-    answer: Callable[[GenerationRequest, int], Script] = lambda request, choice: script("Hello there, world!")
+    answer: Callable[[GenerationRequest, int], Script] = always(script("Hello there, world!"))
     model: ModelInfo = MODEL
     stats: EngineStats = EngineStats()
     healthy: bool = True

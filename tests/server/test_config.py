@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from engine.config import documentation
+from engine.errors import ConfigError
+from server.config import ServerConfig, is_loopback
+
+
+def test_every_setting_is_documented() -> None:
+    assert all(documentation(ServerConfig).values())
+    assert documentation(ServerConfig).keys() == {each.name for each in fields(ServerConfig)}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", -1),
+        ("port", 65536),
+        ("ping_interval", 0.0),
+        ("ping_interval", float("nan")),
+        ("max_body_bytes", 0),
+        ("shutdown_timeout", -1.0),
+        ("log_level", "loud"),
+        ("served_model_name", ("a", "")),
+    ],
+)
+def test_values_out_of_range_are_named(name: str, value: Any) -> None:
+    settings: dict[str, Any] = {name: value}
+    with pytest.raises(ConfigError, match=name):
+        ServerConfig(**settings)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "box.lan"])
+def test_open_to_the_network_only_with_a_key(host: str) -> None:
+    with pytest.raises(ConfigError, match="--api-key"):
+        ServerConfig(host=host)
+    assert ServerConfig(host=host, api_key="secret").host == host
+
+
+def test_loopback_addresses() -> None:
+    assert all(is_loopback(host) for host in ("127.0.0.1", "127.5.5.5", "::1", "localhost"))
+    assert not any(is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "localhost.evil.example", ""))
+
+
+def test_the_key_is_not_shown() -> None:
+    assert "secret" not in repr(ServerConfig(api_key="secret"))

@@ -1,0 +1,109 @@
+"""Start and end of `quire serve`, in a process of its own, with the scripted engine in place of the real one."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from engine.config import EngineConfig
+from engine.errors import ConfigError
+from server.config import ServerConfig
+from server.main import bind, run
+from tests.fakes.text import write_model_text
+
+SCRIPT = """
+import asyncio, sys
+import server.main
+from engine.config import EngineConfig
+from server.config import ServerConfig
+from tests.fakes.engine import FakeEngine, script
+
+class Fake(FakeEngine):
+    @classmethod
+    async def start(cls, config):
+        print("loading", flush=True)
+        if sys.argv[2] == "slow":
+            await asyncio.sleep(60)
+        return cls(delay=0.2)
+
+    async def close(self):
+        print("engine closed", flush=True)
+
+server.main.AsyncEngine = Fake
+sys.exit(server.main.run(ServerConfig(port=0), EngineConfig(model=sys.argv[1])))
+"""
+
+
+@contextmanager
+def process(directory: Path, mode: str) -> Iterator[subprocess.Popen[str]]:
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", SCRIPT, str(write_model_text(directory)), mode]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def url_of(running: subprocess.Popen[str]) -> str:
+    """The URL in the banner; returns once the curl line has been printed too."""
+    assert running.stdout is not None
+    url = ""
+    for line in running.stdout:
+        if line.strip().startswith("URL"):
+            url = line.split()[1]
+        if "curl" in line:
+            return url
+    raise AssertionError(running.stderr and running.stderr.read())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serves_and_ends_gracefully(tmp_path: Path, number: signal.Signals) -> None:
+    with process(tmp_path, "quick") as running:
+        url = url_of(running)
+        assert httpx.get(f"{url}/models").json()["data"][0]["id"] == "fake-model"
+        body = {"messages": [{"role": "user", "content": "Hi"}], "stream": True}
+        with httpx.stream("POST", f"{url}/chat/completions", json=body, timeout=10) as response:
+            lines = response.iter_lines()
+            next(lines)
+            running.send_signal(number)
+            # an answer that has begun is finished
+            assert "data: [DONE]" in list(lines)
+        assert running.wait(timeout=10) == 0
+        assert running.stdout is not None
+        assert "engine closed" in running.stdout.read()
+        assert running.stderr is not None
+        assert "Traceback" not in running.stderr.read()
+
+
+def test_interrupted_while_loading(tmp_path: Path) -> None:
+    with process(tmp_path, "slow") as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "loading\n"
+        running.send_signal(signal.SIGINT)
+        assert running.wait(timeout=10) == 130
+        assert running.stderr is not None
+        assert "Traceback" not in running.stderr.read()
+
+
+def test_an_occupied_port_is_named_before_anything_is_loaded() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"{port}.*--port") as refused:
+            run(ServerConfig(port=port), EngineConfig(model="/nowhere"))
+        assert "\n" not in str(refused.value)
+
+
+def test_an_address_that_is_not_ours() -> None:
+    with pytest.raises(ConfigError, match=r"192\.0\.2\.1"):
+        bind("192.0.2.1", 8000)
