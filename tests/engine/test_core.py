@@ -132,6 +132,21 @@ def test_a_repeated_prompt_is_served_from_the_cache_except_for_its_end() -> None
     assert (stats.prompt_tokens_total, stats.generation_tokens_total) == (32, 6)
 
 
+@pytest.mark.parametrize("prefix_caching", [True, False])
+def test_preempted_requests_give_the_same_answers(prefix_caching: bool) -> None:
+    engine = toy_engine(num_blocks=16, max_num_batched_tokens=12, prefix_caching=prefix_caching)
+    for number in range(6):
+        engine.core.add(request(str(number), [2, 3, 4, 5, 6, 7, 8, number], max_tokens=30, n=2))
+    deltas, failures = run(engine.core)
+    assert engine.core.stats.preemptions_total > 5
+    assert not failures
+    for number in range(6):
+        for choice in range(2):
+            prompt = [2, 3, 4, 5, 6, 7, 8, number]
+            assert choice_tokens(deltas[str(number)], choice) == expected(prompt, 30, choice=choice)
+    assert engine.blocks.num_used == 0
+
+
 def test_a_step_that_raises_fails_its_requests_only() -> None:
     runner = ToyRunner(4, VOCAB_SIZE, breaks_on=lambda each: each.request_id == "bad")
     engine = toy_engine(runner=runner)
