@@ -23,6 +23,7 @@ class Tokenizer:
         special_tokens: text of the named special tokens (`bos_token`, `eos_token`, `pad_token`, ...) there are.
         special_ids: ids of all tokens marked special; `decode` leaves them out unless told otherwise.
         added_ids: ids of tokens added on top of the trained vocabulary, special or not; their text is verbatim.
+        vocab_size: one more than the largest id; the model's own is often padded beyond it.
         decoder: the `decoder` section of tokenizer.json.
     """
 
@@ -32,14 +33,10 @@ class Tokenizer:
         self._backend = backend
         self.special_tokens = dict(special_tokens)
         self.decoder = decoder
+        self.vocab_size = max(self.vocabulary().values(), default=-1) + 1
         added = backend.get_added_tokens_decoder()
         self.added_ids = frozenset(added)
         self.special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
-
-    @property
-    def vocab_size(self) -> int:
-        """One more than the largest id; the model's own `vocab_size` is often padded beyond it."""
-        return max(self.vocabulary().values(), default=-1) + 1
 
     @property
     def bos_token(self) -> str | None:

@@ -73,7 +73,15 @@ def _reader() -> Callable[[], str]:
         return input
     with contextlib.suppress(ImportError):
         importlib.import_module("readline")
-    return lambda: input("> ")
+    return _ask
+
+
+def _ask() -> str:
+    try:
+        return input("> ")
+    except EOFError:
+        print()  # or the shell's prompt would stand behind ours
+        raise
 
 
 def _notify(text: str) -> None:
