@@ -11,6 +11,7 @@ from server.dependencies import make_services
 from server.errors import install_error_handlers
 from server.middleware import BoundaryMiddleware
 from server.routes import chat, completions, models, operations, tokenize
+from server.schemas.errors import ERROR_RESPONSES
 from server.text import ModelText
 from server.version import installed_version
 
@@ -31,7 +32,7 @@ def create_app(engine: EngineClient, text: ModelText, config: ServerConfig) -> F
     )
     app.state.services = make_services(engine, text, config)
     for module in (chat, completions, models, tokenize, operations):
-        app.include_router(module.router)
+        app.include_router(module.router, responses=ERROR_RESPONSES)
     install_error_handlers(app)
     app.add_middleware(AccessMiddleware, config=config)
     app.add_middleware(BoundaryMiddleware)  # the one added last is the outermost

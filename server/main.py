@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import socket
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import uvicorn
 
 from engine.async_engine import AsyncEngine
+from engine.client import EngineClient
 from engine.config import EngineConfig
 from engine.errors import ConfigError
 from server.app import create_app
@@ -72,11 +74,38 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, with its signal handling left to us: it would end the process before the engine is closed."""
+    """uvicorn, with two changes to how it ends.
+
+    Signals are handled by us: it would end the process before the engine is closed. And answers that are not done
+    after `patience` seconds lose their engine, so that each ends as clients understand, with an error.
+    """
+
+    def __init__(self, config: uvicorn.Config, engine: EngineClient, patience: float) -> None:
+        super().__init__(config)
+        self._engine = engine
+        self._patience = patience
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no further requests, and wait for those there are."""
+        closing = asyncio.create_task(self._close_engine())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            closing.cancel()
+
+    async def _close_engine(self) -> None:
+        await asyncio.sleep(self._patience)
+        await self._engine.close()
+
+
+def _last_resort(config: ServerConfig) -> int:
+    """Seconds after which connections are cut; by then answers have ended by themselves."""
+    return math.ceil(config.shutdown_timeout) + 5
 
 
 async def _serve(config: ServerConfig, engine_config: EngineConfig, listener: socket.socket) -> None:
@@ -90,13 +119,9 @@ async def _serve(config: ServerConfig, engine_config: EngineConfig, listener: so
     try:
         app = create_app(engine, text, config)
         server = _Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                log_level=config.log_level,
-                timeout_graceful_shutdown=round(config.shutdown_timeout) + 1,
-                server_header=False,
-            )
+            uvicorn.Config(app, log_config=None, server_header=False, timeout_graceful_shutdown=_last_resort(config)),
+            engine,
+            config.shutdown_timeout,
         )
         for each in SIGNALS:
             loop.add_signal_handler(each, server.handle_exit, each, None)

@@ -10,6 +10,8 @@ from server.config import ServerConfig
 
 DONE = b"data: [DONE]\n\n"
 
+SPARE_SECONDS = 2.0
+
 
 def frame(payload: bytes) -> bytes:
     """One event. `payload` is a single line of JSON."""
@@ -19,8 +21,8 @@ def frame(payload: bytes) -> bytes:
 def event_stream(events: AsyncIterator[bytes], config: ServerConfig, headers: Mapping[str, str]) -> EventSourceResponse:
     """A streamed answer of framed events; the headers go out at once.
 
-    When the client goes away the task that reads `events` is cancelled. When the server is told to end, the stream
-    gets `shutdown_timeout` seconds to finish.
+    When the client goes away the task that reads `events` is cancelled. When the server is told to end, answers have
+    `shutdown_timeout` seconds before they lose their engine, and a little more to say so.
     """
     return EventSourceResponse(
         events,
@@ -28,7 +30,7 @@ def event_stream(events: AsyncIterator[bytes], config: ServerConfig, headers: Ma
         ping=config.ping_interval,
         ping_message_factory=_ping,
         sep="\n",
-        shutdown_grace_period=config.shutdown_timeout,
+        shutdown_grace_period=config.shutdown_timeout + SPARE_SECONDS,
     )
 
 

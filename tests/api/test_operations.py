@@ -64,6 +64,10 @@ def test_documentation_is_there(client: TestClient) -> None:
     assert client.get("/docs").status_code == 200
     schema = client.get("/openapi.json").json()
     assert {CHAT, "/v1/completions", "/tokenize", "/health", "/metrics"} <= schema["paths"].keys()
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            assert {"4XX", "5XX"} <= operation["responses"].keys()
+            assert "422" not in operation["responses"]
     assert "temperature" in schema["components"]["schemas"]["ChatCompletionRequest"]["properties"]
 
 

@@ -101,7 +101,7 @@ class FakeEngine:
     requests: list[GenerationRequest] = field(default_factory=list)
     aborted: set[str] = field(default_factory=set)
     finished: set[str] = field(default_factory=set)
-    closed: bool = False
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[OutputDelta]:
         """The scripted deltas of all choices, interleaved step by step."""
@@ -134,7 +134,8 @@ class FakeEngine:
                         self.finished.add(request.request_id)
                     yield delta
         if endless:
-            await asyncio.Event().wait()
+            await self.closing.wait()
+            raise EngineDeadError("The engine was shut down.")
 
     async def _pause(self) -> None:
         if self.gate is not None:
@@ -142,8 +143,9 @@ class FakeEngine:
         await asyncio.sleep(self.delay)
 
     async def close(self) -> None:
-        """Remember that it was asked."""
-        self.closed = True
+        """Fail what runs without end."""
+        self.healthy = False
+        self.closing.set()
 
 
 def deltas_of(request: GenerationRequest, choice: int, what: Script) -> list[OutputDelta]:

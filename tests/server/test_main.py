@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from engine.config import EngineConfig
 from engine.errors import ConfigError
 from server.config import ServerConfig
 from server.main import bind, run
+from tests.fakes.http import events
 from tests.fakes.text import write_model_text
 
 SCRIPT = """
@@ -26,26 +28,31 @@ from engine.config import EngineConfig
 from server.config import ServerConfig
 from tests.fakes.engine import FakeEngine, script
 
+def endless(*_):
+    print("asked", flush=True)
+    return script("a b", finish=None)
+
 class Fake(FakeEngine):
     @classmethod
     async def start(cls, config):
         print("loading", flush=True)
         if sys.argv[2] == "slow":
             await asyncio.sleep(60)
-        return cls(delay=0.2)
+        return cls(delay=0.2) if sys.argv[2] == "quick" else cls(endless)
 
     async def close(self):
+        await super().close()
         print("engine closed", flush=True)
 
 server.main.AsyncEngine = Fake
-sys.exit(server.main.run(ServerConfig(port=0), EngineConfig(model=sys.argv[1])))
+sys.exit(server.main.run(ServerConfig(port=0, shutdown_timeout=float(sys.argv[3])), EngineConfig(model=sys.argv[1])))
 """
 
 
 @contextmanager
-def process(directory: Path, mode: str) -> Iterator[subprocess.Popen[str]]:
+def process(directory: Path, mode: str, shutdown_timeout: float = 10) -> Iterator[subprocess.Popen[str]]:
     root = Path(__file__).resolve().parents[2]
-    command = [sys.executable, "-c", SCRIPT, str(write_model_text(directory)), mode]
+    command = [sys.executable, "-c", SCRIPT, str(write_model_text(directory)), mode, str(shutdown_timeout)]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         try:
             yield running
@@ -80,6 +87,24 @@ def test_serves_and_ends_gracefully(tmp_path: Path, number: signal.Signals) -> N
         assert running.wait(timeout=10) == 0
         assert running.stdout is not None
         assert "engine closed" in running.stdout.read()
+        assert running.stderr is not None
+        assert "Traceback" not in running.stderr.read()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_answers_that_do_not_end_are_ended_with_an_error(tmp_path: Path, stream: bool) -> None:
+    with process(tmp_path, "endless", shutdown_timeout=0.3) as running:
+        url = url_of(running)
+        body = {"messages": [{"role": "user", "content": "Hi"}], "stream": stream}
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(httpx.post, f"{url}/chat/completions", json=body, timeout=10)
+            assert running.stdout is not None
+            assert "asked\n" in iter(running.stdout.readline, "")
+            running.send_signal(signal.SIGTERM)
+            response = asking.result()
+        error = events(response.text)[-1]["error"] if stream else response.json()["error"]
+        assert (response.status_code, error["code"]) == (200 if stream else 503, "engine_dead")
+        assert running.wait(timeout=10) == 0
         assert running.stderr is not None
         assert "Traceback" not in running.stderr.read()
 
