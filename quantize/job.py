@@ -90,7 +90,7 @@ def _calibrate(
     if options.text is not None:
         rows = rows_from_text(options.text, tokenizer, options.rows, length)
     elif generator is not None:
-        openings = read_openings(options.source, tokenizer)
+        openings = read_openings(options.source, tokenizer, source.model.config)
         rows = rows_from_model(generator, openings, options.rows, length, options.seed)
     else:
         raise QuantizationError("There is neither a calibration text nor a generator to write one.")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import TemplateError
+from engine.model.config import ModelConfig
 from engine.text.chat_template import load_chat_template
 from engine.text.tokenizer import Tokenizer
 
@@ -40,14 +41,19 @@ class Openings:
     end: int | None
 
 
-def read_openings(directory: Path, tokenizer: Tokenizer) -> Openings:
-    """Openings of the model in `directory`.
+def read_openings(directory: Path, tokenizer: Tokenizer, config: ModelConfig) -> Openings:
+    """Openings of the model in `directory`; where the tokenizer does not name its tokens, config.json may.
 
     Raises:
         TokenizerError: its tokenizer settings are corrupt.
     """
-    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    return Openings(() if first is None else (first,), _chat_frame(directory, tokenizer), tokenizer.eos_token_id)
+    end = _first_known(tokenizer.eos_token_id, *config.eos_token_ids)
+    first = _first_known(tokenizer.bos_token_id, config.bos_token_id, end)
+    return Openings(() if first is None else (first,), _chat_frame(directory, tokenizer), end)
+
+
+def _first_known(*candidates: int | None) -> int | None:
+    return next((each for each in candidates if each is not None), None)
 
 
 def _chat_frame(directory: Path, tokenizer: Tokenizer) -> ChatFrame | None:

@@ -14,6 +14,9 @@ from engine.model.formats.dense import DenseFormat
 from engine.model.formats.table import format_of
 from engine.model.tensor_layout import TensorLayout, check_tensors, tensor_layout
 from engine.ops.exl2 import MAX_UNSIGNED_16, ROW_MULTIPLE
+from quantize.exl2.allocate import require_reachable
+from quantize.exl2.candidates import smallest_groups
+from quantize.exl2.layout import stored_bits
 from quantize.options import QuantizeOptions
 from quantize.writer import require_free
 
@@ -38,6 +41,7 @@ def check_job(options: QuantizeOptions) -> None:
     _check_dense(options.source, checkpoint, layout)
     check_tensors(layout, checkpoint)
     _check_shapes(layout)
+    _check_budget(options, layout)
     _check_disk(options, layout)
     _check_values(checkpoint)
 
@@ -72,6 +76,13 @@ def _check_shapes(layout: TensorLayout) -> None:
                 f"{shape.prefix} has {shape.out_features} outputs. EXL2 stores only multiples of {ROW_MULTIPLE}, and "
                 "Quire does not pad models yet."
             )
+
+
+def _check_budget(options: QuantizeOptions, layout: TensorLayout) -> None:
+    decoder = [shape for layer in layout.layers for shape in layer.linears.values()]
+    weights = sum(shape.weights for shape in decoder)
+    bits = sum(stored_bits(smallest_groups(shape.in_features), shape.out_features) for shape in decoder)
+    require_reachable(options.bpw, bits / weights)
 
 
 def _check_disk(options: QuantizeOptions, layout: TensorLayout) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,11 +42,7 @@ def allocate(matrices: Sequence[MatrixChoices], bits_per_weight: float) -> list[
     chosen = [0] * len(matrices)
     spent = sum(matrix.options[0].bits for matrix in matrices)
     if spent > budget:
-        least = spent / sum(matrix.weights for matrix in matrices)
-        raise QuantizationError(
-            f"{bits_per_weight} bits per weight cannot be reached: this model takes at least {least:.3f}, scales and "
-            f"permutations included. Ask for {least + 0.005:.2f} or more."
-        )
+        require_reachable(bits_per_weight, spent / sum(matrix.weights for matrix in matrices))
     steps = [_next_step(matrices, index, 0) for index in range(len(matrices)) if len(matrices[index].options) > 1]
     heapq.heapify(steps)
     while steps:
@@ -60,6 +57,19 @@ def allocate(matrices: Sequence[MatrixChoices], bits_per_weight: float) -> list[
             heapq.heappush(steps, _next_step(matrices, index, chosen[index]))
     _spend_rest(matrices, chosen, budget - spent)
     return [matrix.options[index] for matrix, index in zip(matrices, chosen, strict=True)]
+
+
+def require_reachable(bits_per_weight: float, least: float) -> None:
+    """Refuse a budget below the `least` bits per weight that a model takes.
+
+    Raises:
+        QuantizationError: always where the budget is smaller; the message gives the least possible figure.
+    """
+    if bits_per_weight < least:
+        raise QuantizationError(
+            f"{bits_per_weight:g} bits per weight cannot be reached: this model takes at least {least:.3f}, scales and "
+            f"permutations included. Ask for {math.ceil(least * 100) / 100:.2f} or more."
+        )
 
 
 def _next_step(matrices: Sequence[MatrixChoices], index: int, position: int) -> tuple[float, int]:

@@ -41,6 +41,11 @@ def group_rows(in_features: int, group_size: int) -> tuple[int, ...]:
     return (group_size,) * whole + ((rest,) if rest else ())
 
 
+def smallest_groups(in_features: int) -> tuple[Group, ...]:
+    """The groups that take least room: narrowest codes in the largest groups."""
+    return tuple(Group(min(WIDTHS), rows) for rows in group_rows(in_features, max(GROUP_SIZES)))
+
+
 def matrix_options(
     in_features: int, out_features: int, errors: Mapping[int, Mapping[int, Sequence[float]]]
 ) -> list[Option]:

@@ -9,6 +9,8 @@ from quantize.exl2.candidates import GROUP_SIZES, group_rows
 from quantize.exl2.scales import ScaleSearch, decode, round_to_codes
 from quantize.hessian import HessianFactor
 
+SAMPLED_COLUMNS = 256
+
 GroupErrors = dict[int, dict[int, list[float]]]
 
 
@@ -17,12 +19,15 @@ def estimate_errors(weight: torch.Tensor, factor: HessianFactor, search: ScaleSe
 
     GPTQ leaves Σ_r (w_r − ŵ_r)² / U_rr², w_r being the row after all corrections. The rounding errors of the
     uncorrected rows are a good stand-in for those of the corrected ones, so one scale search per group and width
-    answers for every mix of widths.
+    answers for every mix of widths. Of wide matrices a sample of the columns stands for all.
 
     Args:
         weight: float32 [K, N] in feature order.
     """
-    rows = weight[factor.order]
+    columns = weight.shape[1]
+    sample = torch.linspace(0, columns - 1, min(columns, SAMPLED_COLUMNS), device=weight.device).long()
+    rows = weight[factor.order][:, sample]
+    scale = columns / sample.numel()
     importance = factor.upper.diagonal().square().reciprocal()
     errors: GroupErrors = {}
     for group_size in GROUP_SIZES:
@@ -31,7 +36,7 @@ def estimate_errors(weight: torch.Tensor, factor: HessianFactor, search: ScaleSe
         sizes = list(group_rows(rows.shape[0], group_size))
         parts = list(zip(torch.split(rows, sizes), torch.split(importance, sizes), strict=True))
         errors[group_size] = {
-            bits: [_group_error(part, weights, bits, search) for part, weights in parts] for bits in WIDTHS
+            bits: [scale * _group_error(part, weights, bits, search) for part, weights in parts] for bits in WIDTHS
         }
     return errors
 
