@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
@@ -22,9 +23,11 @@ from quire.text_generator import EngineTextGenerator
 from server.text import ModelText
 from tests.engine.text.make_tokenizers import save, sentencepiece
 
+CTRL_C = b"\x03"
+
 
 class ScriptedEngine:
-    """Sends the bytes it was given, one delta each."""
+    """Sends the bytes it was given, one delta each; CTRL_C among them is pressed first."""
 
     def __init__(self, data: Sequence[bytes]) -> None:
         self._data = data
@@ -36,10 +39,12 @@ class ScriptedEngine:
         self.requests.append(request)
         try:
             for index, each in enumerate(self._data):
+                if each == CTRL_C:
+                    signal.raise_signal(signal.SIGINT)
                 await asyncio.sleep(0)
                 yield OutputDelta(request.request_id, 0, (index,), each)
             yield OutputDelta(request.request_id, 0, (), b"", finish=Finish(FinishReason.STOP))
-        except GeneratorExit:
+        except (GeneratorExit, asyncio.CancelledError):
             self.aborted += 1
             raise
 
@@ -84,6 +89,18 @@ def test_closing_an_answer_aborts_it(tmp_path: Path) -> None:
         next(pieces)
         pieces.close()
         assert engine.aborted == 1
+
+
+def test_ctrl_c_aborts_the_answer_and_the_model_can_be_asked_again(tmp_path: Path) -> None:
+    engine = ScriptedEngine([b"a", CTRL_C, b"b"])
+    with asyncio.Runner() as runner:
+        model = model_over(engine, runner, tmp_path)
+        pieces = model.continuation("hello")
+        assert next(pieces) == AnswerPiece("a")
+        with pytest.raises(KeyboardInterrupt):
+            next(pieces)
+        assert engine.aborted == 1
+        assert next(model.continuation("hello")) == AnswerPiece("a")
 
 
 def test_flags_win_over_the_models_defaults() -> None:
