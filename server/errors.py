@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any, cast
 
 from fastapi import FastAPI
@@ -106,6 +107,32 @@ def report(error: Exception, request_id: str) -> ErrorReply:
     elif reply.status >= 500:
         logger.warning("request %s failed: %s", request_id, error)
     return reply
+
+
+class Boundary:
+    """The HTTP boundary: as a context manager it stops every error and keeps what the client is to be told.
+
+    Args:
+        request_id: for the log.
+
+    Attributes:
+        reply: set if an error was stopped.
+    """
+
+    def __init__(self, request_id: str) -> None:
+        self._request_id = request_id
+        self.reply: ErrorReply | None = None
+
+    def __enter__(self) -> Boundary:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, Exception):  # a cancelled task and a closed generator must end
+            return False
+        self.reply = report(error, self._request_id)
+        return True
 
 
 def install_error_handlers(app: FastAPI) -> None:

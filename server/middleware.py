@@ -8,7 +8,7 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.errors import report
+from server.errors import Boundary
 
 REQUEST_ID = "x-request-id"
 
@@ -38,10 +38,8 @@ class BoundaryMiddleware:
                 MutableHeaders(scope=message)[REQUEST_ID] = request_id
             await send(message)
 
-        try:
+        with Boundary(request_id) as boundary:
             await self._app(scope, receive, send_with_id)
-        except Exception as error:
-            reply = report(error, request_id)
-            if begun:
-                raise  # all that is left is to cut the connection
-            await reply.response()(scope, receive, send_with_id)
+        # once an answer has begun, the HTTP server can only cut the connection, and does
+        if boundary.reply is not None and not begun:
+            await boundary.reply.response()(scope, receive, send_with_id)

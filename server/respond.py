@@ -15,7 +15,7 @@ from starlette.types import Receive
 from server.chat.assembler import WholeChoice
 from server.chat.formats import AnswerFormat, Envelope
 from server.dependencies import Services
-from server.errors import report
+from server.errors import Boundary
 from server.generation import Generation
 from server.schemas.base import GenerationFields
 from server.sse import DONE, event_stream, frame
@@ -79,15 +79,15 @@ async def _events(
     request_id: str, generation: Generation, answer: AnswerFormat, *, include_usage: bool
 ) -> AsyncGenerator[bytes, None]:
     """Framed events up to `[DONE]`. Headers are out by now, so that an error can only be an event."""
-    try:
+    with Boundary(request_id) as boundary:
         async with aclosing(generation.pieces()) as pieces:
             async for piece in pieces:
                 for chunk in answer.chunks(piece):
                     yield frame(chunk)
         if include_usage:
             yield frame(answer.usage_chunk(generation.usage))
-    except Exception as error:  # noqa: BLE001 - the HTTP boundary of a streamed answer
-        yield frame(report(error, request_id).body())
+    if boundary.reply is not None:
+        yield frame(boundary.reply.body())
     yield DONE
 
 

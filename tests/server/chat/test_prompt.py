@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+from server.chat.prompt import LONG_TEXT, chat_prompt
+from server.schemas.chat import Message, TemplateFields
+from server.text import ModelText
+from tests.fakes.text import model_text
+
+
+class Watching:
+    """A tokenizer that remembers which thread it ran in."""
+
+    def __init__(self) -> None:
+        self.threads: list[int] = []
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        self.threads.append(threading.get_ident())
+        return [len(text)]
+
+
+def test_long_conversations_leave_the_event_loop(tmp_path: Path) -> None:
+    tokenizer = Watching()
+    real = model_text(tmp_path)
+    text = ModelText(tokenizer, real.template, real.defaults)  # type: ignore[arg-type]
+
+    async def scenario() -> None:
+        for content in ("short", "x" * LONG_TEXT):
+            await chat_prompt([Message(role="user", content=content)], TemplateFields(), text)
+
+    asyncio.run(scenario())
+    assert tokenizer.threads[0] == threading.get_ident()
+    assert tokenizer.threads[1] != threading.get_ident()
+
+
+def test_a_template_that_knows_developers_gets_them(tmp_path: Path) -> None:
+    source = "{% for m in messages %}{% if m.role == 'developer' %}D{% endif %}{{ m.role }}{% endfor %}"
+    text = model_text(tmp_path, source)
+    messages = [Message(role="developer", content="x")]
+    ids = asyncio.run(chat_prompt(messages, TemplateFields(), text))
+    assert text.tokenizer.decode(ids) == "Ddeveloper"
