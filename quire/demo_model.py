@@ -15,7 +15,7 @@ def demo_model() -> Path:
     Raises:
         CheckpointError: this installation has none.
     """
-    directory = Path(__file__).resolve().parent.parent / "demo" / "model"
+    directory = Path(__file__).resolve().parent.parent / "demo" / NAME
     if not (directory / "config.json").is_file():
         raise CheckpointError(
             f"The demo model is not part of this installation ({directory} has no config.json). "
