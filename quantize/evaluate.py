@@ -88,9 +88,7 @@ def evaluate(
     """
     tokenizer = load_tokenizer(model_dir)
     loaded = load_model(model_dir, backend)
-    compared = None if reference is None else load_model(reference, backend)
-    if compared is not None and reference is not None:
-        _check_pair(model_dir, loaded, reference, compared)
+    compared = None if reference is None else _load_reference(reference, backend, loaded)
     length = min(length, loaded.config.max_position_embeddings)
     tokens = text_tokens(text, tokenizer, EvaluationError)
     windows = _windows(tokens, opening_tokens(tokenizer), length, rows, text).to(backend.device)
@@ -102,7 +100,7 @@ def evaluate(
     progress.stage("Evaluating", len(windows))
     tally = Tally()
     for window in windows:
-        _run_window(window, loaded.model, None if compared is None else compared.model, tally)
+        _run_window(window, loaded.model, compared, tally)
         progress.advance()
     return EvalReport(
         model=str(model_dir),
@@ -124,13 +122,15 @@ def evaluate(
     )
 
 
-def _check_pair(directory: Path, model: LoadedModel, reference_directory: Path, reference: LoadedModel) -> None:
+def _load_reference(directory: Path, backend: Backend, model: LoadedModel) -> Transformer:
+    reference = load_model(directory, backend)
     ours, theirs = model.config.vocab_size, reference.config.vocab_size
     if ours != theirs:
         raise EvaluationError(
-            f"{directory} has a vocabulary of {ours} tokens and {reference_directory} one of {theirs}; only models "
+            f"The model has a vocabulary of {ours} tokens and the reference {directory} one of {theirs}; only models "
             "with the same vocabulary can be compared."
         )
+    return reference.model
 
 
 def _windows(tokens: list[int], opening: list[int], length: int, rows: int | None, text: Path) -> torch.Tensor:

@@ -18,25 +18,6 @@ WORDS = (
     *("the", "cat", "sat", "on", "mat", "hello", "world", "there", "def", "return", "x"),
     *("Hello,", "naïve", "café", "f(x)", "12", "345", "!"),
 )
-    "the",
-    "cat",
-    "sat",
-    "on",
-    "mat",
-    "hello",
-    "world",
-    "there",
-    "def",
-    "return",
-    "x",
-    "Hello,",
-    "naïve",
-    "café",
-    "f(x)",
-    "12",
-    "345",
-    "!",
-]
 
 
 class SilentProgress:
