@@ -15,11 +15,13 @@ FORMATS: tuple[WeightFormat, ...] = (Exl2Format(), DenseFormat())
 
 
 def has_linear(checkpoint: Checkpoint, prefix: str) -> bool:
-    """Whether the checkpoint has a matrix of this name, in a format Quire reads or only recognises.
+    """Whether the checkpoint has a matrix of this name, in whatever format; `format_of` tells whether it is readable.
 
     Tied models need it: the output head is the embedding only where the checkpoint has no head of its own.
     """
-    return foreign_format(checkpoint, prefix) is not None or any(each.detect(checkpoint, prefix) for each in FORMATS)
+    if f"{prefix}.weight" in checkpoint or foreign_format(checkpoint, prefix) is not None:
+        return True
+    return any(each.detect(checkpoint, prefix) for each in FORMATS)
 
 
 def format_of(checkpoint: Checkpoint, prefix: str) -> WeightFormat:

@@ -158,6 +158,7 @@ def test_derivable_buffers_of_old_checkpoints_are_dropped(dense: Path) -> None:
         ("model.layers.0.mlp.up_proj.weight_scale", torch.ones(1), "has 1 tensor: model.layers.0.mlp.up_proj.weight_"),
         ("model.norm.weight", torch.ones(65), "its shape is [65], config.json asks for [64]"),
         ("model.norm.weight", torch.ones(64, dtype=torch.int32), "its element type is int32"),
+        ("model.layers.1.mlp.up_proj.weight", torch.ones(128, 64, dtype=torch.int16), "its element type is int16"),
         ("model.norm.weight", torch.full((64,), float("nan")), "not a finite number"),
         ("model.embed_tokens.weight", torch.ones(96, 64), "its shape is [96, 64], config.json asks for [97, 64]"),
         ("model.layers.0.mlp.up_proj.weight", torch.ones(64, 96), "model.layers.0.mlp.up_proj.weight"),
