@@ -142,6 +142,18 @@ def test_hundreds_of_random_aborts_leave_nothing_behind() -> None:
     with_engine(body, config(kv_cache_tokens=400))
 
 
+def test_closing_a_stream_ends_its_request_in_the_process() -> None:
+    async def body(engine: AsyncEngine) -> None:
+        stream = engine.generate(request("a", [2, 3], max_tokens=250))
+        await anext(stream)
+        await stream.aclose()
+        await until(lambda: engine.stats.running == 0)
+        assert engine.stats.generation_tokens_total < 125
+        assert engine.stats.kv_blocks_used == 0
+
+    with_engine(body, config("slow"))
+
+
 def test_a_slow_reader_gets_merged_deltas() -> None:
     async def body(engine: AsyncEngine) -> None:
         stream = engine.generate(request("slow", [2, 3], max_tokens=150, logprobs=1))
@@ -229,20 +241,19 @@ def test_interrupts_are_the_parents_business() -> None:
     with_engine(body)
 
 
-@pytest.mark.parametrize("busy", [False, True])
-def test_the_process_ends_with_its_parent(busy: bool) -> None:
+@pytest.mark.parametrize("state", ["loading", "idle", "busy"])
+def test_the_process_ends_with_its_parent(state: str) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        child = subprocess.Popen(
-            [sys.executable, "-m", MODULE, str(theirs.fileno())], pass_fds=(theirs.fileno(),), cwd=os.getcwd()
-        )
+        child = subprocess.Popen([sys.executable, "-m", MODULE, str(theirs.fileno())], pass_fds=(theirs.fileno(),))
         theirs.close()
-        ours.sendall(frame(config("slow")))
-        assert ours.recv(1 << 16)  # ready
-        if busy:
+        ours.sendall(frame(config("hangs" if state == "loading" else "slow")))
+        if state != "loading":
+            assert ours.recv(1 << 16)  # it is ready
+        if state == "busy":
             ours.sendall(frame(AddRequest(request("a", [2], max_tokens=200))))
             assert ours.recv(1 << 16)
-    assert child.wait(timeout=30) is not None
+    assert child.wait(timeout=60) is not None
 
 
 def test_a_folder_named_engine_where_the_user_stands_is_not_imported(

@@ -89,6 +89,18 @@ def test_stop_string_cuts_the_answer_and_says_so() -> None:
     assert engine.blocks.num_used == 0
 
 
+def test_text_held_back_for_a_stop_string_is_given_out_at_the_end() -> None:
+    answer = expected([40, 41], 5)
+    stop = bytes(answer[3:5]).decode()
+    engine = toy_engine()
+    engine.core.add(request("length", [40, 41], max_tokens=4, stop=stop, skip_special_tokens=False))
+    engine.core.add(request("stop", [40, 41], max_tokens=9, stop=stop + "x", stop_token_ids=[answer[4]]))
+    deltas, _ = run(engine.core)
+    assert choice_tokens(deltas["length"]) == answer[:4]
+    assert deltas["length"][-1].finish == (FinishReason.LENGTH, None)
+    assert choice_tokens(deltas["stop"]) == answer[:4]
+
+
 @pytest.mark.parametrize("prefix_caching", [True, False])
 def test_choices_share_the_prompt(prefix_caching: bool) -> None:
     prompt = list(range(2, 23))
