@@ -33,7 +33,7 @@ class ServerConfig:
         },
     )
     allowed_hosts: tuple[str, ...] = setting(
-        ("localhost", "127.0.0.1", "[::1]", "testserver"),
+        ("localhost", "127.0.0.1", "[::1]"),
         "values of the Host header accepted while no key is set, which keeps web pages from reaching a local server",
     )
     ping_interval: float = setting(15.0, "seconds between keep-alive comments in a stream")

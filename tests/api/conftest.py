@@ -35,7 +35,8 @@ def make_client(engine: FakeEngine, text: ModelText) -> MakeClient:
     """Makes a client for the app with these settings."""
 
     def make(model_text: ModelText = text, client_engine: EngineClient = engine, **settings: Any) -> TestClient:
-        return TestClient(create_app(client_engine, model_text, ServerConfig(**settings)))
+        app = create_app(client_engine, model_text, ServerConfig(**settings))
+        return TestClient(app, base_url="http://127.0.0.1")
 
     return make
 
