@@ -101,45 +101,39 @@ class FreeCodeSearch:
     between: that is enough to choose among many maxima. Only for the best one codes are compared for real.
     """
 
-    first_step, step_ratio, steps_tried = 0.45, 1.08, 14  # relative to largest weight / half the number of codes
+    steps_tried = 14
+    last_step = 1.25  # relative to largest weight / half the number of codes, as all of these
     maxima = tuple(0.62 + 0.53 * i / 26 for i in range(27))  # relative to the largest column's step
 
     def __call__(self, rows: torch.Tensor, bits: int, importance: torch.Tensor) -> GroupScales:
         """See `ScaleSearch`."""
         largest = (rows.abs().amax(0) + 1e-12) / (((1 << bits) - 1) / 2)
-        factors = self.first_step * self.step_ratio ** torch.arange(self.steps_tried, device=rows.device)
+        # with few codes it pays to clip the largest weights, with many it does not
+        first_step = 1 - 1.1 * 2 ** (-bits / 2)
+        factors = torch.logspace(
+            math.log2(first_step), math.log2(self.last_step), self.steps_tried, 2, device=rows.device
+        )
         curves = self._errors(rows, factors[:, None] * largest, bits, importance)
-        codes, scale_max = self._choose(curves, largest)
+        codes, scale_max = self._choose(curves, largest, factors)
         neighbours = torch.clamp(codes + torch.tensor([[0], [-1], [1]], device=rows.device), 0, 15).to(torch.uint8)
         steps = column_steps(neighbours, scale_max.expand(3))
         chosen = self._errors(rows, steps, bits, importance).argmin(0, keepdim=True)
         return GroupScales(neighbours.gather(0, chosen)[0], scale_max, steps.gather(0, chosen)[0])
 
-    def _choose(self, curves: torch.Tensor, largest: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _choose(
+        self, curves: torch.Tensor, largest: torch.Tensor, factors: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Codes [N] and the maximum that promise the least total error."""
         all_codes = torch.arange(16, dtype=torch.uint8, device=curves.device)[:, None]
         maxima = (largest.max() * torch.tensor(self.maxima, device=curves.device)).half()
         totals, choices = [], []
         for part in torch.split(maxima, max(1, _SCRATCH_ELEMENTS // (16 * largest.numel()))):
             steps = column_steps(all_codes.repeat(len(part), 1), part.repeat_interleave(16))
-            errors, codes = self._interpolate(curves, steps / largest).view(len(part), 16, -1).min(1)
+            errors, codes = _interpolate(curves, factors, steps / largest).view(len(part), 16, -1).min(1)
             totals.append(errors.sum(1))
             choices.append(codes)
         best = torch.cat(totals).argmin()
         return torch.cat(choices)[best], maxima[best]
-
-    def _interpolate(self, curves: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-        """Errors [C, N] at relative `steps` [C, N] from errors `curves` [F, N] at the steps tried.
-
-        Outside of these rounding errors grow with the square of the step, and clipping errors faster still.
-        """
-        last = self.steps_tried - 1
-        position = torch.log(steps.clamp_min(_SMALLEST_STEP) / self.first_step) / math.log(self.step_ratio)
-        inside = position.clamp(0, last)
-        lower = inside.floor().clamp(max=last - 1).long()
-        fraction = inside - lower
-        errors = curves.gather(0, lower) * (1 - fraction) + curves.gather(0, lower + 1) * fraction
-        return errors * self.step_ratio ** (4 * (inside - position).clamp_min(0) + 2 * (position - inside).clamp_min(0))
 
     @staticmethod
     def _errors(rows: torch.Tensor, steps: torch.Tensor, bits: int, importance: torch.Tensor) -> torch.Tensor:
@@ -155,3 +149,17 @@ class FreeCodeSearch:
             scratch.round_().clamp_(-zero, zero - 1).mul_(candidate).sub_(rows).square_()
             torch.mv(scratch.T, importance, out=errors[index])
         return errors
+
+
+def _interpolate(curves: torch.Tensor, factors: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+    """Errors [C, N] at `steps` [C, N] from the errors `curves` [F, N] at `factors` [F], a geometric series.
+
+    Outside of the series rounding errors grow with the square of the step, and clipping errors faster still.
+    """
+    last = len(factors) - 1
+    ratio = float(factors[1] / factors[0])
+    position = torch.log(steps.clamp_min(_SMALLEST_STEP) / factors[0]) / math.log(ratio)
+    inside = position.clamp(0, last)
+    lower = inside.floor().clamp(max=last - 1).long()
+    errors = torch.lerp(curves.gather(0, lower), curves.gather(0, lower + 1), inside - lower)
+    return errors * ratio ** (4 * (inside - position).clamp_min(0) + 2 * (position - inside).clamp_min(0))
