@@ -10,7 +10,7 @@ from engine.cache.paged_kv_cache import PagedKVCache
 from engine.config import EngineConfig
 from engine.core import EngineCore
 from engine.errors import CheckpointError
-from engine.execution.memory import CachePlan, plan_cache
+from engine.execution.memory import CachePlan, plan_cache, wanted_length
 from engine.execution.model_runner import ModelRunner
 from engine.model.config import load_config
 from engine.model.loader import LoadedModel, load_model
@@ -44,7 +44,7 @@ def build_engine(config: EngineConfig) -> tuple[EngineCore, ModelInfo]:
         directory,
         backend,
         config=model_config,
-        max_positions=config.max_model_len or None,
+        max_positions=wanted_length(config, model_config),
         max_tokens=config.max_num_batched_tokens,
     )
 

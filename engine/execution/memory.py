@@ -65,7 +65,7 @@ def plan_cache(config: EngineConfig, model_config: ModelConfig, free_bytes: int 
     kv_format = KVFormat(
         model_config.num_layers, model_config.num_kv_heads, model_config.head_dim, kv_dtype(config.kv_cache_dtype)
     )
-    wanted_len = _wanted_length(config, model_config)
+    wanted_len = wanted_length(config, model_config)
     free = free_memory() if free_bytes is None else free_bytes
     if config.kv_cache_tokens:
         num_blocks = _blocks_asked_for(config, kv_format, free)
@@ -75,7 +75,12 @@ def plan_cache(config: EngineConfig, model_config: ModelConfig, free_bytes: int 
     return CachePlan(kv_format, num_blocks, config.block_size, length)
 
 
-def _wanted_length(config: EngineConfig, model_config: ModelConfig) -> int:
+def wanted_length(config: EngineConfig, model_config: ModelConfig) -> int:
+    """Longest sequence that is asked for, in tokens; what memory allows may be less.
+
+    Raises:
+        ConfigError: `max_model_len` exceeds what the model supports.
+    """
     most = model_config.max_position_embeddings
     if config.max_model_len > most:
         raise ConfigError(
