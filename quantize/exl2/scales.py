@@ -102,8 +102,8 @@ class FreeCodeSearch:
     """
 
     steps_tried = 14
-    last_step = 1.25  # relative to largest weight / half the number of codes, as all of these
-    maxima = tuple(0.62 + 0.53 * i / 26 for i in range(27))  # relative to the largest column's step
+    maxima_tried = 17
+    last_step = 1.25  # relative to largest weight / half the number of codes
 
     def __call__(self, rows: torch.Tensor, bits: int, importance: torch.Tensor) -> GroupScales:
         """See `ScaleSearch`."""
@@ -125,7 +125,8 @@ class FreeCodeSearch:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Codes [N] and the maximum that promise the least total error."""
         all_codes = torch.arange(16, dtype=torch.uint8, device=curves.device)[:, None]
-        maxima = (largest.max() * torch.tensor(self.maxima, device=curves.device)).half()
+        relative = torch.linspace(float(factors[0]), float(factors[-1]), self.maxima_tried, device=curves.device)
+        maxima = (largest.max() * relative).half()
         totals, choices = [], []
         for part in torch.split(maxima, max(1, _SCRATCH_ELEMENTS // (16 * largest.numel()))):
             steps = column_steps(all_codes.repeat(len(part), 1), part.repeat_interleave(16))
