@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 
 from cpu_ext.loader import Isa, Library
 from engine.errors import CapacityError, NativeLibraryError
@@ -32,7 +33,15 @@ class Context:
         self.handle: int = handle
         self.threads = threads
         self.isa = Isa(library.functions.quire_context_isa(handle))
-        weakref.finalize(self, library.functions.quire_context_destroy, handle)
+        release_with(self, library.functions.quire_context_destroy, handle)
+
+
+def release_with(owner: object, destroy: Callable[[int], None], handle: int) -> None:
+    """Call `destroy(handle)` when `owner` is gone, but not at interpreter exit.
+
+    At exit a daemon thread may still be inside a kernel, and the process's memory and threads end anyway.
+    """
+    weakref.finalize(owner, destroy, handle).atexit = False
 
 
 def check(status: int) -> None:

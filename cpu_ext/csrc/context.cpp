@@ -1,5 +1,9 @@
 #include "context.h"
 
+#ifdef QUIRE_X86
+#include <cpuid.h>
+#endif
+
 #include <exception>
 
 #include "quire_cpu.h"
@@ -8,15 +12,22 @@ using quire::Kernels;
 
 namespace {
 
+#ifdef QUIRE_X86
+// Clang's __builtin_cpu_supports does not know this one.
+bool has_f16c() {
+    unsigned int a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+#endif
+
 const Kernels *supported_kernels(int32_t isa) {
     switch (isa) {
         case QUIRE_ISA_PORTABLE: return quire::portable_kernels();
 #ifdef QUIRE_X86
         case QUIRE_ISA_AVX2:
             __builtin_cpu_init();
-            return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")
-                       ? quire::avx2_kernels()
-                       : nullptr;
+            return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c() ? quire::avx2_kernels()
+                                                                                                 : nullptr;
         case QUIRE_ISA_AVX512:
             __builtin_cpu_init();
             return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

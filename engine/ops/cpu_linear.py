@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import weakref
-
 import torch
 
-from cpu_ext.context import Context, check
+from cpu_ext.context import Context, check, release_with
 from engine.errors import CapacityError
 from engine.ops.exl2 import Exl2Tensors
 from engine.ops.tensor_checks import require, require_float_tensor, require_tensor
@@ -30,7 +28,7 @@ class CpuLinear:
         self._handle = handle
         self._in_features = in_features
         self._out_features = out_features
-        weakref.finalize(self, context.functions.quire_linear_destroy, handle)
+        release_with(self, context.functions.quire_linear_destroy, handle)
 
     @property
     def in_features(self) -> int:
