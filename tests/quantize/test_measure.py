@@ -1,0 +1,65 @@
+"""The sensitivity probe measures a model without changing it, and predicts what a quantized matrix costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.ops.torch_backend import TorchBackend
+from quantize.divergence import kl_divergence
+from quantize.gptq import quantize_matrix
+from quantize.half_layer import halves, whole_row
+from quantize.hessian import InputMoments, factor_hessian
+from quantize.measure import SensitivityProbe
+from quantize.progress import NoProgress
+from quantize.recipe import DEFAULT
+from quantize.source_model import SourceModel, open_source
+from tests.quantize.models import write_dense_model
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> SourceModel:
+    return open_source(write_dense_model(tmp_path), TorchBackend())
+
+
+@pytest.fixture
+def rows() -> torch.Tensor:
+    return torch.randint(2, 250, (6, 48), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+
+
+def _log_probabilities(source: SourceModel, rows: torch.Tensor) -> torch.Tensor:
+    outputs = []
+    for row in rows:
+        stream = source.model.embed(row)
+        for layer in source.model.layers:
+            layer.forward(stream, *whole_row(stream))
+        outputs.append(source.model.logits(stream).log_softmax(-1))
+    return torch.stack(outputs)
+
+
+def test_every_matrix_is_measured_and_none_is_changed(source: SourceModel, rows: torch.Tensor) -> None:
+    before = _log_probabilities(source, rows)
+    choices = SensitivityProbe(source, rows, 4.0, DEFAULT, NoProgress()).measure()
+    assert torch.equal(_log_probabilities(source, rows), before)
+    assert [each.name for each in choices] == [name for name, _ in source.model.linears()][:-1]
+    assert all(each.sensitivity > 0 for each in choices)
+    assert all(each.weights == source.weight(each.name).numel() for each in choices)
+
+
+def test_damage_predicted_for_a_matrix_is_what_it_does(source: SourceModel, rows: torch.Tensor) -> None:
+    reference = _log_probabilities(source, rows)
+    choices = SensitivityProbe(source, rows, 4.0, DEFAULT, NoProgress()).measure()
+    half = halves(source.model.layers[0])[0]
+    moments = InputMoments("q")
+    for row in rows:
+        moments.add(half.entry_inputs(source.model.embed(row)))
+    measured = choices[0]
+    option = min(measured.options, key=lambda each: abs(each.bits / measured.weights - 4.5))
+    result = quantize_matrix(
+        source.weight(measured.name), factor_hessian(moments.hessian(), "q"), option.groups, DEFAULT.search
+    )
+    half.entry[0].kernel = source.model.backend.prepare_dense(result.weight.T.contiguous(), None)
+    divergence = float(kl_divergence(reference, _log_probabilities(source, rows)).mean())
+    assert divergence == pytest.approx(measured.sensitivity * option.error, rel=0.5)
