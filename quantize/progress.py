@@ -15,13 +15,3 @@ class Progress(Protocol):
     def advance(self, steps: int = 1, note: str = "") -> None:
         """`steps` more steps of the current stage are done; `note` says what was just finished."""
         ...
-
-
-class NoProgress:
-    """Shows nothing."""
-
-    def stage(self, name: str, total: int) -> None:
-        """Ignore it."""
-
-    def advance(self, steps: int = 1, note: str = "") -> None:
-        """Ignore it."""

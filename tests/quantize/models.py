@@ -20,8 +20,18 @@ WORDS = (
 )
 
 
+class NoProgress:
+    """Shows nothing."""
+
+    def stage(self, name: str, total: int) -> None:
+        pass
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        pass
+
+
 class SilentProgress:
-    """Counts what it is told, and checks that every stage is told to its end."""
+    """Counts what it is told."""
 
     def __init__(self) -> None:
         self.stages: list[tuple[str, int]] = []

@@ -13,10 +13,9 @@ from quantize.gptq import quantize_matrix
 from quantize.half_layer import halves, whole_row
 from quantize.hessian import InputMoments, factor_hessian
 from quantize.measure import SensitivityProbe
-from quantize.progress import NoProgress
 from quantize.recipe import DEFAULT
 from quantize.source_model import SourceModel, open_source
-from tests.quantize.models import write_dense_model
+from tests.quantize.models import NoProgress, write_dense_model
 
 
 @pytest.fixture
