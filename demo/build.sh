@@ -12,7 +12,9 @@ source=$1
 out=${2:-$here/quire-demo}
 python=${PYTHON:-$here/../.venv/bin/python}
 
-text=$(mktemp --suffix .txt)
-trap 'rm -f "$text"' EXIT
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+text=$scratch/demo-conversations.txt
 (cd "$here/training" && "$python" calibration.py --conversations 1500) >"$text"
 "$python" -m quire quantize "$source" "$out" --bpw 5.0 --head-bits 6 --rows 200 --length 512 --text "$text"
+rm -f "$out/README.md" "$out/eval.jsonl" # of the source; those of the demo stand beside its folder

@@ -124,7 +124,9 @@ def _write_shards(
     if not written:
         raise QuantizationError("there are no tensors to write")
     names = _shard_names(stem, len(written))
+    mode = (folder / "config.json").stat().st_mode  # safetensors lets nobody but the owner read what it writes
     for path, name in zip(written, names, strict=True):
+        path.chmod(mode)
         path.rename(folder / name)
     if len(names) > 1:
         file_of = {name: names[shard] for name, shard in shard_of.items()}

@@ -60,6 +60,11 @@ def test_a_large_model_is_cut_into_shards_in_order(tmp_path: Path) -> None:
     assert index["metadata"]["total_size"] == 17 * 1024
 
 
+def test_whoever_may_read_the_configuration_may_read_the_weights(tmp_path: Path) -> None:
+    write(tmp_path / "out", kilobytes(2, 2), shard_bytes=3 * 1024)
+    assert len({path.stat().st_mode for path in (tmp_path / "out").iterdir()}) == 1
+
+
 def test_the_stem_is_the_callers(tmp_path: Path) -> None:
     out = tmp_path / "out"
     write_model(out, kilobytes(1, 1), config={}, side_files_from=None, shard_bytes=1024, stem="model")
