@@ -14,7 +14,7 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 PINS := requirements/constraints.txt
 TORCH := $(shell grep '^torch==' $(PINS))
-NATIVE := setup.py $(wildcard cpu_ext/CMakeLists.txt cpu_ext/csrc/*)
+NATIVE := setup.py $(wildcard cpu_ext/CMakeLists.txt cpu_ext/csrc/* cpu_ext/csrc/*/*)
 
 .PHONY: help install serve test test-slow lint check clean
 .DEFAULT_GOAL := help

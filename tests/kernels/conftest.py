@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import pytest
 
@@ -10,7 +10,11 @@ from cpu_ext.loader import Isa, Library, find_compiler, load_library
 from engine.errors import NativeLibraryError
 from engine.ops.cpu_backend import CpuBackend
 
-Backends = Callable[[Isa, int], CpuBackend]
+
+class Backends(Protocol):
+    """Gives the backend of an instruction set and thread count."""
+
+    def __call__(self, isa: Isa, threads: int = 1) -> CpuBackend: ...
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +30,7 @@ def library() -> Library:
 
 @pytest.fixture(scope="session")
 def backends(library: Library) -> Backends:
-    """Gives the backend of an instruction set and thread count; skips the test where the CPU lacks the former."""
+    """Makes each backend once; skips the test where the CPU lacks the instruction set."""
     made: dict[tuple[Isa, int], CpuBackend] = {}
 
     def backend(isa: Isa, threads: int = 1) -> CpuBackend:

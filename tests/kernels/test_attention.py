@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -30,7 +31,7 @@ class Setting:
 
     @property
     def scale(self) -> float:
-        return self.head_dim**-0.5
+        return 1 / math.sqrt(self.head_dim)
 
 
 class Story:
@@ -63,8 +64,8 @@ class Story:
             starts.append(starts[-1] + end - begin)
             slots += [blocks[position // size] * size + position % size for position in range(begin, end)]
         ends = [end for _, _, end in spans]
-        as_int32 = lambda values: torch.tensor(values, dtype=torch.int32)  # noqa: E731
-        return AttentionBatch(as_int32(starts), as_int32(ends), table, as_int32(slots))
+        start_rows, context_lens, places = (torch.tensor(each, dtype=torch.int32) for each in (starts, ends, slots))
+        return AttentionBatch(start_rows, context_lens, table, places)
 
     def run(
         self, backend: Backend, steps: list[list[tuple[int, int, int]]]

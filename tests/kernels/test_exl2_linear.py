@@ -125,14 +125,14 @@ def test_wrong_tensors_are_refused(backends: Backends) -> None:
     backend = backends(Isa.PORTABLE, 1)
     tensors = random_exl2([(4, 64)], 64, seed=7)
     for name, wrong in (
-        ("q_invperm", torch.zeros(64, dtype=torch.int32)),
-        ("q_invperm", torch.arange(64)),
-        ("q_scale", tensors.q_scale[:, :4]),
-        ("q_scale_max", tensors.q_scale_max.float()),
-        ("bias", torch.zeros(63)),
+        ("q_invperm", replace(tensors, q_invperm=torch.zeros(64, dtype=torch.int32))),
+        ("q_invperm", replace(tensors, q_invperm=torch.arange(64))),
+        ("q_scale", replace(tensors, q_scale=tensors.q_scale[:, :4])),
+        ("q_scale_max", replace(tensors, q_scale_max=tensors.q_scale_max.float())),
+        ("bias", replace(tensors, bias=torch.zeros(63))),
     ):
         with pytest.raises(KernelArgumentError, match=name):
-            backend.prepare_exl2(replace(tensors, **{name: wrong}))
+            backend.prepare_exl2(wrong)
     with pytest.raises(KernelArgumentError, match="65 outputs"):
         backend.prepare_exl2(replace(tensors, out_features=65))
     with pytest.raises(CheckpointError, match="7 bits"):

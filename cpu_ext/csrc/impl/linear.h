@@ -38,7 +38,10 @@ template <int kBits, int kRow> inline Int extract_code(const Int *words) {
 template <int kBits, int kRow> inline void decode_rows(const Int *words, Float t, Float minus_zero_t, float *tile) {
     if constexpr (kRow < kUnitRows) {
         const Float code = Simd::to_float(extract_code<kBits, kRow>(words));
-        Simd::store(tile + kRow * kBlockColumns, Simd::round_to_half(Simd::fma(code, t, minus_zero_t)));
+        Float weight = Simd::fma(code, t, minus_zero_t);
+        // At 2 bits q - 2 is -2, -1, 0 or 1, and the product with the half t a half already.
+        if constexpr (kBits > 2) weight = Simd::round_to_half(weight);
+        Simd::store(tile + kRow * kBlockColumns, weight);
         decode_rows<kBits, kRow + 1>(words, t, minus_zero_t, tile);
     }
 }
