@@ -216,7 +216,7 @@ class ModelInfo:
         weight_format: e.g. `exl2`, `float16`, or `exl2 + float16` for a mixed checkpoint.
         bits_per_weight: stored bits per weight of the decoder layers' matrices.
         head_bits_per_weight: stored bits per weight of the output head.
-        parameters: weights in total, a tied matrix counted once.
+        parameters: weights in total; embedding and head count once where config.json ties them.
         weight_bytes: memory held by weights.
         device: e.g. `cpu`.
         kernels: which kernels are in use, e.g. `cpu-avx512`, `torch (no native library: ...)`.

@@ -33,7 +33,7 @@ class WeightSummary:
         weight_format: formats of the matrices, that of most weights first, e.g. `exl2 + float16`.
         bits_per_weight: stored bits per weight of the decoder layers' matrices.
         head_bits_per_weight: stored bits per weight of the output head.
-        parameters: weights in total, a tied matrix counted once.
+        parameters: weights in total; embedding and head count once where config.json ties them.
         weight_bytes: memory the prepared weights hold.
     """
 
@@ -104,7 +104,7 @@ class _Loader:
         final_norm = self._norm(layout.final_norm, config.hidden_size)
         head = build_linear(self._checkpoint, layout.head, backend)
         self._weight_bytes += head.kernel.nbytes
-        if not layout.head_is_tied:
+        if not config.tie_word_embeddings:  # a tied EXL2 model stores the one matrix twice
             self._parameters += head.weights
         model = Transformer(
             config,

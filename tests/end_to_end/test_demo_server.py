@@ -124,6 +124,6 @@ def test_start_up_says_what_it_serves_and_sigterm_ends_it_cleanly() -> None:
     server = Server()
     code, output = server.stop()
     assert code == 0
-    for fact in ("quire-demo", "exl2", "bits", "cpu", "KV cache", "2048", server.url, "curl "):
+    for fact in ("quire-demo", "exl2", "bits", "cpu", "KV cache", "2,048", server.url, "curl "):
         assert fact.lower() in output.lower(), f"{fact} is not in:\n{output}"
     assert "Traceback" not in output

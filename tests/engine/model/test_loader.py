@@ -71,7 +71,8 @@ def test_exl2_equals_transformers_on_the_decoded_weights(tied: bool, tmp_path: P
 
     assert loaded.summary.weight_format == "exl2"
     assert 4.0 < loaded.summary.bits_per_weight < 6.0
-    assert loaded.summary.parameters == sum(tensor.numel() for tensor in decoded.values())
+    own = [tensor.numel() for name, tensor in decoded.items() if not (tied and name == "lm_head.weight")]
+    assert loaded.summary.parameters == sum(own)
 
 
 def test_formats_may_be_mixed(tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_a_head_of_its_own_wins_over_tied_embeddings(tmp_path: Path) -> None:
 
     untied = load(edit(directory, add_head))
     torch.testing.assert_close(full_logits(untied.model, sequences), 2 * expected, atol=1e-4, rtol=0)
-    assert untied.summary.parameters == tied.summary.parameters + 97 * 64
+    assert untied.summary.parameters == tied.summary.parameters  # as config.json describes the model
 
 
 def test_a_tied_model_of_which_only_the_head_was_saved(tmp_path: Path) -> None:
