@@ -190,8 +190,10 @@ def test_stores_round_to_nearest_even(backends: Backends, isa: Isa, dtype: torch
     exact = torch.cat([torch.logspace(-9, 5, 500), torch.tensor([0.0, 65504.0, 65519.9, 65520.0, 3e38])])
     halves = exact.to(dtype).float()
     ties = (halves + torch.nextafter(exact.to(dtype), torch.tensor(float("inf"), dtype=dtype)).float()) / 2
-    values = torch.cat([exact, -exact, ties, torch.tensor([float("inf"), float("-inf"), float("nan")])])
-    values = values.reshape(1, 1, -1)
+    all_ones_nan = torch.tensor([0x7FFFFFFF], dtype=torch.int32).view(torch.float32)  # rounding up would overflow it
+    special = torch.tensor([float("inf"), float("-inf"), float("nan")])
+    values = torch.cat([exact, -exact, ties, special, all_ones_nan])
+    values = torch.cat([values, values[-3:]])[None, None]  # also in the scalar tail
     dim = values.shape[-1]
     caches = torch.zeros(2, 1, 1, dim, dtype=dtype), torch.zeros(2, 1, 1, dim, dtype=dtype)
     slots = torch.tensor([1], dtype=torch.int32)
