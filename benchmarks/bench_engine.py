@@ -19,8 +19,8 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from engine.build import build_engine
 
+from engine.build import build_engine
 from engine.config import EngineConfig
 from engine.core import EngineCore
 from engine.model.attention_protocol import Attention

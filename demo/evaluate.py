@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from engine.text.chat_template import ChatTemplate, load_chat_template
 
 from demo.scoring import Score, measures, totals
+from engine.text.chat_template import ChatTemplate, load_chat_template
 
 HERE = Path(__file__).parent
 PROMPTS = HERE / "eval.jsonl"

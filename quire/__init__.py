@@ -13,7 +13,6 @@ from quire.version import __version__
 
 if TYPE_CHECKING:
     from engine.llm import LLM
-
     from engine.types import SamplingParams
 
 __all__ = ["LLM", "SamplingParams", "__version__"]
