@@ -22,7 +22,7 @@ from quantize.recipe import Recipe
 from quantize.source_model import SourceModel
 
 MOMENT_ROWS = 16
-PROBE_ROWS = 8
+PROBE_ROWS = 4
 PROBE_GROUP_SIZE = 64
 LOGIT_POSITIONS = 2048
 
