@@ -39,7 +39,10 @@ class NativeLibraryError(QuireError):
 
 
 class KernelArgumentError(QuireError):
-    """An op was handed a tensor it cannot take: wrong dtype, shape, layout or device. A fault of the caller's code."""
+    """An op was handed a tensor it cannot take: wrong dtype, shape, layout, device or values.
+
+    A fault of the caller's code.
+    """
 
 
 class HubError(QuireError):

@@ -114,6 +114,7 @@ class _Loader:
             layers,
             final_norm,
             Linear(config.spec.names.head, head.kernel),
+            max_positions=self._rotary.cos.shape[0],
         )
         return LoadedModel(model, config, self._summary(head))
 

@@ -16,6 +16,7 @@ from engine.model.mlp import GatedMLP
 from engine.model.norm import RMSNorm
 from engine.model.workspace import Workspace
 from engine.ops.backend import Backend
+from engine.ops.tensor_checks import require_indices
 
 
 class DecoderLayer:
@@ -64,6 +65,7 @@ class Transformer:
         layers: decoder layers.
         final_norm: norm before the head.
         head: output head; its prefix is that of a head even where the embedding serves as one.
+        max_positions: positions there are rotary tables for.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Transformer:
         layers: tuple[DecoderLayer, ...],
         final_norm: RMSNorm,
         head: Linear,
+        max_positions: int,
     ) -> None:
         self.config = config
         self.backend = backend
@@ -85,13 +88,20 @@ class Transformer:
         self.layers = layers
         self.final_norm = final_norm
         self.head = head
+        self.max_positions = max_positions
 
     def forward(self, batch: ForwardBatch, attention: Attention) -> torch.Tensor:
         """Logits, float32 [L, vocab_size], of the rows the batch asks for.
 
         The result lives in the model's workspace: it is valid until the next call. After a first call with as many
         tokens and logit rows as there will ever be, the model allocates nothing.
+
+        Raises:
+            KernelArgumentError: a token, position or row does not exist. Kernels trust these and would read beyond
+                their tables.
         """
+        self._check_input(batch.token_ids, batch.positions)
+        require_indices("logit_rows", batch.logit_rows, batch.token_ids.shape[0])
         x = self._workspace.get("residual", batch.token_ids.shape[0], self.config.hidden_size)
         self.embedding.forward(batch.token_ids, x)
         for layer in self.layers:
@@ -101,7 +111,15 @@ class Transformer:
         return self.logits(wanted)
 
     def embed(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """The residual stream before the first layer, newly allocated [T, H]; token_ids [T] int32."""
+        """The residual stream of one whole sequence before the first layer, newly allocated [T, H].
+
+        Args:
+            token_ids: [T] int32, at positions 0 to T - 1.
+
+        Raises:
+            KernelArgumentError: a token does not exist, or the sequence is longer than `max_positions`.
+        """
+        self._check_input(token_ids, torch.arange(token_ids.shape[0]))
         shape = (token_ids.shape[0], self.config.hidden_size)
         x = torch.empty(shape, dtype=self.backend.activation_dtype, device=self.backend.device)
         self.embedding.forward(token_ids, x)
@@ -128,3 +146,7 @@ class Transformer:
             for linear in layer.linears:
                 yield linear.prefix, linear
         yield self.head.prefix, self.head
+
+    def _check_input(self, token_ids: torch.Tensor, positions: torch.Tensor) -> None:
+        require_indices("token_ids", token_ids, self.config.vocab_size)
+        require_indices("positions", positions, self.max_positions)

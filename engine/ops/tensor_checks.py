@@ -38,6 +38,19 @@ def require_float_tensor(name: str, tensor: torch.Tensor, shape: tuple[int, ...]
     return number
 
 
+def require_indices(name: str, indices: torch.Tensor, limit: int) -> None:
+    """Check that every entry of an index tensor is at least 0 and below `limit`. On a device it waits for the tensor.
+
+    Raises:
+        KernelArgumentError: one is not; the message names the tensor and the entry.
+    """
+    if not indices.numel():
+        return
+    low, high = (int(each) for each in torch.aminmax(indices))
+    if low < 0 or high >= limit:
+        raise KernelArgumentError(f"{name} holds {low if low < 0 else high}; it must lie within 0 and {limit - 1}.")
+
+
 def require(condition: bool, message: str) -> None:
     """Check anything else.
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
-from engine.errors import CheckpointError, UnsupportedModelError
+from engine.errors import CheckpointError, KernelArgumentError, UnsupportedModelError
 from engine.model.loader import LoadedModel, load_model
 from engine.ops.torch_backend import TorchBackend
 from tests.engine.model.exl2_directory import write_random_exl2_llama
@@ -200,5 +200,5 @@ def test_formats_that_cannot_be_read_are_named(dense: Path) -> None:
 def test_rotary_tables_follow_the_wanted_context(dense: Path) -> None:
     model = load_model(dense, TorchBackend(), max_positions=7).model
     assert full_logits(model, token_sequences((7,))).shape == (7, 97)
-    with pytest.raises(IndexError):
+    with pytest.raises(KernelArgumentError, match="positions holds 7"):
         full_logits(model, token_sequences((8,)))

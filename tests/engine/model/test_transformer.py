@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.errors import KernelArgumentError
 from engine.model.attention_protocol import AttentionSpec
 from engine.model.forward_batch import ForwardBatch
 from engine.model.full_attention import FullAttention
@@ -144,6 +145,34 @@ def test_sequences_of_one_pass_do_not_see_each_other(model: Transformer) -> None
     ids, positions = (torch.cat([getattr(p, name) for p in parts]) for name in ("token_ids", "positions"))
     joint = model.forward(ForwardBatch(ids, positions, torch.arange(15, dtype=torch.int32)), FullAttention([6, 9]))
     torch.testing.assert_close(joint, torch.cat(alone), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("ids", "positions", "rows", "message"),
+    [
+        ([1, 50], [0, 1], [1], "token_ids holds 50; it must lie within 0 and 49"),
+        ([-1, 1], [0, 1], [1], "token_ids holds -1"),
+        ([1, 2], [0, 24], [1], "positions holds 24; it must lie within 0 and 23"),
+        ([1, 2], [-1, 0], [1], "positions holds -1"),
+        ([1, 2], [0, 1], [2], "logit_rows holds 2"),
+    ],
+)
+def test_what_would_be_read_from_beyond_a_table_is_refused(
+    ids: list[int], positions: list[int], rows: list[int], message: str, directory: Path
+) -> None:
+    model = load_model(directory, TorchBackend(), max_positions=24).model
+    batch = ForwardBatch(*(torch.tensor(each, dtype=torch.int32) for each in (ids, positions, rows)))
+    with pytest.raises(KernelArgumentError, match=message):
+        model.forward(batch, FullAttention([2]))
+
+
+def test_a_sequence_longer_than_the_rotary_tables_is_refused(directory: Path) -> None:
+    model = load_model(directory, TorchBackend(), max_positions=24).model
+    assert model.embed(batch_of(24, 1).token_ids).shape == (24, 32)
+    with pytest.raises(KernelArgumentError, match="positions holds 24"):
+        model.embed(batch_of(25, 1).token_ids)
+    with pytest.raises(KernelArgumentError, match="token_ids holds 50"):
+        model.embed(torch.tensor([50], dtype=torch.int32))
 
 
 def test_half_precision_activations_give_float32_logits(directory: Path, model: Transformer) -> None:
