@@ -58,7 +58,8 @@ class SamplingParams:
         presence_penalty: subtracted once from logits of tokens seen in the answer.
         frequency_penalty: subtracted per occurrence from logits of tokens seen in the answer.
         logit_bias: added to the logits of these token ids, -100 to 100.
-        seed: makes the answer reproducible; None draws one. Randomness depends on (seed, choice, position) only.
+        seed: any integer, taken modulo 2^64; makes the answer reproducible. None draws one for each request. Randomness
+            depends on (seed, choice, position) only.
         stop: strings that end the answer; the match itself is not returned unless `include_stop_str_in_output`.
         stop_token_ids: token ids that end the answer, besides the model's own.
         ignore_eos: do not end at the model's own end tokens.
@@ -153,7 +154,7 @@ class GenerationRequest:
     Attributes:
         request_id: unique among the requests in flight.
         prompt_token_ids: at least one token.
-        sampling: how to continue; its `seed` is set, so that a request means the same wherever it runs.
+        sampling: how to continue; without a `seed` the engine draws one for this request.
     """
 
     request_id: str

@@ -24,7 +24,7 @@ def admit(
         services: where they will run.
         kind: prefix of the answer's id, `chatcmpl` or `cmpl`.
         prompts: token ids of each prompt.
-        sampling: for each prompt; its seed gives every prompt the same randomness.
+        sampling: for each prompt; without a seed the engine draws one for each.
         prompt_param: field that holds the prompt, for messages.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,8 +14,6 @@ from server.schemas.completion import CompletionRequest
 
 COMPLETION_MAX_TOKENS = 16
 """Default length of a legacy completion."""
-
-_SEED_MASK = 2**63 - 1
 
 T = TypeVar("T")
 
@@ -71,7 +68,7 @@ def _sampling(
         presence_penalty=_or(body.presence_penalty, 0.0),
         frequency_penalty=_or(body.frequency_penalty, 0.0),
         logit_bias=_logit_bias(body.logit_bias or {}, model.vocab_size),
-        seed=secrets.randbits(63) if body.seed is None else body.seed & _SEED_MASK,
+        seed=body.seed,
         stop=body.stop,
         stop_token_ids=body.stop_token_ids or (),
         ignore_eos=_or(body.ignore_eos, False),

@@ -46,7 +46,7 @@ class GenerationFields(ModelChoice):
     stream: bool | None = Field(None, description="answer with server-sent events")
     stream_options: StreamOptions | None = None
     stop: str | list[str] | None = Field(None, description="strings that end the answer; not returned")
-    seed: Seed | None = Field(None, description="makes the answer reproducible")
+    seed: Seed | None = Field(None, description="makes the answer reproducible; the same for every prompt")
     temperature: float | None = Field(None, description="0 is greedy; default is the model's own, else 1")
     top_p: float | None = Field(None, description="default is the model's own, else 1")
     presence_penalty: float | None = None
