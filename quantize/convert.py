@@ -15,8 +15,9 @@ from engine.model.formats.exl2 import Exl2Format, load_exl2
 from engine.model.formats.table import format_of
 from engine.model.tensor_layout import TensorLayout, check_tensors, tensor_layout
 from engine.ops.exl2 import decode
+from quantize.output_directory import output_directory
 from quantize.progress import Progress
-from quantize.writer import require_free, write_model
+from quantize.writer import write_model
 
 SHARD_BYTES = 5 << 30
 
@@ -33,27 +34,32 @@ def convert_to_dense(
         Size in bytes of each weight file, by name.
 
     Raises:
-        QuantizationError: `out` exists and is not empty, or cannot be written.
+        QuantizationError: `out` exists and is not empty, or cannot be written; see `output_directory`.
         CheckpointError, UnsupportedModelError: the source cannot be used.
     """
-    require_free(out)
     model = load_config(source)
-    checkpoint = Checkpoint.open(source)
-    layout = tensor_layout(model, checkpoint)
-    check_tensors(layout, checkpoint)
+    with output_directory(out) as folder:
+        checkpoint = Checkpoint.open(source)
+        layout = tensor_layout(model, checkpoint)
+        check_tensors(layout, checkpoint)
+        progress.stage("Converting", sum(1 for _ in layout.linears))
+        return write_model(
+            folder,
+            _dense_tensors(checkpoint, layout, model, dtype, progress),
+            config=_dense_config(source, layout, dtype),
+            side_files_from=source,
+            shard_bytes=shard_bytes,
+            stem="model",
+        )
+
+
+def _dense_config(source: Path, layout: TensorLayout, dtype: torch.dtype) -> dict[str, object]:
+    """The source's config.json without what speaks of its quantization."""
     config = {key: value for key, value in read_json(source / "config.json").items() if key != "quantization_config"}
     config["torch_dtype"] = str(dtype).removeprefix("torch.")
     config.pop("dtype", None)
     config["tie_word_embeddings"] = layout.head_is_tied
-    progress.stage("Converting", sum(1 for _ in layout.linears))
-    return write_model(
-        out,
-        _dense_tensors(checkpoint, layout, model, dtype, progress),
-        config=config,
-        side_files_from=source,
-        shard_bytes=shard_bytes,
-        stem="model",
-    )
+    return config
 
 
 def _dense_tensors(

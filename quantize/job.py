@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from engine.errors import QuantizationError
 from engine.model.config_reader import read_json
@@ -22,6 +18,7 @@ from quantize.measure import SensitivityProbe
 from quantize.model_quantizer import ModelQuantizer
 from quantize.openings import read_openings
 from quantize.options import QuantizeOptions
+from quantize.output_directory import output_directory
 from quantize.preflight import check_job
 from quantize.progress import Progress
 from quantize.recipe import DEFAULT
@@ -55,18 +52,17 @@ def quantize_model(
         progress.stage("Checking the source", 1)
         check_job(options)
         progress.advance()
+    with output_directory(options.out) as folder:
         source = open_source(options.source, TorchBackend(threads=options.threads))
-    with clock.stage("calibration"):
-        calibration = _calibrate(options, source, progress, generator)
-    with clock.stage("measurement"):
-        plan = _plan(options, source, calibration, progress)
-    progress.stage("Quantizing", len(plan))
-    quantizer = ModelQuantizer(source, calibration.tokens, plan, DEFAULT, progress)
-    staging = options.out.absolute().with_name(f"{options.out.name}.unchecked-{secrets.token_hex(4)}")
-    try:
+        with clock.stage("calibration"):
+            calibration = _calibrate(options, source, progress, generator)
+        with clock.stage("measurement"):
+            plan = _plan(options, source, calibration, progress)
+        progress.stage("Quantizing", len(plan))
+        quantizer = ModelQuantizer(source, calibration.tokens, plan, DEFAULT, progress)
         with clock.stage("quantization"):
             sizes = write_model(
-                staging,
+                folder,
                 quantizer.tensors(),
                 config=_quantized_config(options, calibration),
                 side_files_from=options.source,
@@ -74,10 +70,7 @@ def quantize_model(
             )
         with clock.stage("verification"):
             progress.stage("Reading back", len(plan))
-            verify(staging, quantizer.digests, progress)
-        _publish(staging, options.out)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)  # there is one only if something went wrong
+            verify(folder, quantizer.digests, progress)
     return _report(options, calibration, quantizer.reports, sum(sizes.values()), clock.seconds)
 
 
@@ -133,14 +126,6 @@ def _quantized_config(options: QuantizeOptions, calibration: CalibrationRows) ->
 def _calibration_facts(calibration: CalibrationRows) -> dict[str, int | str]:
     rows, length = calibration.tokens.shape
     return {"rows": rows, "length": length, "dataset": calibration.dataset}
-
-
-def _publish(staging: Path, out: Path) -> None:
-    """Give the finished directory its name."""
-    try:
-        os.replace(staging, out)
-    except OSError as error:
-        raise QuantizationError(f"{out}: the finished model cannot be moved there: {error.strerror}.") from error
 
 
 def _report(

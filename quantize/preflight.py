@@ -18,7 +18,7 @@ from quantize.exl2.allocate import require_reachable
 from quantize.exl2.candidates import smallest_groups
 from quantize.exl2.layout import stored_bits
 from quantize.options import QuantizeOptions
-from quantize.writer import require_free
+from quantize.output_directory import require_free
 
 HALF_MAX = 65504.0
 DISK_RESERVE = 64 << 20

@@ -1,10 +1,8 @@
-"""Writing a model directory: weight shards, config.json and the source's side files, all or nothing."""
+"""Writing a model's files: weight shards, config.json and the source's side files."""
 
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from engine.errors import QuantizationError
+from quantize.output_directory import flush_files
 
 WEIGHT_SUFFIXES = frozenset(
     {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".ggml", ".h5", ".msgpack", ".onnx", ".npz"}
@@ -25,7 +24,7 @@ METADATA = {"format": "pt"}  # some readers insist on it
 
 
 def write_model(
-    out: Path,
+    folder: Path,
     tensors: Iterable[tuple[str, torch.Tensor]],
     *,
     config: Mapping[str, object],
@@ -33,14 +32,13 @@ def write_model(
     shard_bytes: int,
     stem: str = "output",
 ) -> dict[str, int]:
-    """Write a model directory.
+    """Write a model into an empty folder (see `output_directory`) and have the disk take it in.
 
-    Everything goes to a sibling folder `OUT.partial-…` first, which takes the name `out` once it is complete, so that
-    a directory called `out` is never half a model. Tensors are taken from the iterable one by one and only one shard
-    of them is held in memory: a shard is closed before the next tensor would make it larger than `shard_bytes`.
+    Tensors are taken from the iterable one by one and only one shard of them is held in memory: a shard is closed
+    before the next tensor would make it larger than `shard_bytes`.
 
     Args:
-        out: directory to make; it may exist if it is empty.
+        folder: where to.
         tensors: names and tensors in the order to be stored. They are copied when taken, so that the producer may
             reuse its memory.
         config: content of config.json.
@@ -55,37 +53,17 @@ def write_model(
         index beside them.
 
     Raises:
-        QuantizationError: `out` exists and is not empty, a name comes twice, there are no tensors, or the files
-            cannot be written.
+        QuantizationError: a name comes twice, there are no tensors, or the files cannot be written.
     """
-    require_free(out)
-    out = out.resolve()
-    partial = out.with_name(f"{out.name}.partial-{secrets.token_hex(4)}")
     try:
-        partial.mkdir(parents=True)
         if side_files_from is not None:
-            _copy_side_files(side_files_from, partial)
-        (partial / "config.json").write_text(json.dumps(config, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
-        sizes = _write_shards(partial, stem, tensors, shard_bytes)
-        os.replace(partial, out)
+            _copy_side_files(side_files_from, folder)
+        (folder / "config.json").write_text(json.dumps(config, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+        sizes = _write_shards(folder, stem, tensors, shard_bytes)
+        flush_files(folder)
     except (OSError, SafetensorError) as error:
-        raise QuantizationError(f"{out}: the model cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)  # there is one only if something went wrong
+        raise QuantizationError(f"The model cannot be written to {folder}: {error}") from error
     return sizes
-
-
-def require_free(out: Path) -> None:
-    """Make sure that a model may be written to `out`; worth asking before hours of work.
-
-    Raises:
-        QuantizationError: `out` is a file or a directory with something in it.
-    """
-    if out.is_dir():
-        if any(out.iterdir()):
-            raise QuantizationError(f"{out}: already exists and is not empty; remove it or name another directory")
-    elif out.exists() or out.is_symlink():
-        raise QuantizationError(f"{out}: already exists and is not a directory; name another one")
 
 
 def _copy_side_files(source: Path, target: Path) -> None:

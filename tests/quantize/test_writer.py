@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from engine.errors import CheckpointError, QuantizationError
+from engine.errors import QuantizationError
 from engine.model.checkpoint import Checkpoint
 from engine.model.formats.base import LinearShape
 from engine.model.formats.exl2 import exl2_state, load_exl2
 from engine.ops.exl2 import decode
-from quantize.writer import require_free, write_model
+from quantize.writer import write_model
 from tests.engine.ops.exl2_matrices import golden_exl2, same_bits
 
 MEBIBYTE = 1 << 20
@@ -29,12 +30,9 @@ def kilobytes(*sizes: int) -> list[tuple[str, torch.Tensor]]:
     return [(f"t{index}", torch.full((size, 256), float(index))) for index, size in enumerate(sizes)]
 
 
-def write(out: Path, tensors: list[tuple[str, torch.Tensor]], shard_bytes: int = MEBIBYTE) -> dict[str, int]:
+def write(out: Path, tensors: Iterable[tuple[str, torch.Tensor]], shard_bytes: int = MEBIBYTE) -> dict[str, int]:
+    out.mkdir(parents=True, exist_ok=True)
     return write_model(out, tensors, config={"a": 1}, side_files_from=None, shard_bytes=shard_bytes)
-
-
-def nothing_left_behind(folder: Path) -> bool:
-    return not list(folder.glob("*.partial-*"))
 
 
 def test_a_small_model_is_one_file(tmp_path: Path) -> None:
@@ -67,6 +65,7 @@ def test_whoever_may_read_the_configuration_may_read_the_weights(tmp_path: Path)
 
 def test_the_stem_is_the_callers(tmp_path: Path) -> None:
     out = tmp_path / "out"
+    out.mkdir()
     write_model(out, kilobytes(1, 1), config={}, side_files_from=None, shard_bytes=1024, stem="model")
     names = {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"}
     assert {path.name for path in out.iterdir()} == {"config.json", *names}
@@ -102,7 +101,7 @@ def test_the_producer_may_reuse_its_memory(tmp_path: Path) -> None:
         for index in range(3):
             yield f"t{index}", buffer.fill_(index)
 
-    write_model(tmp_path / "out", produce(), config={}, side_files_from=None, shard_bytes=MEBIBYTE)
+    write(tmp_path / "out", produce())
     checkpoint = Checkpoint.open(tmp_path / "out")
     assert [float(checkpoint.tensor(f"t{index}")[0]) for index in range(3)] == [0, 1, 2]
 
@@ -121,7 +120,7 @@ def test_only_one_shard_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyP
             still_held.append(sum(copy() is not None for copy in saved))
 
     monkeypatch.setattr("quantize.writer.save_file", watch)
-    write_model(tmp_path / "out", produce(), config={}, side_files_from=None, shard_bytes=1024)
+    write(tmp_path / "out", produce(), shard_bytes=1024)
     assert len(saved) == 4
     assert still_held == [0, 0, 0, 0]
 
@@ -148,6 +147,7 @@ def test_side_files_come_along_and_weights_stay_behind(tmp_path: Path) -> None:
     (source / "tokenizer.json").chmod(0o444)
     (source / "linked.txt").symlink_to(source / "LICENSE")
     out = tmp_path / "out"
+    out.mkdir()
     write_model(out, kilobytes(1), config={"new": True}, side_files_from=source, shard_bytes=MEBIBYTE)
     found = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert found == {*wanted, *templates, "linked.txt", "config.json", "output.safetensors"}
@@ -157,75 +157,29 @@ def test_side_files_come_along_and_weights_stay_behind(tmp_path: Path) -> None:
     assert (out / "tokenizer.json").stat().st_mode & 0o200  # a read-only source does not make a read-only copy
 
 
-def test_an_out_with_something_in_it_is_refused_and_left_alone(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "precious").write_text("x")
-    taken: list[int] = []
-
-    def produce() -> Iterator[tuple[str, torch.Tensor]]:
-        taken.append(1)
-        yield "t", torch.ones(1)
-
-    with pytest.raises(QuantizationError, match=re.escape(f"{out}: already exists and is not empty")):
-        write_model(out, produce(), config={}, side_files_from=None, shard_bytes=MEBIBYTE)
-    assert not taken
-    assert [path.name for path in out.iterdir()] == ["precious"]
-    (tmp_path / "file").touch()
-    with pytest.raises(QuantizationError, match="is not a directory"):
-        require_free(tmp_path / "file")
-
-
-def test_an_empty_out_is_used(tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    write(tmp_path / "out", kilobytes(1))
-    assert (tmp_path / "out" / "output.safetensors").exists()
-    assert nothing_left_behind(tmp_path)
-
-
-def test_while_writing_nothing_carries_the_final_name(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-
-    def produce() -> Iterator[tuple[str, torch.Tensor]]:
-        for name, tensor in kilobytes(1, 1, 1):
-            assert not out.exists()
-            assert len(list(tmp_path.glob("out.partial-*"))) == 1
-            yield name, tensor
-
-    write_model(out, produce(), config={}, side_files_from=None, shard_bytes=1024)
-    assert len(Checkpoint.open(out).names) == 3
-    assert nothing_left_behind(tmp_path)
-
-
-@pytest.mark.parametrize("error", [CheckpointError("the source is broken"), KeyboardInterrupt()])
-def test_a_failing_producer_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
-    def produce() -> Iterator[tuple[str, torch.Tensor]]:
-        yield from kilobytes(1, 1, 1)
-        raise error
-
-    with pytest.raises(type(error)):
-        write_model(tmp_path / "out", produce(), config={}, side_files_from=None, shard_bytes=1024)
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize("shard_bytes", [1, MEBIBYTE])
 def test_a_name_that_comes_twice_is_refused(tmp_path: Path, shard_bytes: int) -> None:
     with pytest.raises(QuantizationError, match="'t0' comes twice"):
         write(tmp_path / "out", [*kilobytes(1, 1), *kilobytes(1)], shard_bytes)
-    assert not list(tmp_path.iterdir())
 
 
 def test_no_tensors_are_refused(tmp_path: Path) -> None:
     with pytest.raises(QuantizationError, match="no tensors"):
         write(tmp_path / "out", [])
-    assert not list(tmp_path.iterdir())
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    out = tmp_path / "file" / "out"
-    with pytest.raises(QuantizationError, match=re.escape(f"{out}: the model cannot be written")):
-        write(out, kilobytes(1))
+def test_a_disk_that_does_not_take_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(QuantizationError, match=re.escape(f"The model cannot be written to {tmp_path}: ")):
+        write(tmp_path, kilobytes(1))
+
+
+def test_what_was_written_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: set[str] = set()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.add(os.readlink(f"/proc/self/fd/{descriptor}")))
+    out = tmp_path / "out"
+    write(out, kilobytes(2, 2), shard_bytes=3 * 1024)
+    assert flushed == {str(out), *map(str, out.iterdir())}
 
 
 def test_an_exl2_matrix_survives_being_written(tmp_path: Path, golden: Path) -> None:
