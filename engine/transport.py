@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-import select
 import socket
 import struct
 from typing import Any
@@ -75,21 +74,25 @@ class Channel:
         Raises:
             ChannelClosedError: the other side is gone.
         """
-        while select.select([self._socket], [], [], 0)[0]:
-            self._fill()
+        while self._fill(socket.MSG_DONTWAIT):
+            pass
         messages = []
         while self._complete():
             messages.append(self._pop())
         return messages
 
-    def _fill(self) -> None:
+    def _fill(self, flags: int = 0) -> bool:
+        """Take in some of what has arrived; False if there is nothing and the flags say not to wait."""
         try:
-            data = self._socket.recv(_CHUNK)
+            data = self._socket.recv(_CHUNK, flags)
+        except BlockingIOError:
+            return False
         except ConnectionError as error:
             raise ChannelClosedError("The parent process is gone.") from error
         if not data:
             raise ChannelClosedError("The parent process is gone.")
         self._buffer += data
+        return True
 
     def _length(self) -> int:
         (length,) = _LENGTH.unpack_from(self._buffer)

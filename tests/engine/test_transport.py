@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import pickle
+import resource
 import socket
 
 import pytest
@@ -36,6 +38,23 @@ def test_messages_arrive_whole_however_they_are_cut() -> None:
         ours.sendall(frame(messages[0]) + frame(messages[2]))
         assert channel.receive() == messages[0]
         assert channel.receive_arrived() == [messages[2]]
+
+
+def test_any_number_of_open_files_will_do() -> None:
+    ours, theirs = socket.socketpair()
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed[1] != resource.RLIM_INFINITY and allowed[1] <= 2000:
+        pytest.skip("needs file descriptors above 1024")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2001, allowed[1]))
+    try:
+        high = socket.socket(fileno=fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 2000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
+    with ours, theirs, high:
+        channel = Channel(high)
+        assert channel.receive_arrived() == []
+        ours.sendall(frame(AbortRequest("a")))
+        assert channel.receive_arrived() == [AbortRequest("a")]
 
 
 def test_the_end_is_noticed_on_both_sides() -> None:
