@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import os
 import socket
 import subprocess
 import sys
-import sysconfig
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,8 @@ from engine.revival import revive
 from engine.stats import EngineStats
 from engine.transport import ChannelClosedError, frame, read_message
 from engine.types import GenerationRequest, ModelInfo, OutputDelta
+
+logger = logging.getLogger(__name__)
 
 SHUTDOWN_SECONDS = 5.0
 """How long the process may take to end by itself before it is killed."""
@@ -45,8 +47,9 @@ class AsyncEngine:
         self._stats = EngineStats()
         self._streams: dict[str, DeltaStream] = {}
         self._numbers = itertools.count()
-        self._death: EngineDeadError | None = None
+        self._death: str | None = None  # why no more requests are taken
         self._receiving = asyncio.create_task(self._receive())
+        self._receiving.add_done_callback(self._end_receiving)
 
     @classmethod
     async def start(cls, config: EngineConfig, *, module: str = "engine.process") -> AsyncEngine:
@@ -99,7 +102,7 @@ class AsyncEngine:
         A reader that falls behind gets successive deltas of a choice as one.
         """
         if self._death is not None:
-            raise self._death
+            raise EngineDeadError(self._death)
         check_request(request, self._model)
         # the process gets an id of our own: a late delta of an aborted request must not reach a new one of its name
         wire_id = f"{request.request_id}/{next(self._numbers)}"
@@ -118,7 +121,7 @@ class AsyncEngine:
 
     async def close(self) -> None:
         """End the process, by force after `SHUTDOWN_SECONDS`. Requests in flight fail. May be called again."""
-        self._die(EngineDeadError("The engine was shut down."))
+        self._die("The engine was shut down.")
         self._send(Shutdown())
         await _await_exit(self._process)
         self._receiving.cancel()
@@ -135,10 +138,19 @@ class AsyncEngine:
             while True:
                 self._dispatch(await read_message(self._reader))
         except ChannelClosedError:
-            how = await _await_exit(self._process)
-            self._die(EngineDeadError(f"The engine process has ended unexpectedly ({how})."))
-        finally:
-            self._die(EngineDeadError("The connection to the engine process is lost."))
+            if self._death is None:
+                self._death = "The engine process has ended unexpectedly."  # said while how it ended is awaited
+                how = await _await_exit(self._process)
+                self._die(f"The engine process has ended unexpectedly ({how}).")
+
+    def _end_receiving(self, receiving: asyncio.Task[None]) -> None:
+        """Leave no process behind that nobody listens to, and nobody waiting for it."""
+        error = None if receiving.cancelled() else receiving.exception()
+        if error is not None:
+            logger.error("What the engine process sent could not be handled; it is ended.", exc_info=error)
+            self._process.kill()
+        if self._death is None:
+            self._die("The connection to the engine process is lost.")
 
     def _dispatch(self, event: StepOutput) -> None:
         self._stats = event.stats
@@ -151,12 +163,11 @@ class AsyncEngine:
             if stream is not None:
                 stream.fail(revive(failure.kind, failure.message))
 
-    def _die(self, error: EngineDeadError) -> None:
-        if self._death is None:
-            self._death = error
+    def _die(self, message: str) -> None:
+        self._death = message
         for stream in self._streams.values():
             if not stream.finished:
-                stream.fail(self._death)
+                stream.fail(EngineDeadError(message))  # one each: a traceback grows with every raise
 
 
 async def _await_ready(reader: asyncio.StreamReader, process: subprocess.Popen[bytes]) -> ModelInfo:
@@ -179,17 +190,25 @@ def _spawn(module: str, connection: socket.socket) -> subprocess.Popen[bytes]:
     descriptor = connection.fileno()
     # -P: a folder called `engine` where the user happens to stand must not be imported instead of ours
     command = [sys.executable, "-P", "-m", module, str(descriptor)]
-    environment = dict(os.environ)
-    root = str(Path(__file__).resolve().parents[1])
-    if root != sysconfig.get_paths()["purelib"]:  # run from a checkout
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
     return subprocess.Popen(
         command,
         pass_fds=(descriptor,),
         stdin=subprocess.DEVNULL,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": _import_path()},
         process_group=0,  # Ctrl-C in a terminal goes to the parent alone, which decides what it means
     )
+
+
+def _import_path() -> str:
+    """Where this process looks for packages, in its order, so that the child finds the very same ones.
+
+    Left out is the entry "", which means where the user stands. In a checkout it may have stood for the folder of
+    our own packages, which is then put in front.
+    """
+    root = Path(__file__).resolve().parents[1]
+    folders = [each for each in sys.path if each]
+    known = root in (Path(each).resolve() for each in folders)
+    return os.pathsep.join(folders if known else [str(root), *folders])
 
 
 async def _await_exit(process: subprocess.Popen[bytes]) -> str:

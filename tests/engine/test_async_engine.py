@@ -18,7 +18,7 @@ from engine import async_engine
 from engine.async_engine import AsyncEngine
 from engine.config import EngineConfig
 from engine.errors import CheckpointError, EngineDeadError, InvalidRequestError, RequestFailedError
-from engine.messages import AddRequest
+from engine.messages import AddRequest, StepOutput
 from engine.transport import frame
 from engine.types import FinishReason, GenerationRequest, OutputDelta
 from tests.fakes.toy_engine import choice_tokens, request, run, toy_engine
@@ -186,6 +186,58 @@ def test_killing_the_process_fails_what_is_in_flight_and_what_comes_later() -> N
     with_engine(body, config("slow"), timeout=20)
 
 
+def test_every_request_a_death_fails_gets_an_error_of_its_own() -> None:
+    async def body(engine: AsyncEngine) -> None:
+        async def failure(number: int) -> EngineDeadError:
+            with pytest.raises(EngineDeadError) as caught:
+                await collect(engine, request(str(number), [2, 3], max_tokens=200))
+            return caught.value
+
+        tasks = [asyncio.create_task(failure(each)) for each in range(3)]
+        await until(lambda: engine.stats.running > 0)
+        os.kill(engine.pid, signal.SIGKILL)
+        errors = [*await asyncio.gather(*tasks), await failure(3), await failure(4)]
+        assert len({id(each) for each in errors}) == 5
+        assert {str(each) for each in errors} == {str(errors[0])}
+
+    with_engine(body, config("slow"), timeout=20)
+
+
+def test_a_dead_engine_is_not_healthy_while_its_end_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(engine: AsyncEngine) -> None:
+        ended = asyncio.Event()
+
+        async def patient(process: subprocess.Popen[bytes]) -> str:
+            await ended.wait()
+            return f"exit code {process.wait()}"
+
+        monkeypatch.setattr(async_engine, "_await_exit", patient)
+        os.kill(engine.pid, signal.SIGKILL)
+        await until(lambda: not engine.healthy)
+        with pytest.raises(EngineDeadError, match="ended unexpectedly"):
+            await collect(engine, request("a", [2]))
+        ended.set()
+
+    with_engine(body, timeout=20)
+
+
+def test_a_fault_in_reading_is_logged_and_leaves_no_process(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(self: AsyncEngine, event: StepOutput) -> None:
+        raise ZeroDivisionError("a bug")
+
+    async def body(engine: AsyncEngine) -> None:
+        with pytest.raises(EngineDeadError, match="lost"):
+            await collect(engine, request("a", [2, 3], max_tokens=200))
+        assert not engine.healthy
+        assert engine._process.wait(timeout=20) == -signal.SIGKILL
+
+    monkeypatch.setattr(AsyncEngine, "_dispatch", broken)
+    with_engine(body, config("slow"), timeout=20)
+    assert "ZeroDivisionError: a bug" in caplog.text
+
+
 def test_closing_fails_what_is_in_flight_and_ends_the_process() -> None:
     async def body(engine: AsyncEngine) -> None:
         task = asyncio.create_task(collect(engine, request("a", [2, 3], max_tokens=200)))
@@ -267,6 +319,19 @@ def test_a_folder_named_engine_where_the_user_stands_is_not_imported(
         assert engine.healthy
 
     with_engine(body)
+
+
+def test_the_process_looks_for_packages_where_we_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    root = str(Path(async_engine.__file__).resolve().parents[1])
+    link = tmp_path / "link"
+    link.symlink_to(root)
+    for path, expected in (
+        (["/first", root, "/last"], ["/first", root, "/last"]),
+        (["/first", str(link)], ["/first", str(link)]),
+        (["", "/lib"], [root, "/lib"]),
+    ):
+        monkeypatch.setattr(sys, "path", path)
+        assert async_engine._import_path().split(os.pathsep) == expected
 
 
 def test_the_client_side_does_not_load_torch() -> None:
