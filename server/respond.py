@@ -51,7 +51,7 @@ async def respond(
         generation.answer_id, int(time.time()), model, services.fingerprint, include_usage=include_usage
     )
     answer = make_format(envelope, logprobs=generation.with_logprobs)
-    headers = services.ignored_fields.headers(body.unknown_fields)
+    headers = services.ignored_fields.headers(body)
     if body.stream:
         events = _events(request.state.request_id, generation, answer, include_usage=include_usage)
         return event_stream(events, services.config, headers)

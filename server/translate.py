@@ -56,6 +56,7 @@ def _sampling(
     max_tokens: int | None,
     logprobs: int | None,
 ) -> SamplingParams:
+    _check_together(body)
     return SamplingParams(
         n=_or(body.n, 1),
         max_tokens=max_tokens,
@@ -76,6 +77,18 @@ def _sampling(
         skip_special_tokens=_or(body.skip_special_tokens, True),
         logprobs=logprobs,
     )
+
+
+def _check_together(body: GenerationFields) -> None:
+    """Refuse fields that do not go with each other."""
+    if body.best_of is not None and body.best_of != _or(body.n, 1):
+        raise InvalidRequestError(
+            "'best_of' is not supported by this server unless it equals 'n'. Leave it out.",
+            param="best_of",
+            code="unsupported_parameter",
+        )
+    if body.stream_options is not None and not body.stream:
+        raise InvalidRequestError("'stream_options' needs 'stream' to be true.", param="stream_options")
 
 
 def finish_reason(finish: Finish) -> str:

@@ -116,7 +116,7 @@ def explain(findings: Sequence[Any], body: Any) -> InvalidRequestError:
     path = best[0][0]
     if not path:
         return InvalidRequestError("The body must be a JSON object.", code="invalid_type")
-    param = _spell(path)
+    param = spell(path)
     kinds = {finding["type"] for _, finding in best}
     if kinds == {"missing"}:
         return InvalidRequestError(f"Missing required parameter: '{param}'.", param=param, code="missing_parameter")
@@ -124,6 +124,12 @@ def explain(findings: Sequence[Any], body: Any) -> InvalidRequestError:
     wishes = list(dict.fromkeys(_wish(finding) for finding in here))
     code = "invalid_type" if any(finding["type"].endswith("_type") for finding in here) else "invalid_value"
     return InvalidRequestError(f"Invalid value for '{param}': {', or '.join(wishes)}.", param=param, code=code)
+
+
+def spell(path: Sequence[str | int]) -> str:
+    """A place in a body as messages and headers name it: `messages[0].role`."""
+    spelled = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return spelled.removeprefix(".")
 
 
 def _malformed(reason: str) -> HTTPException:
@@ -165,12 +171,6 @@ def _path(location: Sequence[str | int], body: Any, *, missing: bool) -> tuple[s
     if missing and isinstance(node, dict):
         path.append(location[-1])
     return tuple(path)
-
-
-def _spell(path: Sequence[str | int]) -> str:
-    """`messages[0].role`."""
-    spelled = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
-    return spelled.removeprefix(".")
 
 
 def _wish(finding: Any) -> str:

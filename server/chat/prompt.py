@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from engine.errors import InvalidRequestError
@@ -15,6 +15,9 @@ from server.text import ModelText
 
 LONG_TEXT = 8192
 """Characters from which rendering and tokenizing move off the event loop."""
+
+_CALL: Mapping[str, Any] = {"id": True, "type": True, "function": {"name": True, "arguments": True}}
+"""What templates are shown of a tool call: the fields of the schema, not what else a client put there."""
 
 T = TypeVar("T")
 
@@ -101,7 +104,7 @@ def _for_template(message: Message, path: str, template: ChatTemplate) -> dict[s
     if message.name is not None:
         shown["name"] = message.name
     if message.tool_calls:
-        shown["tool_calls"] = [call.model_dump(exclude_none=True) for call in message.tool_calls]
+        shown["tool_calls"] = [call.model_dump(include=_CALL, exclude_none=True) for call in message.tool_calls]
     if message.tool_call_id is not None:
         shown["tool_call_id"] = message.tool_call_id
     if message.reasoning_content is not None:

@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse, Response
 from engine.errors import InvalidRequestError
 from server.chat.prompt import chat_prompt, encode_text
 from server.dependencies import Services, ServicesDep
+from server.schemas.fields import refuse_unsupported
 from server.schemas.tokenize import DetokenizeRequest, TokenizeRequest
 from server.validation import JsonRoute
 
@@ -18,17 +19,19 @@ router = APIRouter(route_class=JsonRoute, tags=["tokens"])
 async def tokenize(body: TokenizeRequest, services: ServicesDep) -> Response:
     """Token ids of a text, or of a conversation as the model would see it."""
     services.model_name(body.model)
+    refuse_unsupported(body)
     tokens = await _encode(body, services)
     answer = {"tokens": tokens, "count": len(tokens), "max_model_len": services.engine.model.max_model_len}
-    return JSONResponse(answer, headers=services.ignored_fields.headers(body.unknown_fields))
+    return JSONResponse(answer, headers=services.ignored_fields.headers(body))
 
 
 @router.post("/detokenize", summary="Token ids to text")
 async def detokenize(body: DetokenizeRequest, services: ServicesDep) -> Response:
     """The text of token ids."""
     services.model_name(body.model)
+    refuse_unsupported(body)
     text = services.text.tokenizer.decode(body.tokens, skip_special_tokens=body.skip_special_tokens or False)
-    return JSONResponse({"prompt": text}, headers=services.ignored_fields.headers(body.unknown_fields))
+    return JSONResponse({"prompt": text}, headers=services.ignored_fields.headers(body))
 
 
 async def _encode(body: TokenizeRequest, services: Services) -> list[int]:

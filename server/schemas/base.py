@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,15 +16,34 @@ Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
+FieldPath = tuple[str | int, ...]
+"""Names of fields and positions in lists that lead to a place in a body."""
+
+
 class WireModel(BaseModel):
     """A JSON object from a client: no conversions between types, no NaN, unknown fields kept aside."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, protected_namespaces=())
 
-    @property
-    def unknown_fields(self) -> dict[str, Any]:
-        """Fields that are not part of the schema."""
-        return self.model_extra or {}
+    def unknown_fields(self, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Any]]:
+        """Fields that are not part of the schema, at any depth, and their values; null is as good as absent.
+
+        Args:
+            path: where this object is.
+        """
+        for name, value in (self.model_extra or {}).items():
+            if value is not None:
+                yield (*path, name), value
+        for name in type(self).model_fields:
+            yield from _unknown_fields(getattr(self, name), (*path, name))
+
+
+def _unknown_fields(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, Any]]:
+    if isinstance(value, WireModel):
+        yield from value.unknown_fields(path)
+    elif isinstance(value, list) and value and isinstance(value[0], WireModel):  # all of a kind, and may be millions
+        for index, each in enumerate(value):
+            yield from _unknown_fields(each, (*path, index))
 
 
 class ModelChoice(WireModel):
@@ -43,6 +63,7 @@ class GenerationFields(ModelChoice):
     """Fields that chat and legacy completions share. Null means absent everywhere."""
 
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = Field(None, description="choices per prompt")
+    best_of: PositiveInt | None = Field(None, description="accepted if it equals n")
     stream: bool | None = Field(None, description="answer with server-sent events")
     stream_options: StreamOptions | None = None
     stop: str | list[str] | None = Field(None, description="strings that end the answer; not returned")

@@ -44,6 +44,7 @@ class Message(WireModel):
     refusal: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
+    annotations: list[Any] | None = Field(None, description="accepted; of an earlier answer, without effect")
     reasoning_content: str | None = Field(None, description="thoughts of an earlier answer, handed to the template")
 
 

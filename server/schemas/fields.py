@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
 from engine.errors import InvalidRequestError
-from server.schemas.base import GenerationFields
+from server.schemas.base import FieldPath, WireModel
+from server.validation import spell
 
 logger = logging.getLogger(__name__)
 
 IGNORED_HEADER = "x-quire-ignored-fields"
 MAX_NAMED = 20
+MAX_NAME = 100
 MAX_REMEMBERED = 1000
+
+_POSITION = re.compile(r"\[\d+\]")
 
 
 def _one_of(*neutral: Any) -> Callable[[Any], bool]:
@@ -58,35 +63,30 @@ REFUSED: Mapping[str, Callable[[Any], bool]] = {
     "grammar_string": _OFF,
 }
 """Known fields, of OpenAI and of other servers, that this server does not implement and that change the answer, each
-with the test for values that ask for nothing special."""
+with the test for values that ask for nothing special. They are refused wherever in a body they stand."""
 
 
-def refuse_unsupported(body: GenerationFields) -> None:
+def refuse_unsupported(body: WireModel) -> None:
     """Refuse what would silently change the meaning of the request.
 
     Raises:
         InvalidRequestError: naming the field, code `unsupported_parameter`.
     """
-    for name, value in body.unknown_fields.items():
-        neutral = REFUSED.get(name)
+    for path, value in body.unknown_fields():
+        neutral = _refused(path)
         if neutral is not None and not neutral(value):
             raise InvalidRequestError(
-                f"'{name}' is not supported by this server{_hint(name)}. Leave it out.",
-                param=name,
+                f"'{spell(path)}' is not supported by this server{_hint(path[-1])}. Leave it out.",
+                param=spell(path),
                 code="unsupported_parameter",
             )
-    best_of = body.unknown_fields.get("best_of")
-    if best_of is not None and (type(best_of) is not int or best_of != (body.n or 1)):
-        raise InvalidRequestError(
-            "'best_of' is not supported by this server unless it equals 'n'. Leave it out.",
-            param="best_of",
-            code="unsupported_parameter",
-        )
-    if body.stream_options is not None and not body.stream:
-        raise InvalidRequestError("'stream_options' needs 'stream' to be true.", param="stream_options")
 
 
-def _hint(name: str) -> str:
+def _refused(path: FieldPath) -> Callable[[Any], bool] | None:
+    return REFUSED.get(str(path[-1]))
+
+
+def _hint(name: str | int) -> str:
     values = {"tool_choice": "'none'", "response_format": "{'type': 'text'}", "modalities": "['text']"}
     return f" beyond {values[name]}" if name in values else ""
 
@@ -97,12 +97,14 @@ class IgnoredFields:
     def __init__(self) -> None:
         self._logged: set[str] = set()
 
-    def headers(self, unknown: Mapping[str, Any]) -> dict[str, str]:
-        """The header that names unknown fields; empty if there are none."""
-        names = [quote(name[:64], safe="") for name in unknown if name not in REFUSED and name != "best_of"]
+    def headers(self, body: WireModel) -> dict[str, str]:
+        """The header that names the unknown fields of a body; empty if there are none."""
+        unknown = (path for path, _ in body.unknown_fields() if _refused(path) is None)
+        names = [quote(spell(path)[:MAX_NAME], safe="[]") for path in unknown]
         if not names:
             return {}
-        fresh = [name for name in names if name not in self._logged]
+        anywhere = dict.fromkeys(_POSITION.sub("[]", name) for name in names)
+        fresh = [name for name in anywhere if name not in self._logged]
         # a client that makes names up must not fill the memory or the log
         if fresh and len(self._logged) < MAX_REMEMBERED:
             self._logged.update(fresh)

@@ -238,14 +238,6 @@ def test_model_defaults_apply_where_a_field_is_absent(
     assert (sampling.min_p, sampling.repetition_penalty) == (0.05, 1.05)
 
 
-def test_a_seed_is_drawn(client: TestClient, engine: FakeEngine) -> None:
-    ask(client)
-    ask(client)
-    seeds = [request.sampling.seed for request in engine.requests]
-    assert None not in seeds
-    assert seeds[0] != seeds[1]
-
-
 def test_names(make_client: MakeClient) -> None:
     client = make_client(served_model_name=("org/first", "second"))
     assert ask(client)["model"] == "org/first"

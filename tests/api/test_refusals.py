@@ -55,6 +55,7 @@ def error_of(response: Any, status: int = 400) -> Any:
         ({"n": 0}, "n"),
         ({"n": 129}, "n"),
         ({"n": "2"}, "n"),
+        ({"best_of": True}, "best_of"),
         ({"max_tokens": -1}, "max_tokens"),
         ({"max_tokens": 10**30}, "max_tokens"),
         ({"min_tokens": -1}, "min_tokens"),
@@ -136,7 +137,7 @@ def test_fields_that_come_later_are_refused_by_name(client: TestClient, fields: 
     assert param in error["message"]
 
 
-@pytest.mark.parametrize("fields", [{"echo": True}, {"suffix": "end"}, {"best_of": 2}, {"best_of": True}])
+@pytest.mark.parametrize("fields", [{"echo": True}, {"suffix": "end"}, {"best_of": 2}])
 def test_completion_fields_that_come_later(client: TestClient, fields: Any) -> None:
     error = error_of(client.post(COMPLETIONS, json={"prompt": "Hi", **fields}))
     assert (error["param"], error["code"]) == (next(iter(fields)), "unsupported_parameter")
@@ -179,6 +180,39 @@ def test_unknown_fields_are_named(client: TestClient, caplog: pytest.LogCaptureF
         assert response.status_code == 200
         assert response.headers["x-quire-ignored-fields"] == "dry_multiplier, a%20b%0A"
     assert caplog.text.count("dry_multiplier") == 1
+
+
+def test_unknown_fields_are_named_where_they_are(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    call = {"id": "1", "index": 0, "function": {"name": "f", "arguments": "{}", "parsed": {}}}
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}]},
+        {"role": "assistant", "content": "Yes?", "tool_calls": [call], "annotations": [], "audio": None},
+        {"role": "user", "content": [{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}]},
+    ]
+    body = {"messages": messages, "stream": True, "stream_options": {"include_usage": True, "pace": 1}}
+    assert client.post(CHAT, json=body).headers["x-quire-ignored-fields"].split(", ") == [
+        "stream_options.pace",
+        "messages[0].content[0].cache_control",
+        "messages[1].tool_calls[0].index",
+        "messages[1].tool_calls[0].function.parsed",
+        "messages[2].content[0].cache_control",
+    ]
+    assert caplog.text.count("cache_control") == 1
+
+
+@pytest.mark.parametrize(("path", "body"), [("/tokenize", {"messages": MESSAGES}), ("/detokenize", {"tokens": [70]})])
+def test_other_bodies_refuse_and_name_fields_too(client: TestClient, path: str, body: Any) -> None:
+    for field, value in (("tools", [{"type": "function"}]), ("documents", [{}]), ("chat_template", "{{ 1 }}")):
+        error = error_of(client.post(path, json={**body, field: value}))
+        assert (error["param"], error["code"]) == (field, "unsupported_parameter")
+    response = client.post(path, json={**body, "tools": [], "temperature": 1})
+    assert response.headers["x-quire-ignored-fields"] == "temperature"
+
+
+def test_a_call_in_the_history_that_templates_are_not_shown_is_refused(client: TestClient) -> None:
+    call = {"role": "assistant", "content": "", "function_call": {"name": "f", "arguments": "{}"}}
+    error = error_of(client.post("/tokenize", json={"messages": [*MESSAGES, call]}))
+    assert (error["param"], error["code"]) == ("messages[1].function_call", "unsupported_parameter")
 
 
 def test_top_logprobs_needs_logprobs(client: TestClient) -> None:

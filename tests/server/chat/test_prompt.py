@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from pathlib import Path
 
@@ -33,6 +34,15 @@ def test_long_conversations_leave_the_event_loop(tmp_path: Path) -> None:
     asyncio.run(scenario())
     assert tokenizer.threads[0] == threading.get_ident()
     assert tokenizer.threads[1] != threading.get_ident()
+
+
+def test_templates_see_of_a_call_what_the_schema_knows(tmp_path: Path) -> None:
+    text = model_text(tmp_path, "{{ messages[0].tool_calls | tojson }}")
+    function = {"name": "f", "arguments": "{}", "parsed": 1}
+    message = {"role": "assistant", "tool_calls": [{"id": "1", "index": 0, "function": function}]}
+    ids = asyncio.run(chat_prompt([Message.model_validate(message)], TemplateFields(), text))
+    known = {"id": "1", "type": "function", "function": {"name": "f", "arguments": {}}}
+    assert json.loads(text.tokenizer.decode(ids)) == [known]
 
 
 def test_a_template_that_knows_developers_gets_them(tmp_path: Path) -> None:
