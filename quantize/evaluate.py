@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from engine.errors import EvaluationError
+from engine.model.config import ModelConfig, load_config
 from engine.model.loader import LoadedModel, load_model
 from engine.model.transformer import Transformer
 from engine.ops.backend import Backend
@@ -16,7 +17,7 @@ from engine.text.tokenizer import load_tokenizer
 from quantize.half_layer import whole_row
 from quantize.progress import Progress
 from quantize.tally import Tally
-from quantize.text_windows import opening_tokens, text_tokens
+from quantize.text_windows import TextEncoder, check_vocabulary, opening_tokens, text_tokens
 
 LOGIT_ROWS = 256
 """Positions whose logits are held at once."""
@@ -35,6 +36,7 @@ class EvalReport:
         top1_agreement: share of positions where both models find the same token likeliest.
         tokens: predicted tokens.
         windows, length: rows that were run, and tokens in each.
+        length_requested: tokens in each that were asked for; more than `length` where a model's context is shorter.
         weight_format, bits_per_weight, head_bits_per_weight: of the model.
         kernels: what computed it.
     """
@@ -51,6 +53,7 @@ class EvalReport:
     tokens: int
     windows: int
     length: int
+    length_requested: int
     weight_format: str
     bits_per_weight: float
     head_bits_per_weight: float
@@ -70,6 +73,7 @@ def evaluate(
     progress: Progress,
     length: int = 512,
     rows: int | None = None,
+    ignore_config_keys: tuple[str, ...] = (),
 ) -> EvalReport:
     """Run a model over consecutive windows of a text.
 
@@ -79,24 +83,22 @@ def evaluate(
         reference: model to compare with, usually the one `model_dir` was quantized from.
         backend: computes both.
         progress: is told of every window.
-        length: tokens per window, the tokenizer's BOS included where it adds one; at most the context length.
+        length: tokens per window, the tokenizer's BOS included where it adds one; where the context of a model is
+            shorter, both get windows of that length.
         rows: windows from the beginning of the text; None takes as many as there are.
+        ignore_config_keys: keys to treat as absent from the config.json of either model.
 
     Raises:
         EvaluationError: the text is unreadable or too short, or the two models do not share a vocabulary.
         CheckpointError, UnsupportedModelError, TokenizerError: a model cannot be used.
     """
-    tokenizer = load_tokenizer(model_dir)
-    loaded = load_model(model_dir, backend)
-    compared = None if reference is None else _load_reference(reference, backend, loaded)
-    length = min(length, loaded.config.max_position_embeddings)
-    tokens = text_tokens(text, tokenizer, EvaluationError)
-    windows = _windows(tokens, opening_tokens(tokenizer), length, rows, text).to(backend.device)
-    if int(windows.max()) >= loaded.config.vocab_size:
-        raise EvaluationError(
-            f"The tokenizer in {model_dir} makes token {int(windows.max())}, but the model knows only "
-            f"{loaded.config.vocab_size}; they do not belong together."
-        )
+    config = load_config(model_dir, ignore_config_keys)
+    reference_config = None if reference is None else load_config(reference, ignore_config_keys)
+    used = min(length, _context(config, reference_config))
+    windows = _read_windows(text, load_tokenizer(model_dir), used, rows).to(backend.device)
+    check_vocabulary(windows, config.vocab_size, model_dir, EvaluationError)
+    loaded = _load(model_dir, config, backend, used)
+    compared = _load(reference, reference_config, backend, used).model if reference and reference_config else None
     progress.stage("Evaluating", len(windows))
     tally = Tally()
     for window in windows:
@@ -114,7 +116,8 @@ def evaluate(
         top1_agreement=tally.top1_agreement,
         tokens=tally.tokens,
         windows=windows.shape[0],
-        length=length,
+        length=used,
+        length_requested=length,
         weight_format=loaded.summary.weight_format,
         bits_per_weight=loaded.summary.bits_per_weight,
         head_bits_per_weight=loaded.summary.head_bits_per_weight,
@@ -122,22 +125,29 @@ def evaluate(
     )
 
 
-def _load_reference(directory: Path, backend: Backend, model: LoadedModel) -> Transformer:
-    reference = load_model(directory, backend)
-    ours, theirs = model.config.vocab_size, reference.config.vocab_size
-    if ours != theirs:
+def _context(model: ModelConfig, reference: ModelConfig | None) -> int:
+    """Tokens that both models can look back on."""
+    if reference is None:
+        return model.max_position_embeddings
+    if model.vocab_size != reference.vocab_size:
         raise EvaluationError(
-            f"The model has a vocabulary of {ours} tokens and the reference {directory} one of {theirs}; only models "
-            "with the same vocabulary can be compared."
+            f"The model has a vocabulary of {model.vocab_size} tokens and the reference one of "
+            f"{reference.vocab_size}; only models with the same vocabulary can be compared."
         )
-    return reference.model
+    return min(model.max_position_embeddings, reference.max_position_embeddings)
 
 
-def _windows(tokens: list[int], opening: list[int], length: int, rows: int | None, text: Path) -> torch.Tensor:
-    """Consecutive windows [rows, length] int32 of a text, each begun with `opening`."""
+def _load(directory: Path, config: ModelConfig, backend: Backend, length: int) -> LoadedModel:
+    return load_model(directory, backend, config=config, max_positions=length, max_tokens=length)
+
+
+def _read_windows(text: Path, encoder: TextEncoder, length: int, rows: int | None) -> torch.Tensor:
+    """Consecutive windows [rows, length] int32 of a text, each begun as the tokenizer begins texts."""
+    opening = opening_tokens(encoder)
     body = length - len(opening)
     if body < 1 or length < 2:
         raise EvaluationError(f"Windows of {length} tokens are too short to predict anything; use longer ones.")
+    tokens = text_tokens(text, encoder, EvaluationError)
     available = len(tokens) // body
     wanted = available if rows is None else rows
     if wanted < 1 or wanted > available:

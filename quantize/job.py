@@ -24,6 +24,7 @@ from quantize.progress import Progress
 from quantize.recipe import DEFAULT
 from quantize.report import MatrixReport, QuantizeReport
 from quantize.source_model import SourceModel, open_source
+from quantize.text_windows import check_vocabulary
 from quantize.verify import verify
 from quantize.writer import write_model
 
@@ -87,12 +88,7 @@ def _calibrate(
         rows = rows_from_model(generator, openings, options.rows, length, options.seed)
     else:
         raise QuantizationError("There is neither a calibration text nor a generator to write one.")
-    largest, vocabulary = int(rows.tokens.max()), source.model.config.vocab_size
-    if largest >= vocabulary:
-        raise QuantizationError(
-            f"The tokenizer in {options.source} makes token {largest}, but the model knows only {vocabulary}; "
-            "they do not belong together."
-        )
+    check_vocabulary(rows.tokens, source.model.config.vocab_size, options.source, QuantizationError)
     progress.advance()
     return rows
 

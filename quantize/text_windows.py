@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+import torch
+
 from engine.errors import QuireError
 from engine.text.model_files import read_text
 
@@ -45,3 +47,17 @@ def opening_tokens(encoder: TextEncoder) -> list[int]:
     with_specials = encoder.encode("a", add_special_tokens=True)
     bos = encoder.bos_token_id
     return [bos] if bos is not None and with_specials[:1] == [bos] else []
+
+
+def check_vocabulary(tokens: torch.Tensor, vocab_size: int, directory: Path, error: type[QuireError]) -> None:
+    """Refuse tokens that the model in `directory` does not know.
+
+    Raises:
+        error: there is one; the message names it.
+    """
+    largest = int(tokens.max())
+    if largest >= vocab_size:
+        raise error(
+            f"The tokenizer in {directory} makes token {largest}, but the model knows only {vocab_size}; "
+            "they do not belong together."
+        )

@@ -77,10 +77,13 @@ def _parser() -> ArgumentParser:
 
 
 def _summary(report: EvalReport) -> str:
+    length = str(report.length)
+    if report.length < report.length_requested:
+        length += f", the context, instead of {report.length_requested}"
     bits = f"{report.bits_per_weight:.3f} bits per weight, head {report.head_bits_per_weight:.3f}"
     rows = [
         ("format", f"{report.weight_format}, {bits}"),
-        ("text", f"{report.tokens} tokens in {report.windows} windows of {report.length} ({report.text})"),
+        ("text", f"{report.tokens} tokens in {report.windows} windows of {length} ({report.text})"),
         ("perplexity", f"{report.perplexity:.4f}"),
     ]
     if report.reference_perplexity is not None:

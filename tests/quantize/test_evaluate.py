@@ -11,7 +11,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from engine.errors import EvaluationError
+from engine.errors import EvaluationError, UnsupportedModelError
+from engine.model.rope import RopeParameters, rotary_tables
 from engine.ops.torch_backend import TorchBackend
 from engine.text.tokenizer import load_tokenizer
 from quantize.evaluate import EvalReport, evaluate
@@ -60,6 +61,47 @@ def test_a_model_does_not_differ_from_itself(tmp_path: Path) -> None:
     alone = _evaluate(model, text, None, rows=None)
     assert alone.perplexity == report.perplexity
     assert (alone.kl_mean, alone.kl_p99, alone.reference_perplexity, alone.top1_agreement) == (None,) * 4
+
+
+def _change_config(model: Path, **changes: object) -> Path:
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | changes))
+    return model
+
+
+def test_windows_fit_the_context_of_both_models(tmp_path: Path) -> None:
+    text = write_text(tmp_path / "text.txt", words=300)
+    model, short = write_dense_model(tmp_path / "a"), write_dense_model(tmp_path / "b", seed=1)
+    _change_config(short, max_position_embeddings=20)
+    for pair in ((model, short), (short, model)):
+        report = _evaluate(pair[0], text, pair[1])
+        assert (report.length, report.length_requested) == (20, 32)
+        assert report.reference_perplexity is not None
+        assert math.isfinite(report.reference_perplexity)
+        assert math.isfinite(report.perplexity)
+
+
+def test_a_long_context_costs_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    positions: list[int] = []
+
+    def watch(rope: RopeParameters, head_dim: int, count: int, device: torch.device) -> tuple[torch.Tensor, ...]:
+        positions.append(count)
+        return rotary_tables(rope, head_dim, min(count, 1000), device)
+
+    monkeypatch.setattr("engine.model.loader.rotary_tables", watch)
+    model = _change_config(write_dense_model(tmp_path / "a"), max_position_embeddings=10_000_000)
+    _evaluate(model, write_text(tmp_path / "text.txt", words=300), model)
+    assert positions == [32, 32]
+
+
+def test_keys_of_the_configuration_can_be_ignored(tmp_path: Path) -> None:
+    model = _change_config(write_dense_model(tmp_path / "a"), logits_scaling=0.5)
+    text = write_text(tmp_path / "text.txt", words=300)
+    arguments = {"backend": TorchBackend(), "progress": SilentProgress(), "length": 32, "rows": 1}
+    with pytest.raises(UnsupportedModelError, match="logits_scaling"):
+        evaluate(model, text, model, **arguments)  # type: ignore[arg-type]
+    report = evaluate(model, text, model, **arguments, ignore_config_keys=("logits_scaling",))  # type: ignore[arg-type]
+    assert report.kl_mean == 0.0
 
 
 def test_what_cannot_be_evaluated_is_refused(tmp_path: Path) -> None:
