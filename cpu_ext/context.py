@@ -6,7 +6,9 @@ import weakref
 from collections.abc import Callable
 
 from cpu_ext.loader import Isa, Library
-from engine.errors import CapacityError, NativeLibraryError
+from engine.errors import CapacityError, KernelArgumentError, NativeLibraryError
+
+MAX_INT32 = 2**31 - 1
 
 
 class Context:
@@ -14,21 +16,25 @@ class Context:
 
     Args:
         library: the opened library.
-        threads: threads that compute, the calling one included; at least 1.
+        threads: threads that compute, the calling one included.
         isa: instruction set to use; AUTO takes the widest this CPU has.
 
     Raises:
-        NativeLibraryError: the CPU or the library lacks the instruction set, or the threads cannot be had.
+        KernelArgumentError: the number of threads is not between 1 and what a C int holds.
+        NativeLibraryError: the CPU or the library lacks the instruction set.
+        CapacityError: the system does not give the threads or their memory.
     """
 
     def __init__(self, library: Library, threads: int, isa: Isa = Isa.AUTO) -> None:
-        if threads < 1:
-            raise NativeLibraryError(f"The native kernels need at least 1 thread, not {threads}.")
+        if not 1 <= threads <= MAX_INT32:
+            raise KernelArgumentError(f"The native kernels cannot run on {threads} threads.")
         if isa is not Isa.AUTO and not library.supports(isa):
             raise NativeLibraryError(f"{isa.name} kernels cannot run here: this CPU or {library.path} lacks them.")
         handle = library.functions.quire_context_create(threads, isa)
         if not handle:
-            raise NativeLibraryError(f"Could not start {threads} kernel threads: the system refused threads or memory.")
+            raise CapacityError(
+                f"Could not start {threads} kernel threads: the system refused threads or memory. Lower threads."
+            )
         self.functions = library.functions
         self.handle: int = handle
         self.threads = threads

@@ -11,6 +11,9 @@ Device = Literal["auto", "cpu", "cuda"]
 KernelChoice = Literal["auto", "native", "torch"]
 KVCacheDtype = Literal["auto", "float16", "bfloat16", "float32"]
 
+MAX_THREADS = 1024
+"""Most CPU threads that can be asked for: more than any machine has cores."""
+
 
 def setting(default: Any, doc: str) -> Any:
     """A dataclass field that carries its own documentation, for `--help`, errors and the docs."""
@@ -50,6 +53,8 @@ class EngineConfig:
         for name in ("threads", "max_model_len", "kv_cache_tokens"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative (0 means automatic), not {getattr(self, name)}.")
+        if self.threads > MAX_THREADS:
+            raise ConfigError(f"threads must be at most {MAX_THREADS}, not {self.threads}.")
         if not 0.0 < self.memory_fraction <= 1.0:
             raise ConfigError(f"memory_fraction must be above 0 and at most 1, not {self.memory_fraction}.")
 

@@ -21,6 +21,7 @@ class CpuBackend:
 
     Raises:
         NativeLibraryError: the library is missing, does not match, or cannot run this way here.
+        CapacityError: the system does not give that many threads.
 
     Every op raises KernelArgumentError when a tensor's dtype, shape or layout is not what `Backend` says. The values
     in index tensors (token ids, positions, slots, block tables) are trusted.

@@ -22,6 +22,7 @@ def select_backend(device: str, kernels: str, threads: int) -> Backend:
     Raises:
         ConfigError: `cuda` is asked for where torch has no CUDA device.
         NativeLibraryError: `native` is asked for and there is no such library for the device.
+        CapacityError: the system does not give that many threads.
     """
     if device == "cuda":
         return _cuda_backend(kernels)

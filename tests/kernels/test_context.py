@@ -5,13 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from cpu_ext.context import Context, check
 from cpu_ext.loader import Isa, Library
-from engine.errors import CapacityError, NativeLibraryError
+from engine.errors import CapacityError, KernelArgumentError, NativeLibraryError
 from engine.ops.cpu_backend import CpuBackend
 from tests.kernels.cases import generator, run_linear
 
@@ -40,6 +42,8 @@ assert right()
 EXIT = """
 import sys
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 from cpu_ext.context import Context
 from cpu_ext.loader import load_library
 import torch
@@ -98,6 +102,19 @@ def test_concurrent_calls_on_one_context(library: Library) -> None:
     assert not wrong
 
 
+def test_impossible_numbers_of_threads_are_refused(library: Library) -> None:
+    for threads in (0, -1, 2**32 + 2):
+        with pytest.raises(KernelArgumentError, match=str(threads)):
+            Context(library, threads)
+
+
+def test_threads_the_system_refuses_are_named() -> None:
+    refusing = SimpleNamespace(quire_context_create=lambda threads, isa: None)
+    library = Library(Path("libquire_cpu.so"), refusing)  # type: ignore[arg-type]
+    with pytest.raises(CapacityError, match="Could not start 500 kernel threads"):
+        Context(library, 500)
+
+
 def test_threads_end_with_the_context(library: Library) -> None:
     def count() -> int:
         with open("/proc/self/status") as status:
@@ -135,8 +152,6 @@ def test_widest_instruction_set_is_taken(library: Library) -> None:
 
 
 def test_refusals(library: Library) -> None:
-    with pytest.raises(NativeLibraryError, match="at least 1 thread"):
-        Context(library, 0)
     check(0)
     with pytest.raises(CapacityError):
         check(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.errors import ConfigError, NativeLibraryError
+from engine.errors import CapacityError, ConfigError, NativeLibraryError
 from engine.ops import select
 from engine.ops.torch_backend import TorchBackend
 
@@ -50,6 +50,15 @@ def test_without_the_library_torch_answers_and_says_why(monkeypatch: pytest.Monk
     assert backend.threads == 1
     with pytest.raises(NativeLibraryError, match="is not built"):
         select.select_backend("cpu", "native", 1)
+
+
+def test_threads_that_cannot_be_had_are_no_reason_for_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(threads: int) -> TorchBackend:
+        raise CapacityError(f"Could not start {threads} kernel threads")
+
+    monkeypatch.setattr(select, "CpuBackend", refuse)
+    with pytest.raises(CapacityError, match="1000 kernel threads"):
+        select.select_backend("cpu", "auto", 1000)
 
 
 def test_cuda(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,31 @@
+"""Settings that make no sense are refused by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.config import MAX_THREADS, EngineConfig
+from engine.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("device", "gpu"),
+        ("kernels", "fast"),
+        ("kv_cache_dtype", "int8"),
+        ("max_num_seqs", 0),
+        ("max_num_batched_tokens", 0),
+        ("block_size", 0),
+        ("threads", -1),
+        ("threads", MAX_THREADS + 1),
+        ("threads", 2**32 + 2),
+        ("max_model_len", -1),
+        ("kv_cache_tokens", -1),
+        ("memory_fraction", 0.0),
+        ("memory_fraction", 1.5),
+    ],
+)
+def test_a_value_out_of_range_is_refused(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"^{name} must .* not '?{value}"):
+        EngineConfig(**{name: value})  # type: ignore[arg-type]
