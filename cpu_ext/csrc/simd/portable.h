@@ -87,10 +87,13 @@ struct Simd {
     static Float round_to_half(Float v) {
         return each([&](int i) { return quire::round_to_half(v.lane[i]); });
     }
-    // v * 2^n for an integer n in -126 .. 127.
+    // v * 2^n for an integer n in -126 .. 127; NaN where both are.
     static Float scale_by_power_of_two(Float v, Float n) {
         return each([&](int i) {
-            const uint32_t bits = static_cast<uint32_t>(static_cast<int32_t>(n.lane[i]) + 127) << 23;
+            const float shifted = n.lane[i] + 12582912.0f;  // 1.5 * 2^23: the low bits are now those of the integer n
+            uint32_t bits;
+            std::memcpy(&bits, &shifted, sizeof bits);
+            bits = (bits + 127) << 23;
             float power;
             std::memcpy(&power, &bits, sizeof power);
             return v.lane[i] * power;
