@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +45,7 @@ class RemoteModel:
         try:
             with self._client.stream("POST", "chat/completions", json=body) as response:
                 _check(response)
-                yield from _pieces(response.iter_lines())
+                yield from _pieces(_lines(response.iter_bytes()))
         except httpx.HTTPError as problem:
             raise _unreachable(self._client, problem) from None
         except UnicodeEncodeError:
@@ -87,6 +87,15 @@ def _first_model(client: httpx.Client) -> str:
         raise _unreachable(client, problem) from None
     except (ValueError, LookupError, TypeError):
         raise RequestFailedError(f"{client.base_url} lists no models; name one with --model.") from None
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    """The lines of an event stream. `httpx` would also end them at U+2028 and its like, which JSON may hold raw."""
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line.removesuffix(b"\r").decode(errors="replace") for line in lines)
+    yield rest.decode(errors="replace")
 
 
 def _pieces(lines: Iterator[str]) -> Iterator[AnswerPiece]:

@@ -14,6 +14,7 @@ from server.routes import chat, completions, models, operations, tokenize
 from server.schemas.errors import ERROR_RESPONSES
 from server.text import ModelText
 from server.version import installed_version
+from server.wire_json import JsonResponse
 
 
 def create_app(engine: EngineClient, text: ModelText, config: ServerConfig) -> FastAPI:
@@ -29,6 +30,7 @@ def create_app(engine: EngineClient, text: ModelText, config: ServerConfig) -> F
         version=installed_version(),
         description="Large language models in the EXL2 format behind the OpenAI API.",
         root_path=config.root_path,
+        default_response_class=JsonResponse,
     )
     app.state.services = make_services(engine, text, config)
     for module in (chat, completions, models, tokenize, operations):

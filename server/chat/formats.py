@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -10,6 +9,7 @@ from engine.types import Finish
 from server.chat.assembler import Piece, WholeChoice
 from server.generation import Usage
 from server.translate import chat_logprobs, completion_logprobs, finish_reason
+from server.wire_json import to_json
 
 
 class AnswerFormat(Protocol):
@@ -46,15 +46,15 @@ class Envelope:
 
     def head(self, kind: str) -> bytes:
         """The beginning of an object of this kind, up to the value of `choices`."""
-        return _json({"id": self._id, "object": kind, **self._fields})[:-1] + b',"choices":'
+        return to_json({"id": self._id, "object": kind, **self._fields})[:-1] + b',"choices":'
 
     def chunk(self, head: bytes, choice: dict[str, Any]) -> bytes:
         """A chunk that adds to one choice."""
-        return b"".join((head, b"[", _json(choice), b"]", self._tail))
+        return b"".join((head, b"[", to_json(choice), b"]", self._tail))
 
     def closing(self, head: bytes, choices: Sequence[dict[str, Any]], usage: Usage) -> bytes:
         """A chunk or whole answer with usage."""
-        return b"".join((head, _json(choices), b',"usage":', _json(_usage(usage)), b"}"))
+        return b"".join((head, to_json(choices), b',"usage":', to_json(_usage(usage)), b"}"))
 
 
 class ChatFormat:
@@ -171,7 +171,3 @@ def _usage(usage: Usage) -> dict[str, Any]:
             "rejected_prediction_tokens": 0,
         },
     }
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()

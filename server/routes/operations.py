@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from server.dependencies import ServicesDep
 from server.observability.metrics import CONTENT_TYPE
+from server.wire_json import JsonResponse
 
 router = APIRouter(tags=["operations"])
 
@@ -15,8 +16,8 @@ router = APIRouter(tags=["operations"])
 async def health(services: ServicesDep) -> Response:
     """200 while the engine takes requests, else 503. Never needs a key."""
     if services.engine.healthy:
-        return JSONResponse({"status": "ok"})
-    return JSONResponse({"status": "engine_dead"}, status_code=503)
+        return JsonResponse({"status": "ok"})
+    return JsonResponse({"status": "engine_dead"}, status_code=503)
 
 
 @router.get("/metrics", summary="Figures for Prometheus", response_class=Response)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from engine.errors import InvalidRequestError
 from server.chat.prompt import chat_prompt, encode_text
@@ -11,6 +11,7 @@ from server.dependencies import Services, ServicesDep
 from server.schemas.fields import refuse_unsupported
 from server.schemas.tokenize import DetokenizeRequest, TokenizeRequest
 from server.validation import JsonRoute
+from server.wire_json import JsonResponse
 
 router = APIRouter(route_class=JsonRoute, tags=["tokens"])
 
@@ -22,7 +23,7 @@ async def tokenize(body: TokenizeRequest, services: ServicesDep) -> Response:
     refuse_unsupported(body)
     tokens = await _encode(body, services)
     answer = {"tokens": tokens, "count": len(tokens), "max_model_len": services.engine.model.max_model_len}
-    return JSONResponse(answer, headers=services.ignored_fields.headers(body))
+    return JsonResponse(answer, headers=services.ignored_fields.headers(body))
 
 
 @router.post("/detokenize", summary="Token ids to text")
@@ -31,7 +32,7 @@ async def detokenize(body: DetokenizeRequest, services: ServicesDep) -> Response
     services.model_name(body.model)
     refuse_unsupported(body)
     text = services.text.tokenizer.decode(body.tokens, skip_special_tokens=body.skip_special_tokens or False)
-    return JSONResponse({"prompt": text}, headers=services.ignored_fields.headers(body))
+    return JsonResponse({"prompt": text}, headers=services.ignored_fields.headers(body))
 
 
 async def _encode(body: TokenizeRequest, services: Services) -> list[int]:

@@ -75,6 +75,14 @@ def test_a_streamed_answer() -> None:
     assert seen[1][2] == {"model": "m1", "messages": MESSAGES, "stream": True, "temperature": 0.5}
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_characters_that_only_look_like_line_ends(end: str) -> None:
+    text = "a\u2028b\u2029c\x85d"
+    event = json.dumps({"choices": [{"delta": {"content": text}}]}, ensure_ascii=False)
+    with server(models=MODELS, chat=(200, f"data: {event}{end}{end}data: [DONE]".encode())) as (url, _):
+        assert ask(url) == [(text, None)]
+
+
 @pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/"])
 def test_the_url_may_end_in_v1(suffix: str) -> None:
     with server(chat=(200, b"data: [DONE]\n\n")) as (url, seen):
