@@ -112,8 +112,9 @@ class EngineCore:
             except InvalidLogitsError as error:
                 failures = self._fail(error.request_ids, error)  # nothing has advanced: the others are tried again
             except Exception as error:
-                logger.exception("A step failed; its requests are given up.")
-                failures = self._fail([item.sequence.request.request_id for item in batch.items], error)
+                request_ids = list(dict.fromkeys(item.sequence.request.request_id for item in batch.items))
+                logger.exception("A step failed; its requests are given up: %s", ", ".join(request_ids))
+                failures = self._fail(request_ids, error)
         return StepOutput(tuple(deltas), failures, self.stats)
 
     def _run(self, batch: ScheduledBatch, deltas: list[OutputDelta]) -> None:
@@ -138,10 +139,11 @@ class EngineCore:
             del self._requests[request_id]
 
     def _fail(self, request_ids: Iterable[str], error: Exception) -> tuple[RequestFailed, ...]:
-        """Drop these requests, as far as they have not finished."""
-        kind = type(error).__name__ if isinstance(error, QuireError) else RequestFailedError.__name__
-        message = str(error) if isinstance(error, QuireError) else f"The engine failed on this request: {error!r}"
+        """Drop these requests, as far as they have not finished. What nobody foresaw is told to the log only."""
         failed = [request_id for request_id in dict.fromkeys(request_ids) if request_id in self._requests]
         for request_id in failed:
             self.abort(request_id)
-        return tuple(RequestFailed(request_id, kind, message) for request_id in failed)
+        if isinstance(error, QuireError):
+            return tuple(RequestFailed(request_id, type(error).__name__, str(error)) for request_id in failed)
+        message = "The engine failed on this request. Its log has the details under '{}'."
+        return tuple(RequestFailed(each, RequestFailedError.__name__, message.format(each)) for each in failed)

@@ -220,7 +220,7 @@ class ModelInfo:
         parameters: weights in total; embedding and head count once where config.json ties them.
         weight_bytes: memory held by weights.
         device: e.g. `cpu`.
-        kernels: which kernels are in use, e.g. `cpu-avx512`, `torch (no native library: ...)`.
+        kernels: which kernels are in use, e.g. `cpu-avx512`, `torch`.
         threads: CPU threads the kernels use.
         vocab_size: rows of logits; may exceed what the tokenizer knows.
         max_model_len: longest prompt plus answer, in tokens.

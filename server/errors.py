@@ -88,9 +88,7 @@ def reply_to(error: Exception) -> ErrorReply:
             return ErrorReply(503, str(error), SERVER_ERROR, code="engine_dead", headers=retry)
         case RequestFailedError():
             return ErrorReply(500, str(error), SERVER_ERROR, code="request_failed")
-        case QuireError():
-            return ErrorReply(500, str(error), SERVER_ERROR, code="internal_error", headers=_NO_RETRY)
-        case _:
+        case _:  # another QuireError too: its message is written for who runs the server, and may name paths
             message = "An unexpected error occurred. The server's log has the details under this request's id."
             return ErrorReply(500, message, SERVER_ERROR, code="internal_error", headers=_NO_RETRY)
 

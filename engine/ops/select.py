@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 
 from engine.errors import ConfigError, NativeLibraryError
@@ -10,13 +12,15 @@ from engine.ops.cpu_backend import CpuBackend
 from engine.ops.cpu_count import usable_cores
 from engine.ops.torch_backend import TorchBackend
 
+logger = logging.getLogger(__name__)
+
 
 def select_backend(device: str, kernels: str, threads: int) -> Backend:
     """The backend for a device and a choice of kernels, as in `EngineConfig`.
 
     Args:
         device: `cpu`, `cuda`, or `auto`, which means `cpu` as long as there are no CUDA kernels.
-        kernels: `native`, `torch`, or `auto`, which takes native ones where they load and else says why not.
+        kernels: `native`, `torch`, or `auto`, which takes native ones where they load and else tells the log why not.
         threads: CPU threads; 0 means one per physical core this process may use.
 
     Raises:
@@ -34,7 +38,8 @@ def select_backend(device: str, kernels: str, threads: int) -> Backend:
     except NativeLibraryError as error:
         if kernels == "native":
             raise
-        return TorchBackend("cpu", threads=threads, note=f"no native library: {error}")
+        logger.warning("Running on the torch kernels, which are slow. %s", error)
+        return TorchBackend("cpu", threads=threads)
 
 
 def _cuda_backend(kernels: str) -> Backend:
@@ -42,4 +47,4 @@ def _cuda_backend(kernels: str) -> Backend:
         raise ConfigError("device is 'cuda', but torch finds no CUDA device here; set it to 'cpu' or 'auto'.")
     if kernels == "native":
         raise NativeLibraryError("There are no native CUDA kernels yet; set kernels to 'torch' or 'auto'.")
-    return TorchBackend("cuda", torch.float16, note="no native CUDA kernels yet")
+    return TorchBackend("cuda", torch.float16)

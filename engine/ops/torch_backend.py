@@ -17,7 +17,6 @@ class TorchBackend:
         device: where to compute, e.g. `cpu` or `cuda`.
         activation_dtype: dtype of activations, and of the matrices, which are converted when they are taken over.
         threads: CPU threads torch may use, a setting of the whole process; 0 leaves torch's own choice.
-        note: why this backend was chosen, for its name.
     """
 
     def __init__(
@@ -25,17 +24,15 @@ class TorchBackend:
         device: str | torch.device = "cpu",
         activation_dtype: torch.dtype = torch.float32,
         threads: int = 0,
-        note: str = "",
     ) -> None:
         self._device = torch.device(device)
         self._activation_dtype = activation_dtype
-        self._name = f"torch ({note})" if note else "torch"
         if self._device.type == "cpu" and threads > 0:
             torch.set_num_threads(threads)
 
     @property
     def name(self) -> str:
-        return self._name
+        return "torch"
 
     @property
     def device(self) -> torch.device:

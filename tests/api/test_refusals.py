@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from engine.errors import InvalidRequestError, OverloadedError, RequestFailedError
+from engine.errors import InvalidRequestError, KernelArgumentError, OverloadedError, RequestFailedError
 from server.text import ModelText
 from tests.api.conftest import MakeClient
 from tests.fakes.engine import FakeEngine
@@ -343,6 +343,7 @@ def test_dead_engine(client: TestClient, engine: FakeEngine) -> None:
         (OverloadedError("Too much.", retry_after=3), 503, "server_error"),
         (InvalidRequestError("Never fits.", param="prompt"), 400, "invalid_request_error"),
         (RuntimeError("a secret"), 500, "server_error"),
+        (KernelArgumentError("a secret of [3, 5] in /opt"), 500, "server_error"),
     ],
 )
 def test_engine_errors(client: TestClient, engine: FakeEngine, failure: Exception, status: int, kind: str) -> None:

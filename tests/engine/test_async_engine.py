@@ -91,7 +91,7 @@ def test_a_seed_is_drawn_where_there_is_none() -> None:
 
 def test_a_bad_request_harms_no_other() -> None:
     async def body(engine: AsyncEngine) -> None:
-        with pytest.raises(RequestFailedError, match="the toy is broken"):
+        with pytest.raises(RequestFailedError, match="The engine failed on this request"):
             await collect(engine, request("bad", [2, 3]))
         with pytest.raises(InvalidRequestError, match="vocabulary"):
             await collect(engine, request("a", [2, 300]))

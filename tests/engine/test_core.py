@@ -159,7 +159,7 @@ def test_preempted_requests_give_the_same_answers(prefix_caching: bool) -> None:
     assert engine.blocks.num_used == 0
 
 
-def test_a_step_that_raises_fails_its_requests_only() -> None:
+def test_a_step_that_raises_fails_its_requests_only(caplog: pytest.LogCaptureFixture) -> None:
     runner = ToyRunner(4, VOCAB_SIZE, breaks_on=lambda each: each.request_id == "bad")
     engine = toy_engine(runner=runner)
     engine.core.add(request("bad", [5, 5], max_tokens=4, n=2))
@@ -169,6 +169,10 @@ def test_a_step_that_raises_fails_its_requests_only() -> None:
         ("bad", "RequestFailedError"),
         ("with", "RequestFailedError"),
     ]
+    # the insides of an error nobody foresaw go to the log, and the message says where to look
+    assert all("toy" not in each.message and f"'{each.request_id}'" in each.message for each in output.failures)
+    assert "given up: bad, with" in caplog.text
+    assert "the toy is broken" in caplog.text
     engine.core.add(request("later", [5, 7], max_tokens=4))
     deltas, failures = run(engine.core)
     assert choice_tokens(deltas["later"]) == expected([5, 7], 4)

@@ -109,9 +109,8 @@ def test_exl2_linear_drops_padded_outputs(backend: TorchBackend, generator: torc
     assert (kernel.in_features, kernel.out_features) == (64, 40)
 
 
-def test_name_tells_why_and_threads_are_set() -> None:
+def test_name_and_threads() -> None:
     assert TorchBackend().name == "torch"
-    assert TorchBackend(note="no native library").name == "torch (no native library)"
     before = torch.get_num_threads()
     try:
         assert TorchBackend(threads=2).threads == 2
