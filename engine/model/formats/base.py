@@ -16,6 +16,9 @@ BiasRule = Literal["required", "forbidden", "optional"]
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 """Element types of plain weights and biases."""
 
+SEARCHED_AT_ONCE = 1 << 20
+"""Entries looked at together when one that is not finite is searched."""
+
 
 @dataclass(frozen=True, slots=True)
 class LinearShape:
@@ -92,10 +95,10 @@ class TensorRule(NamedTuple):
 
 
 def read_tensor(checkpoint: Checkpoint, prefix: str, rule: TensorRule) -> torch.Tensor:
-    """Read a tensor of a layer and hold it to its element type and number of dimensions.
+    """Read a tensor of a layer and hold it to its element type and number of dimensions, and to finite numbers.
 
     Raises:
-        CheckpointError: it is missing, or is of another type or rank.
+        CheckpointError: it is missing, is of another type or rank, or has an entry that is NaN or infinite.
     """
     name = f"{prefix}.{rule.suffix}"
     if checkpoint.dtype(name) not in rule.dtypes:
@@ -104,7 +107,10 @@ def read_tensor(checkpoint: Checkpoint, prefix: str, rule: TensorRule) -> torch.
     shape = checkpoint.shape(name)
     if len(shape) != rule.dimensions or not math.prod(shape):
         raise checkpoint.error(name, f"its shape is {list(shape)}, it must have {rule.dimensions} non-empty dimensions")
-    return checkpoint.tensor(name)
+    tensor = checkpoint.tensor(name)
+    if tensor.is_floating_point():
+        require_finite(checkpoint, name, tensor)
+    return tensor
 
 
 def read_bias(checkpoint: Checkpoint, shape: LinearShape, length: int) -> torch.Tensor | None:
@@ -123,15 +129,21 @@ def read_bias(checkpoint: Checkpoint, shape: LinearShape, length: int) -> torch.
     bias = read_tensor(checkpoint, shape.prefix, TensorRule("bias", FLOAT_DTYPES, 1))
     if bias.shape[0] != length:
         raise checkpoint.error(name, f"it has {bias.shape[0]} entries, it must have {length}, one per stored output")
-    require_finite(checkpoint, name, bias)
     return bias
 
 
 def require_finite(checkpoint: Checkpoint, name: str, tensor: torch.Tensor) -> None:
-    """Raise CheckpointError if the tensor `name` has an entry that is NaN or infinite."""
-    if not bool(torch.isfinite(tensor).all()):
-        position = int(torch.isfinite(tensor).logical_not().flatten().nonzero()[0])
-        raise checkpoint.error(name, f"entry {position} is {float(tensor.flatten()[position])}, not a finite number")
+    """Raise CheckpointError if the tensor `name`, which is not empty, has an entry that is NaN or infinite."""
+    # the extremes tell, for NaN spreads to both; unlike isfinite() they take no memory as large as the tensor
+    if all(bool(extreme.isfinite()) for extreme in torch.aminmax(tensor)):
+        return
+    start = 0
+    for piece in tensor.flatten().split(SEARCHED_AT_ONCE):
+        unusable = piece.isfinite().logical_not().nonzero()
+        if len(unusable):
+            entry = int(unusable[0])
+            raise checkpoint.error(name, f"entry {start + entry} is {float(piece[entry])}, not a finite number")
+        start += len(piece)
 
 
 def layer_tensors(checkpoint: Checkpoint, prefix: str, suffixes: tuple[str, ...]) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ class DenseFormat:
         """Read and prepare the layer. Its shape must be exactly the one the model definition asks for.
 
         Raises:
-            CheckpointError: a tensor is missing or has another shape or element type.
+            CheckpointError: a tensor is missing, has another shape or element type, or an entry that is not finite.
         """
         name = f"{shape.prefix}.weight"
         weight = read_tensor(checkpoint, shape.prefix, TensorRule("weight", FLOAT_DTYPES, 2))

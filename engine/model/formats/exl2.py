@@ -19,7 +19,6 @@ from engine.model.formats.base import (
     layer_tensors,
     read_bias,
     read_tensor,
-    require_finite,
 )
 from engine.ops.backend import Backend
 from engine.ops.exl2 import CODES_PER_SCALE_WORD, ROW_MULTIPLE, Exl2Tensors, RowGroup, row_groups, stored_bits
@@ -151,7 +150,6 @@ def _check_scales(checkpoint: Checkpoint, prefix: str, tensors: Exl2Tensors, gro
     name = f"{prefix}.q_scale_max"
     if tensors.q_scale_max.shape[0] != groups:
         raise checkpoint.error(name, f"it has {tensors.q_scale_max.shape[0]} entries, there are {groups} groups")
-    require_finite(checkpoint, name, tensors.q_scale_max)
     if float(tensors.q_scale_max.min()) < 0:
         group = int(tensors.q_scale_max.argmin())
         raise checkpoint.error(name, f"entry {group} is {float(tensors.q_scale_max[group])}; a scale is never negative")

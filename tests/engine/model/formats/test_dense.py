@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.errors import CheckpointError
 from engine.model.checkpoint import Checkpoint
-from engine.model.formats.base import LinearShape
+from engine.model.formats.base import SEARCHED_AT_ONCE, LinearShape, require_finite
 from engine.model.formats.dense import DenseFormat
 from tests.engine.model.formats.recording_backend import RecordingBackend
 
@@ -70,6 +73,11 @@ def test_only_floating_point_weights_are_dense(tmp_path: Path) -> None:
             LinearShape("p", 4, 6, "optional"),
             ("p.bias", "entry 3 is inf"),
         ),
+        (
+            {"weight": torch.tensor([[1.0, 2.0], [float("nan"), 4.0]], dtype=torch.float16)},
+            LinearShape("p", 2, 2, "forbidden"),
+            ("p.weight", "entry 2 is nan"),
+        ),
     ],
 )
 def test_what_is_wrong_is_named(
@@ -78,3 +86,35 @@ def test_what_is_wrong_is_named(
     with pytest.raises(CheckpointError) as caught:
         DenseFormat().build(saved(tmp_path, **tensors), shape, RecordingBackend())
     assert all(fact in str(caught.value) for fact in facts)
+
+
+class LargestResult(TorchDispatchMode):
+    """Notes the size in bytes of the largest tensor any op makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nbytes = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        made = result if isinstance(result, tuple | list) else (result,)
+        self.nbytes = max([self.nbytes, *(each.nbytes for each in made if isinstance(each, torch.Tensor))])
+        return result
+
+
+def test_looking_for_bad_numbers_takes_no_memory_to_speak_of(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path, weight=torch.ones(1))
+    tensor = torch.ones(2, SEARCHED_AT_ONCE, dtype=torch.float16)
+    with LargestResult() as largest:
+        require_finite(checkpoint, "p.weight", tensor)
+    assert largest.nbytes <= 8
+
+    tensor[1, 5] = float("-inf")
+    with pytest.raises(CheckpointError, match=f"entry {SEARCHED_AT_ONCE + 5} is -inf"):
+        require_finite(checkpoint, "p.weight", tensor)
