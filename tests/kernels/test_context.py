@@ -13,7 +13,7 @@ import torch
 
 from cpu_ext.context import Context, check
 from cpu_ext.loader import Isa, Library
-from engine.errors import CapacityError, KernelArgumentError, NativeLibraryError
+from engine.errors import CapacityError, KernelArgumentError
 from engine.ops.cpu_backend import CpuBackend
 from tests.kernels.cases import generator, run_linear
 
@@ -109,7 +109,7 @@ def test_impossible_numbers_of_threads_are_refused(library: Library) -> None:
 
 
 def test_threads_the_system_refuses_are_named() -> None:
-    refusing = SimpleNamespace(quire_context_create=lambda threads, isa: None)
+    refusing = SimpleNamespace(quire_context_create=lambda *_: None)
     library = Library(Path("libquire_cpu.so"), refusing)  # type: ignore[arg-type]
     with pytest.raises(CapacityError, match="Could not start 500 kernel threads"):
         Context(library, 500)
