@@ -1,4 +1,4 @@
-"""From the messages or texts of a request to token ids."""
+"""From the messages or texts of a request to token ids, and back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from server.schemas.completion import Prompt
 from server.text import ModelText
 
 LONG_TEXT = 8192
-"""Characters from which rendering and tokenizing move off the event loop."""
+"""Characters or tokens from which rendering, encoding and decoding move off the event loop."""
 
 _CALL: Mapping[str, Any] = {"id": True, "type": True, "function": {"name": True, "arguments": True}}
 """What templates are shown of a tool call: the fields of the schema, not what else a client put there."""
@@ -86,6 +86,15 @@ async def encode_text(text: str, tokenizer: Tokenizer, *, add_special_tokens: bo
     return await _off_loop_if_long(lambda: tokenizer.encode(text, add_special_tokens=add_special_tokens), len(text))
 
 
+async def decode_tokens(ids: Sequence[int], tokenizer: Tokenizer, *, skip_special_tokens: bool) -> str:
+    """The text of token ids.
+
+    Raises:
+        InvalidRequestError: an id is too large to be one.
+    """
+    return await _off_loop_if_long(lambda: tokenizer.decode(ids, skip_special_tokens=skip_special_tokens), len(ids))
+
+
 def _as_list(prompt: Prompt) -> list[str | list[int]]:
     if isinstance(prompt, str):
         return [prompt]
@@ -145,5 +154,5 @@ def _size(message: dict[str, Any]) -> int:
     return len(message["content"]) + sum(len(str(call)) for call in message.get("tool_calls", ()))
 
 
-async def _off_loop_if_long(build: Callable[[], T], characters: int) -> T:
-    return await asyncio.to_thread(build) if characters >= LONG_TEXT else build()
+async def _off_loop_if_long(build: Callable[[], T], length: int) -> T:
+    return await asyncio.to_thread(build) if length >= LONG_TEXT else build()

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from engine.errors import InvalidRequestError
-from server.chat.prompt import chat_prompt, encode_text
+from server.chat.prompt import chat_prompt, decode_tokens, encode_text
 from server.dependencies import Services, ServicesDep
 from server.schemas.fields import refuse_unsupported
 from server.schemas.tokenize import DetokenizeRequest, TokenizeRequest
@@ -31,7 +31,8 @@ async def detokenize(body: DetokenizeRequest, services: ServicesDep) -> Response
     """The text of token ids."""
     services.model_name(body.model)
     refuse_unsupported(body)
-    text = services.text.tokenizer.decode(body.tokens, skip_special_tokens=body.skip_special_tokens or False)
+    skipped = body.skip_special_tokens or False
+    text = await decode_tokens(body.tokens, services.text.tokenizer, skip_special_tokens=skipped)
     return JsonResponse({"prompt": text}, headers=services.ignored_fields.headers(body))
 
 

@@ -5,7 +5,7 @@ import json
 import threading
 from pathlib import Path
 
-from server.chat.prompt import LONG_TEXT, chat_prompt
+from server.chat.prompt import LONG_TEXT, chat_prompt, decode_tokens, encode_text
 from server.schemas.chat import Message, TemplateFields
 from server.text import ModelText
 from tests.fakes.text import model_text
@@ -21,6 +21,10 @@ class Watching:
         self.threads.append(threading.get_ident())
         return [len(text)]
 
+    def decode(self, ids: list[int], skip_special_tokens: bool = True) -> str:
+        self.threads.append(threading.get_ident())
+        return ""
+
 
 def test_long_conversations_leave_the_event_loop(tmp_path: Path) -> None:
     tokenizer = Watching()
@@ -34,6 +38,18 @@ def test_long_conversations_leave_the_event_loop(tmp_path: Path) -> None:
     asyncio.run(scenario())
     assert tokenizer.threads[0] == threading.get_ident()
     assert tokenizer.threads[1] != threading.get_ident()
+
+
+def test_long_texts_leave_the_event_loop_both_ways() -> None:
+    tokenizer = Watching()
+
+    async def scenario() -> None:
+        for length in (1, LONG_TEXT):
+            await encode_text("x" * length, tokenizer, add_special_tokens=True)  # type: ignore[arg-type]
+            await decode_tokens([5] * length, tokenizer, skip_special_tokens=False)  # type: ignore[arg-type]
+
+    asyncio.run(scenario())
+    assert [each == threading.get_ident() for each in tokenizer.threads] == [True, True, False, False]
 
 
 def test_templates_see_of_a_call_what_the_schema_knows(tmp_path: Path) -> None:
