@@ -14,6 +14,9 @@ from server.errors import ErrorReply
 PUBLIC_PATHS = frozenset({"/health"})
 """Paths that need no key."""
 
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+"""What this machine calls itself; no web page is served under these names."""
+
 
 class AccessMiddleware:
     """Lets a request through if it brings the key, or, where there is none, if its Host header is a known one.
@@ -30,7 +33,7 @@ class AccessMiddleware:
         self._app = app
         self._key = config.api_key.encode()
         own = f"[{config.host}]" if ":" in config.host else config.host
-        self._hosts = frozenset(host.lower() for host in (*config.allowed_hosts, own))
+        self._hosts = frozenset(host.lower() for host in (*LOOPBACK_NAMES, own, *config.allowed_hosts))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -58,7 +61,7 @@ def _check_host(host: str, known: Collection[str]) -> ErrorReply | None:
     return ErrorReply(
         403,
         f"This server has no API key and therefore answers only to known hosts, not to '{host[:100]}'. Start it with "
-        "--api-key, or name the host with --allowed-hosts.",
+        "--api-key, or add the host with --allowed-hosts.",
         "permission_error",
         code="unknown_host",
     )

@@ -33,8 +33,9 @@ class ServerConfig:
         },
     )
     allowed_hosts: tuple[str, ...] = setting(
-        ("localhost", "127.0.0.1", "[::1]"),
-        "values of the Host header accepted while no key is set, which keeps web pages from reaching a local server",
+        (),
+        "names accepted in the Host header while no key is set, besides this machine's own (localhost and the "
+        "address listened on); no others are, which keeps web pages from reaching a local server",
     )
     ping_interval: float = setting(15.0, "seconds between keep-alive comments in a stream")
     max_body_bytes: int = setting(16 * 1024 * 1024, "largest request body")
