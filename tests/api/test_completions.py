@@ -110,6 +110,13 @@ def test_logprobs(client: TestClient, engine: FakeEngine) -> None:
     assert folded == logprobs
 
 
-def test_neutral_values_of_fields_that_come_later(client: TestClient) -> None:
-    ask(client, echo=False, suffix=None, best_of=1, user="me")
-    ask(client, n=2, best_of=2)
+@pytest.mark.parametrize(
+    ("fields", "neutral"),
+    [({}, {"echo": False, "suffix": None, "best_of": 1, "user": "me"}), ({"n": 2}, {"best_of": 2})],
+)
+def test_neutral_values_of_fields_that_come_later(
+    client: TestClient, engine: FakeEngine, fields: dict[str, Any], neutral: dict[str, Any]
+) -> None:
+    plain = ask(client, **fields)
+    assert {**ask(client, **fields, **neutral), "id": plain["id"], "created": plain["created"]} == plain
+    assert engine.requests[0].sampling == engine.requests[1].sampling
