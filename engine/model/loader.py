@@ -146,7 +146,7 @@ class _Loader:
     def _linear(self, shape: LinearShape) -> Linear:
         built = build_linear(self._checkpoint, shape, self._backend)
         self._decoder.append(built)
-        self._parameters += built.weights + (shape.out_features if shape.bias == "required" else 0)
+        self._parameters += built.weights + (shape.out_features if shape.bias else 0)
         self._weight_bytes += built.kernel.nbytes
         return Linear(shape.prefix, built.kernel)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from engine.errors import CheckpointError
 from engine.model.checkpoint import Checkpoint
 from engine.model.config import ModelConfig
-from engine.model.formats.base import BiasRule, LinearShape
+from engine.model.formats.base import LinearShape
 from engine.model.formats.table import format_of, has_linear
 
 DROPPABLE_SUFFIXES = (".rotary_emb.inv_freq",)
@@ -79,7 +79,7 @@ def tensor_layout(config: ModelConfig, checkpoint: Checkpoint) -> TensorLayout:
         embedding=f"{embedding}.weight",
         layers=tuple(_layer_layout(config, index) for index in range(config.num_layers)),
         final_norm=f"{names.final_norm}.weight",
-        head=LinearShape(head, config.hidden_size, config.vocab_size, bias="forbidden"),
+        head=LinearShape(head, config.hidden_size, config.vocab_size, bias=False),
     )
 
 
@@ -89,8 +89,7 @@ def _layer_layout(config: ModelConfig, index: int) -> LayerLayout:
     queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
 
     def linear(module: str, in_features: int, out_features: int, has_bias: bool) -> LinearShape:
-        bias: BiasRule = "required" if has_bias else "forbidden"
-        return LinearShape(names.in_layer(index, module), in_features, out_features, bias)
+        return LinearShape(names.in_layer(index, module), in_features, out_features, bias=has_bias)
 
     def norm(module: str, length: int) -> tuple[str, int]:
         return f"{names.in_layer(index, module)}.weight", length

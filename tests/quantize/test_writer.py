@@ -185,6 +185,6 @@ def test_what_was_written_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.Mon
 def test_an_exl2_matrix_survives_being_written(tmp_path: Path, golden: Path) -> None:
     matrix, references, _ = golden_exl2(golden / "mix854_bias.safetensors")
     write(tmp_path / "out", list(exl2_state("lm_head", matrix).items()))
-    loaded = load_exl2(Checkpoint.open(tmp_path / "out"), LinearShape("lm_head", 512, 96, "required"))
+    loaded = load_exl2(Checkpoint.open(tmp_path / "out"), LinearShape("lm_head", 512, 96, bias=True))
     assert same_bits(decode(loaded), references["weight"])
     assert same_bits(loaded.q_weight, matrix.q_weight)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 
 from engine.model.checkpoint import Checkpoint
 from engine.ops.backend import Backend, LinearKernel
-
-BiasRule = Literal["required", "forbidden", "optional"]
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 """Element types of plain weights and biases."""
@@ -28,14 +26,14 @@ class LinearShape:
         prefix: its name in the checkpoint, e.g. `model.layers.3.mlp.up_proj`.
         in_features: K.
         out_features: true number of outputs, without storage padding.
-        bias: whether the layer must, must not or may have one.
+        bias: whether the layer has one.
         prescale: factor the model definition puts on the matrix (not on the bias).
     """
 
     prefix: str
     in_features: int
     out_features: int
-    bias: BiasRule
+    bias: bool
     prescale: float = 1.0
 
     @property
@@ -117,14 +115,14 @@ def read_bias(checkpoint: Checkpoint, shape: LinearShape, length: int) -> torch.
     """The layer's bias [length], or None where it has none.
 
     Raises:
-        CheckpointError: it is missing though required, there though forbidden, or malformed.
+        CheckpointError: it is missing, there although the layer has none, or malformed.
     """
     name = f"{shape.prefix}.bias"
     if name not in checkpoint:
-        if shape.bias == "required":
+        if shape.bias:
             raise checkpoint.error(name, "it is missing, but this layer must have a bias")
         return None
-    if shape.bias == "forbidden":
+    if not shape.bias:
         raise checkpoint.error(name, "it is there, but by config.json this layer has no bias")
     bias = read_tensor(checkpoint, shape.prefix, TensorRule("bias", FLOAT_DTYPES, 1))
     if bias.shape[0] != length:

@@ -26,7 +26,7 @@ def test_a_matrix_and_its_bias_are_handed_over_unchanged(tmp_path: Path, dtype: 
     weight, bias = torch.randn(6, 4).to(dtype), torch.randn(6).to(dtype)
     checkpoint = saved(tmp_path, weight=weight, bias=bias)
     backend = RecordingBackend()
-    built = DenseFormat().build(checkpoint, LinearShape("p", 4, 6, "required"), backend)
+    built = DenseFormat().build(checkpoint, LinearShape("p", 4, 6, bias=True), backend)
     (kernel,) = backend.kernels
     assert kernel is built.kernel
     assert torch.equal(kernel.weight, weight)
@@ -40,7 +40,7 @@ def test_a_matrix_and_its_bias_are_handed_over_unchanged(tmp_path: Path, dtype: 
 def test_prescale_is_put_on_the_matrix_only(tmp_path: Path) -> None:
     checkpoint = saved(tmp_path, weight=torch.full((2, 2), 3.0), bias=torch.full((2,), 3.0))
     backend = RecordingBackend()
-    DenseFormat().build(checkpoint, LinearShape("p", 2, 2, "required", prescale=0.5), backend)
+    DenseFormat().build(checkpoint, LinearShape("p", 2, 2, bias=True, prescale=0.5), backend)
     assert backend.kernels[0].weight.tolist() == [[1.5, 1.5], [1.5, 1.5]]
     assert backend.kernels[0].bias.tolist() == [3.0, 3.0]
 
@@ -54,28 +54,28 @@ def test_only_floating_point_weights_are_dense(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tensors", "shape", "facts"),
     [
-        ({"weight": torch.ones(6, 4)}, LinearShape("p", 4, 5, "optional"), ("p.weight", "[6, 4]", "[5, 4]")),
-        ({"weight": torch.ones(4, 6)}, LinearShape("p", 4, 6, "optional"), ("p.weight", "[4, 6]", "[6, 4]")),
-        ({"weight": torch.ones(24)}, LinearShape("p", 4, 6, "optional"), ("p.weight", "[24]", "2 ")),
-        ({"weight": torch.ones(6, 4)}, LinearShape("p", 4, 6, "required"), ("p.bias", "missing")),
+        ({"weight": torch.ones(6, 4)}, LinearShape("p", 4, 5, bias=False), ("p.weight", "[6, 4]", "[5, 4]")),
+        ({"weight": torch.ones(4, 6)}, LinearShape("p", 4, 6, bias=False), ("p.weight", "[4, 6]", "[6, 4]")),
+        ({"weight": torch.ones(24)}, LinearShape("p", 4, 6, bias=False), ("p.weight", "[24]", "2 ")),
+        ({"weight": torch.ones(6, 4)}, LinearShape("p", 4, 6, bias=True), ("p.bias", "missing")),
         (
             {"weight": torch.ones(6, 4), "bias": torch.ones(6)},
-            LinearShape("p", 4, 6, "forbidden"),
+            LinearShape("p", 4, 6, bias=False),
             ("p.bias", "has no bias"),
         ),
         (
             {"weight": torch.ones(6, 4), "bias": torch.ones(4)},
-            LinearShape("p", 4, 6, "optional"),
+            LinearShape("p", 4, 6, bias=True),
             ("p.bias", "4 entries", "must have 6"),
         ),
         (
             {"weight": torch.ones(6, 4), "bias": torch.tensor([0, 0, 0, float("inf"), 0, 0])},
-            LinearShape("p", 4, 6, "optional"),
+            LinearShape("p", 4, 6, bias=True),
             ("p.bias", "entry 3 is inf"),
         ),
         (
             {"weight": torch.tensor([[1.0, 2.0], [float("nan"), 4.0]], dtype=torch.float16)},
-            LinearShape("p", 2, 2, "forbidden"),
+            LinearShape("p", 2, 2, bias=False),
             ("p.weight", "entry 2 is nan"),
         ),
     ],

@@ -36,8 +36,8 @@ def saved(folder: Path, state: State) -> Checkpoint:
 def test_golden_files_load_and_build(tmp_path: Path, golden: Path, name: str) -> None:
     matrix, references, _ = golden_exl2(golden / f"{name}.safetensors")
     checkpoint = saved(tmp_path, exl2_state(PREFIX, matrix))
-    bias = "forbidden" if matrix.bias is None else "required"
-    shape = LinearShape(PREFIX, matrix.in_features, matrix.out_features, bias, prescale=matrix.prescale)
+    has_bias = matrix.bias is not None
+    shape = LinearShape(PREFIX, matrix.in_features, matrix.out_features, bias=has_bias, prescale=matrix.prescale)
     backend = RecordingBackend()
     built = Exl2Format().build(checkpoint, shape, backend)
     (kernel,) = backend.kernels
@@ -58,7 +58,7 @@ def test_what_is_stored_is_what_is_loaded(
     matrix = random_exl2(layout, out_features, seed=seed, bias=bias)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = saved(Path(folder), exl2_state(PREFIX, matrix))
-        loaded = load_exl2(checkpoint, LinearShape(PREFIX, matrix.in_features, out_features, "optional"))
+        loaded = load_exl2(checkpoint, LinearShape(PREFIX, matrix.in_features, out_features, bias=bias))
         for field in fields(matrix):
             stored, read = getattr(matrix, field.name), getattr(loaded, field.name)
             assert same_bits(stored, read) if isinstance(stored, torch.Tensor) else stored == read
@@ -143,24 +143,24 @@ def test_any_single_corruption_is_found_and_named(kind: str, number: int) -> Non
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = saved(Path(folder), state)
         with pytest.raises(CheckpointError) as caught:
-            load_exl2(checkpoint, LinearShape(PREFIX, 96, 50, "required"))
+            load_exl2(checkpoint, LinearShape(PREFIX, 96, 50, bias=True))
     assert name in str(caught.value)
     assert corruption.fact in str(caught.value)
 
 
 def test_each_corruption_is_of_a_valid_layer(tmp_path: Path) -> None:
     matrix = random_exl2([(4, 32), (2, 64)], 50, bias=True)
-    load_exl2(saved(tmp_path, exl2_state(PREFIX, matrix)), LinearShape(PREFIX, 96, 50, "required"))
+    load_exl2(saved(tmp_path, exl2_state(PREFIX, matrix)), LinearShape(PREFIX, 96, 50, bias=True))
 
 
 @pytest.mark.parametrize(
     ("shape", "facts"),
     [
-        (LinearShape(PREFIX, 128, 50, "optional"), ("q_groups", "96 input rows", "128")),
-        (LinearShape(PREFIX, 96, 200, "optional"), ("q_weight", "64 columns", "200 outputs", "224")),
-        (LinearShape(PREFIX, 96, 65, "optional"), ("q_weight", "64 columns", "65 outputs", "96")),
-        (LinearShape(PREFIX, 96, 32, "optional"), ("q_weight", "64 columns", "32 outputs")),
-        (LinearShape(PREFIX, 96, 50, "forbidden"), ("bias", "has no bias")),
+        (LinearShape(PREFIX, 128, 50, bias=True), ("q_groups", "96 input rows", "128")),
+        (LinearShape(PREFIX, 96, 200, bias=True), ("q_weight", "64 columns", "200 outputs", "224")),
+        (LinearShape(PREFIX, 96, 65, bias=True), ("q_weight", "64 columns", "65 outputs", "96")),
+        (LinearShape(PREFIX, 96, 32, bias=True), ("q_weight", "64 columns", "32 outputs")),
+        (LinearShape(PREFIX, 96, 50, bias=False), ("bias", "has no bias")),
     ],
 )
 def test_a_layer_of_another_shape_than_the_model_asks_for(
@@ -176,12 +176,12 @@ def test_the_permutation_of_old_files_is_known_but_not_used(tmp_path: Path) -> N
     matrix = random_exl2([(4, 64)])
     state = exl2_state(PREFIX, matrix) | {f"{PREFIX}.q_perm": torch.zeros(64, dtype=torch.int16)}
     checkpoint = saved(tmp_path, state)
-    loaded = load_exl2(checkpoint, LinearShape(PREFIX, 64, 32, "forbidden"))
+    loaded = load_exl2(checkpoint, LinearShape(PREFIX, 64, 32, bias=False))
     assert same_bits(decode(loaded), decode(matrix))
     assert f"{PREFIX}.q_perm" in Exl2Format().tensor_names(checkpoint, PREFIX)
 
 
 def test_a_scale_of_zero_is_legal(tmp_path: Path) -> None:
     matrix = random_exl2([(4, 64)], largest_scale=0.0)  # a group of nothing but zeros
-    loaded = load_exl2(saved(tmp_path, exl2_state(PREFIX, matrix)), LinearShape(PREFIX, 64, 32, "forbidden"))
+    loaded = load_exl2(saved(tmp_path, exl2_state(PREFIX, matrix)), LinearShape(PREFIX, 64, 32, bias=False))
     assert not decode(loaded).any()
