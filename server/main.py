@@ -34,7 +34,8 @@ def run(server: ServerConfig, engine: EngineConfig) -> int:
         engine: settings of the engine; `model` is a directory.
 
     Returns:
-        Exit code: 0 after a graceful end, 130 if interrupted before the server was up.
+        Exit code: 0 after a graceful end. While the model loads SIGTERM is one too, since it is how an init system ends
+        what it started; SIGINT then gives 130, since a person wanted a server and has none.
 
     Raises:
         ConfigError: the port is taken or the address is not ours.
@@ -44,8 +45,8 @@ def run(server: ServerConfig, engine: EngineConfig) -> int:
     with bind(server.host, server.port) as listener:
         try:
             asyncio.run(_serve(server, engine, listener))
-        except asyncio.CancelledError:
-            return 128 + signal.SIGINT
+        except asyncio.CancelledError as end:  # while loading; carries the signal
+            return 0 if end.args == (signal.SIGTERM,) else 128 + signal.SIGINT
     return 0
 
 
@@ -113,7 +114,7 @@ async def _serve(config: ServerConfig, engine_config: EngineConfig, listener: so
     loading = asyncio.current_task()
     if loading is not None:
         for each in SIGNALS:
-            loop.add_signal_handler(each, loading.cancel)
+            loop.add_signal_handler(each, loading.cancel, each)
     text = load_model_text(Path(engine_config.model))
     engine = await AsyncEngine.start(engine_config)
     try:

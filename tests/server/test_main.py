@@ -109,12 +109,13 @@ def test_answers_that_do_not_end_are_ended_with_an_error(tmp_path: Path, stream:
         assert "Traceback" not in running.stderr.read()
 
 
-def test_interrupted_while_loading(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_ended_while_loading(tmp_path: Path, number: signal.Signals, code: int) -> None:
     with process(tmp_path, "slow") as running:
         assert running.stdout is not None
         assert running.stdout.readline() == "loading\n"
-        running.send_signal(signal.SIGINT)
-        assert running.wait(timeout=10) == 130
+        running.send_signal(number)
+        assert running.wait(timeout=10) == code
         assert running.stderr is not None
         assert "Traceback" not in running.stderr.read()
 
