@@ -24,7 +24,9 @@ from engine.types import ModelInfo
 
 
 def build_engine(config: EngineConfig) -> tuple[EngineCore, ModelInfo]:
-    """Load a model and put an engine around it, warmed up: no step will need more memory than is held now.
+    """Load a model and put an engine around it, warmed up: the largest step the scheduler may ask for has been run.
+
+    The cache and the model's buffers have their final size then; sampling still copies the rows it works on.
 
     Raises:
         ConfigError: a setting does not fit the model or the machine.
@@ -59,7 +61,9 @@ def build_engine(config: EngineConfig) -> tuple[EngineCore, ModelInfo]:
     scheduler = Scheduler(
         blocks, max_num_seqs=config.max_num_seqs, max_num_batched_tokens=config.max_num_batched_tokens
     )
-    model = _describe(directory, loaded, backend, plan, end_token_ids, time.monotonic() - started)
+    model = _describe(
+        config.name or directory.name, directory, loaded, backend, plan, end_token_ids, time.monotonic() - started
+    )
     return EngineCore(model, scheduler, blocks, runner, tokens), model
 
 
@@ -71,6 +75,7 @@ def _model_directory(config: EngineConfig) -> Path:
 
 
 def _describe(
+    name: str,
     directory: Path,
     loaded: LoadedModel,
     backend: Backend,
@@ -80,7 +85,7 @@ def _describe(
 ) -> ModelInfo:
     summary = loaded.summary
     return ModelInfo(
-        name=directory.name,
+        name=name,
         path=str(directory),
         architecture=loaded.config.architecture,
         weight_format=summary.weight_format,

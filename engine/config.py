@@ -29,6 +29,7 @@ class EngineConfig:
     """
 
     model: str = setting("", "model directory")
+    name: str = setting("", "what to call the model; empty means its hub id, or the name of its directory")
     device: Device = setting("auto", "device to run on")
     kernels: KernelChoice = setting("auto", "native kernels, the torch reference, or native where they are built")
     threads: int = setting(0, "CPU threads for the kernels; 0 means one per physical core this process may use")

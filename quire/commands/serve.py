@@ -29,8 +29,8 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     source = _source(engine.config.model, hub.config.revision)
     return run_server(
-        replace(server.config, served_model_name=server.config.served_model_name or (source.name,)),
-        replace(engine.config, model=str(source.directory)),
+        server.config,
+        replace(engine.config, model=str(source.directory), name=engine.config.name or source.name),
     )
 
 

@@ -8,6 +8,7 @@ from engine.config import EngineConfig
 from engine.errors import CheckpointError, ConfigError
 from quire import demo_model
 from quire.commands import serve
+from quire.hub import ModelSource
 from server.config import ServerConfig
 
 
@@ -33,7 +34,7 @@ def test_flags_reach_both_configurations(served: Served, tmp_path: Path) -> None
     arguments = ["--port", "9", "--served-model-name", "a,b", "--max-num-seqs", "3", "--no-prefix-caching"]
     assert serve.run([str(tmp_path), *arguments]) == 0
     assert served.server == ServerConfig(port=9, served_model_name=("a", "b"))
-    assert served.engine == EngineConfig(model=str(tmp_path), max_num_seqs=3, prefix_caching=False)
+    assert served.engine == EngineConfig(model=str(tmp_path), name=tmp_path.name, max_num_seqs=3, prefix_caching=False)
 
 
 def test_the_model_is_named_after_its_directory(
@@ -42,7 +43,17 @@ def test_the_model_is_named_after_its_directory(
     (tmp_path / "my-model").mkdir()
     monkeypatch.chdir(tmp_path / "my-model")
     serve.run(["."])
-    assert served.server.served_model_name == ("my-model",)
+    assert served.engine.name == "my-model"
+
+
+def test_a_fetched_model_is_called_by_its_hub_id(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "find_model", lambda model, revision: ModelSource(tmp_path / "0123abcd", model))
+    serve.run(["org/model"])
+    assert (served.engine.model, served.engine.name) == (str(tmp_path / "0123abcd"), "org/model")
+    serve.run(["org/model", "--name", "mine"])
+    assert served.engine.name == "mine"
 
 
 def test_precedence(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +70,7 @@ def test_without_a_model_the_demo_is_served(served: Served, tmp_path: Path, monk
     monkeypatch.setattr(demo_model, "demo_model", lambda: tmp_path)
     serve.run([])
     assert served.engine.model == str(tmp_path)
-    assert served.server.served_model_name == ("quire-demo",)
+    assert served.engine.name == "quire-demo"
 
 
 def test_a_missing_demo_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
