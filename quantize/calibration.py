@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ def rows_from_model(generator: TextGenerator, openings: Openings, rows: int, len
     """Let the model write texts and join them into `rows` rows of `length` tokens.
 
     A model with a chat template writes conversations, question and answer both; any other model writes from its
-    first token. Short texts fill a row together.
+    first token. Short texts fill a row together; how many it takes is guessed from the lengths seen so far.
 
     Raises:
         QuantizationError: the model has nothing to begin with, or ends its texts at once.
@@ -74,14 +75,18 @@ def rows_from_model(generator: TextGenerator, openings: Openings, rows: int, len
         raise QuantizationError("This model's tokenizer has no token that begins a text; give a calibration text.")
     draws = random.Random(seed)
     stream: list[int] = []
-    while len(stream) < rows * length:
-        count = -(-(rows * length - len(stream)) // length)
+    written = 0
+    while (missing := rows * length - len(stream)) > 0:
+        mean = len(stream) / written if written else length
+        count = math.ceil(missing / mean)
         if openings.chat is None:
-            texts = _continue(generator, [list(openings.plain)] * count, length, draws)
+            room = max(1, length - len(openings.plain))
+            texts = _continue(generator, [list(openings.plain)] * count, room, draws)
         else:
             texts = _converse(generator, openings.chat, count, length, draws)
         for text, ended in texts:
             stream += text + ([openings.end] if ended and openings.end is not None else [])
+        written += count
     tokens = torch.tensor(stream[: rows * length], dtype=torch.int32).view(rows, length)
     return CalibrationRows(tokens, SELF_WRITTEN)
 

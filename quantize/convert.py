@@ -23,12 +23,18 @@ SHARD_BYTES = 5 << 30
 
 
 def convert_to_dense(
-    source: Path, out: Path, *, progress: Progress, dtype: torch.dtype = torch.float16, shard_bytes: int = SHARD_BYTES
+    source: Path,
+    out: Path,
+    *,
+    progress: Progress,
+    dtype: torch.dtype = torch.float16,
+    shard_bytes: int = SHARD_BYTES,
+    ignore_config_keys: tuple[str, ...] = (),
 ) -> dict[str, int]:
     """Write the decoded weights of `source` as a plain Hugging Face checkpoint that transformers loads.
 
     A head that is stored apart from a tied embedding stays a matrix of its own, and config.json then says that the
-    two are not tied.
+    two are not tied. `ignore_config_keys` of the source's config.json are treated as absent, but come along.
 
     Returns:
         Size in bytes of each weight file, by name.
@@ -37,7 +43,7 @@ def convert_to_dense(
         QuantizationError: `out` exists and is not empty, or cannot be written; see `output_directory`.
         CheckpointError, UnsupportedModelError: the source cannot be used.
     """
-    model = load_config(source)
+    model = load_config(source, ignore_config_keys)
     with output_directory(out) as folder:
         checkpoint = Checkpoint.open(source)
         layout = tensor_layout(model, checkpoint)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from engine.errors import QuantizationError
+from engine.model.config import ModelConfig, load_config
 from engine.model.config_reader import read_json
-from engine.ops.torch_backend import TorchBackend
+from engine.ops.select import select_backend
 from engine.text.tokenizer import load_tokenizer
 from quantize.calibration import CalibrationRows, TextGenerator, rows_from_model, rows_from_text
 from quantize.exl2.allocate import allocate
@@ -19,7 +20,7 @@ from quantize.model_quantizer import ModelQuantizer
 from quantize.openings import read_openings
 from quantize.options import QuantizeOptions
 from quantize.output_directory import output_directory
-from quantize.preflight import check_job
+from quantize.preflight import check_job, check_values
 from quantize.progress import Progress
 from quantize.recipe import DEFAULT
 from quantize.report import MatrixReport, QuantizeReport
@@ -35,14 +36,15 @@ FORMAT_VERSION = "0.3.2"
 
 
 def quantize_model(
-    options: QuantizeOptions, *, progress: Progress, generator: TextGenerator | None = None
+    options: QuantizeOptions, *, progress: Progress, generator: AbstractContextManager[TextGenerator] | None = None
 ) -> QuantizeReport:
     """Quantize a model directory to EXL2.
 
     Args:
         options: what to do.
         progress: is told how far the job is.
-        generator: writes calibration text with the source model; needed if `options.text` is None.
+        generator: writes calibration text with the source model; needed if `options.text` is None. It is entered for
+            the time the writing takes, before the quantizer loads the model itself.
 
     Raises:
         QuantizationError: the job cannot start or go on; the message says why.
@@ -51,12 +53,16 @@ def quantize_model(
     clock = _Clock()
     with clock.stage("preflight"):
         progress.stage("Checking the source", 1)
-        check_job(options)
+        config = load_config(options.source, options.ignore_config_keys)
+        check_job(options, config)
         progress.advance()
     with output_directory(options.out) as folder:
-        source = open_source(options.source, TorchBackend(threads=options.threads))
         with clock.stage("calibration"):
-            calibration = _calibrate(options, source, progress, generator)
+            calibration = _calibrate(options, config, progress, generator)
+        with clock.stage("loading"):
+            check_values(options.source, progress)
+            backend = select_backend("cpu", "torch", options.threads)
+            source = open_source(options.source, config, backend, calibration.tokens.shape[1])
         with clock.stage("measurement"):
             plan = _plan(options, source, calibration, progress)
         progress.stage("Quantizing", len(plan))
@@ -71,24 +77,28 @@ def quantize_model(
             )
         with clock.stage("verification"):
             progress.stage("Reading back", len(plan))
-            verify(folder, quantizer.digests, progress)
+            verify(folder, quantizer.digests, progress, options.ignore_config_keys)
     return _report(options, calibration, quantizer.reports, sum(sizes.values()), clock.seconds)
 
 
 def _calibrate(
-    options: QuantizeOptions, source: SourceModel, progress: Progress, generator: TextGenerator | None
+    options: QuantizeOptions,
+    config: ModelConfig,
+    progress: Progress,
+    generator: AbstractContextManager[TextGenerator] | None,
 ) -> CalibrationRows:
     progress.stage("Preparing calibration text", 1)
     tokenizer = load_tokenizer(options.source)
-    length = min(options.length, source.model.config.max_position_embeddings)
+    length = min(options.length, config.max_position_embeddings)
     if options.text is not None:
         rows = rows_from_text(options.text, tokenizer, options.rows, length)
     elif generator is not None:
-        openings = read_openings(options.source, tokenizer, source.model.config)
-        rows = rows_from_model(generator, openings, options.rows, length, options.seed)
+        openings = read_openings(options.source, tokenizer, config)
+        with generator as writer:
+            rows = rows_from_model(writer, openings, options.rows, length, options.seed)
     else:
         raise QuantizationError("There is neither a calibration text nor a generator to write one.")
-    check_vocabulary(rows.tokens, source.model.config.vocab_size, options.source, QuantizationError)
+    check_vocabulary(rows.tokens, config.vocab_size, options.source, QuantizationError)
     progress.advance()
     return rows
 

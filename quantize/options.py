@@ -20,7 +20,7 @@ class QuantizeOptions:
     """
 
     source: Path = setting(Path(), "Hugging Face model directory with float16, bfloat16 or float32 weights")
-    out: Path = setting(Path(), "directory to create; it appears only when the job is complete")
+    out: Path = setting(Path(), "new or empty directory; the model appears there only when it is complete")
     bpw: float = setting(4.0, "bits per weight of the decoder layers, everything stored for them included")
     head_bits: int = setting(6, "bits of the output head: 2, 3, 4, 5, 6 or 8")
     rows: int = setting(100, "calibration rows")
@@ -28,7 +28,8 @@ class QuantizeOptions:
     text: Path | None = setting(None, "calibration text (UTF-8); without one the model writes its own")
     seed: int = setting(0, "seed of everything drawn at random")
     shard_bytes: int = setting(8 << 30, "size at which a weight file is closed and the next one begun, in bytes")
-    threads: int = setting(0, "CPU threads; 0 means what torch chooses")
+    threads: int = setting(0, "CPU threads; 0 means one per physical core this process may use")
+    ignore_config_keys: tuple[str, ...] = setting((), "keys of config.json to accept although Quire does not know them")
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.bpw) and 1.0 <= self.bpw <= 16.0):

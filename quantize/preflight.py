@@ -9,7 +9,7 @@ import torch
 
 from engine.errors import QuantizationError
 from engine.model.checkpoint import Checkpoint
-from engine.model.config import load_config
+from engine.model.config import ModelConfig
 from engine.model.formats.dense import DenseFormat
 from engine.model.formats.table import format_of
 from engine.model.tensor_layout import TensorLayout, check_tensors, tensor_layout
@@ -19,23 +19,26 @@ from quantize.exl2.candidates import smallest_groups
 from quantize.exl2.layout import stored_bits
 from quantize.options import QuantizeOptions
 from quantize.output_directory import require_free
+from quantize.progress import Progress
 
 HALF_MAX = 65504.0
 DISK_RESERVE = 64 << 20
 """Bytes wanted beyond the weights, for side files."""
 
 
-def check_job(options: QuantizeOptions) -> None:
-    """Refuse a job that cannot succeed. Reads every weight once.
+def check_job(options: QuantizeOptions, config: ModelConfig) -> None:
+    """Refuse a job that cannot succeed, as far as that shows without reading a weight.
+
+    Args:
+        options: the job.
+        config: of the source.
 
     Raises:
-        QuantizationError: the output exists, the source is quantized already or has a shape or values that EXL2
-            cannot store, or the disk is too small.
+        QuantizationError: the output exists, the source is quantized already or has a shape that EXL2 cannot store, or
+            the disk is too small.
         CheckpointError: the source is missing or malformed.
-        UnsupportedModelError: the source asks for something Quire does not implement.
     """
     require_free(options.out)
-    config = load_config(options.source)
     checkpoint = Checkpoint.open(options.source)
     layout = tensor_layout(config, checkpoint)
     _check_dense(options.source, checkpoint, layout)
@@ -43,7 +46,6 @@ def check_job(options: QuantizeOptions) -> None:
     _check_shapes(layout)
     _check_budget(options, layout)
     _check_disk(options, layout)
-    _check_values(checkpoint)
 
 
 def _check_dense(source: Path, checkpoint: Checkpoint, layout: TensorLayout) -> None:
@@ -100,21 +102,33 @@ def _check_disk(options: QuantizeOptions, layout: TensorLayout) -> None:
         )
 
 
-def _check_values(checkpoint: Checkpoint) -> None:
-    """Everything is stored in half precision, so it must be finite there."""
+def check_values(source: Path, progress: Progress) -> None:
+    """Read every weight once: everything is stored in half precision, so it must be finite there.
+
+    Raises:
+        QuantizationError: a value is not; the message names the tensor.
+        CheckpointError: the source is missing or malformed.
+    """
+    checkpoint = Checkpoint.open(source)
+    progress.stage("Checking the weights", len(checkpoint.names))
     for name in checkpoint.names:
-        tensor = checkpoint.tensor(name)
-        if not tensor.is_floating_point():
-            continue
-        largest = float(tensor.abs().max()) if tensor.numel() else 0.0
-        if not largest < float("inf"):  # NaN too
-            position = int(torch.isfinite(tensor).logical_not().flatten().nonzero()[0])
-            raise QuantizationError(
-                f"{name} in {checkpoint.path_of(name)} has a value that is no finite number (entry {position}). "
-                "The source is damaged; fetch it again."
-            )
-        if largest > HALF_MAX:
-            raise QuantizationError(
-                f"{name} in {checkpoint.path_of(name)} has values up to {largest:.6g}; EXL2 stores half precision, "
-                f"which ends at {HALF_MAX:.0f}."
-            )
+        _check_tensor(checkpoint, name)
+        progress.advance(1, name)
+
+
+def _check_tensor(checkpoint: Checkpoint, name: str) -> None:
+    tensor = checkpoint.tensor(name)
+    if not tensor.is_floating_point():
+        return
+    largest = float(tensor.abs().max()) if tensor.numel() else 0.0
+    if not largest < float("inf"):  # NaN too
+        position = int(torch.isfinite(tensor).logical_not().flatten().nonzero()[0])
+        raise QuantizationError(
+            f"{name} in {checkpoint.path_of(name)} has a value that is no finite number (entry {position}). "
+            "The source is damaged; fetch it again."
+        )
+    if largest > HALF_MAX:
+        raise QuantizationError(
+            f"{name} in {checkpoint.path_of(name)} has values up to {largest:.6g}; EXL2 stores half precision, "
+            f"which ends at {HALF_MAX:.0f}."
+        )

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from engine.model.checkpoint import Checkpoint
+from engine.model.config import ModelConfig
 from engine.model.formats.base import LinearShape
 from engine.model.loader import LoadedModel, load_model
 from engine.model.tensor_layout import TensorLayout, tensor_layout
@@ -53,14 +54,20 @@ class SourceModel:
             yield name, self.checkpoint.tensor(name).half()
 
 
-def open_source(directory: Path, backend: Backend) -> SourceModel:
+def open_source(directory: Path, config: ModelConfig, backend: Backend, length: int) -> SourceModel:
     """Load a model for quantization.
+
+    Args:
+        directory: of the model.
+        config: its config.json, read.
+        backend: will compute it.
+        length: tokens of the longest row it will be run on.
 
     Raises:
         CheckpointError: it is missing or malformed.
         UnsupportedModelError: it asks for something Quire does not implement.
     """
-    loaded = load_model(directory, backend)
+    loaded = load_model(directory, backend, config=config, max_positions=length, max_tokens=length)
     checkpoint = Checkpoint.open(directory)
     layout = tensor_layout(loaded.config, checkpoint)
     shapes = {shape.prefix: shape for layer in layout.layers for shape in layer.linears.values()}

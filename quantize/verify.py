@@ -16,14 +16,22 @@ from quantize.digest import weight_digest
 from quantize.progress import Progress
 
 
-def verify(directory: Path, digests: Mapping[str, str], progress: Progress) -> None:
+def verify(
+    directory: Path, digests: Mapping[str, str], progress: Progress, ignore_config_keys: tuple[str, ...] = ()
+) -> None:
     """Check that `directory` holds a whole model whose matrices decode to exactly the weights with these digests.
+
+    Args:
+        directory: of the model.
+        digests: of every matrix that was quantized, by its name.
+        progress: is told of every matrix.
+        ignore_config_keys: keys to treat as absent from its config.json.
 
     Raises:
         QuantizationError: a matrix decodes to something else.
         CheckpointError: a tensor is missing, left over or malformed.
     """
-    config = load_config(directory)
+    config = load_config(directory, ignore_config_keys)
     checkpoint = Checkpoint.open(directory)
     layout = tensor_layout(config, checkpoint)
     check_tensors(layout, checkpoint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
@@ -43,7 +43,7 @@ class ArgumentParser(argparse.ArgumentParser):
         raise ConfigError(f"Unexpected argument '{word}'. See {self.prog} --help.")
 
 
-def add_settings(parser: argparse.ArgumentParser, config: type, title: str, leave_out: Sequence[str] = ()) -> None:
+def add_settings(parser: argparse.ArgumentParser, config: type, title: str, leave_out: Collection[str] = ()) -> None:
     """Give the parser a flag for every setting of a configuration class, except those named in `leave_out`."""
     group = parser.add_argument_group(title)
     for setting in settings_of(config):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,20 +12,25 @@ from engine.config import EngineConfig
 from quire.arguments import ArgumentParser, add_settings, from_command_line
 from quire.config_file import from_file
 from quire.hub import HubConfig, find_model
-from quire.settings import Source, from_environment, resolve
+from quire.settings import Source, from_environment, resolve, settings_of
 from server.config import ServerConfig
 
 TABLES: dict[str, type] = {"engine": EngineConfig, "server": ServerConfig, "hub": HubConfig}
 """Tables of the configuration file."""
 
 
-def add_model_options(parser: ArgumentParser) -> None:
-    """Flags of every command that runs a model."""
-    parser.add_argument(
-        "--config", metavar="FILE", help="configuration file in TOML, with tables [engine] and [server]"
-    )
+def add_model_options(parser: ArgumentParser, engine: Sequence[str] | None = None) -> None:
+    """Flags of every command that reads a model.
+
+    Args:
+        parser: of the command.
+        engine: engine settings that make a difference to it; None for all.
+    """
+    tables = ", ".join(f"[{name}]" for name in TABLES)
+    parser.add_argument("--config", metavar="FILE", help=f"configuration file in TOML; its tables: {tables}")
     add_settings(parser, HubConfig, "hub")
-    add_settings(parser, EngineConfig, "engine", leave_out=("model",))
+    others = {each.name for each in settings_of(EngineConfig)}.difference(engine) if engine else set()
+    add_settings(parser, EngineConfig, "engine", leave_out={"model", *others})
 
 
 def sources_of(arguments: argparse.Namespace) -> list[Source]:
@@ -40,7 +46,7 @@ def sources_of(arguments: argparse.Namespace) -> list[Source]:
 
 
 def local_engine(arguments: argparse.Namespace) -> EngineConfig:
-    """Engine settings of a command that runs the model it names, which is fetched first where it is a hub id.
+    """Engine settings of a command for the model it names, which is fetched first where it is a hub id.
 
     Raises:
         ConfigError: a setting is wrong.

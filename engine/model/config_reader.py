@@ -122,7 +122,7 @@ class ConfigReader:
         name = f"{self._prefix}{key}"
         return UnsupportedModelError(
             f"{self.path}: '{name}' is {_describe(self._values.get(key))}, {reason}. If the model gives the right "
-            f"answers without it, pass --ignore-config-key {name} (or name it in the setting ignore_config_keys)."
+            f"answers without it, pass --ignore-config-keys {name} (or name it in the setting ignore_config_keys)."
         )
 
     def refuse_unread(self, harmless: Collection[str] = ()) -> None:

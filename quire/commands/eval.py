@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.config import EngineConfig, setting
+from engine.config import setting
 from engine.errors import ConfigError
 from engine.ops.select import select_backend
 from quantize.evaluate import EvalReport, evaluate
-from quire.arguments import ArgumentParser, add_settings, from_command_line
-from quire.hub import HubConfig, find_model
+from quire.arguments import ArgumentParser, add_settings
+from quire.configuration import add_model_options, local_engine, sources_of
+from quire.hub import find_model
 from quire.progress import show_progress
-from quire.settings import resolve, settings_of
+from quire.settings import resolve
 
-COMPUTE = ("device", "kernels", "threads")
-"""Engine settings that say what computes; the others are about serving."""
+SETTINGS = ("device", "kernels", "threads", "ignore_config_keys")
+"""Engine settings that make a difference here; the others are about serving."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +44,20 @@ class EvalOptions:
 def run(arguments: Sequence[str]) -> int:
     """Measure a model on a text."""
     parsed = _parser().parse(arguments)
-    given = from_command_line(parsed)
-    options = resolve(EvalOptions, [given]).config
-    engine = resolve(EngineConfig, [given]).config
+    options = resolve(EvalOptions, sources_of(parsed)).config
     if options.text is None:
         raise ConfigError("Name a text to measure on with --text FILE.")
-    model = find_model(parsed.model, resolve(HubConfig, [given]).config.revision)
+    engine = local_engine(parsed)
     with show_progress(sys.stderr) as progress:
         report = evaluate(
-            model.directory,
+            Path(engine.model),
             options.text,
             find_model(options.reference).directory if options.reference else None,
             backend=select_backend(engine.device, engine.kernels, engine.threads),
             progress=progress,
             length=options.length,
             rows=options.rows,
+            ignore_config_keys=engine.ignore_config_keys,
         )
     print(report.to_json() if parsed.json else _summary(report))
     return 0
@@ -70,9 +70,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("model", metavar="MODEL", help="model directory or hub id (org/name)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     add_settings(parser, EvalOptions, "evaluation")
-    others = [each.name for each in settings_of(EngineConfig) if each.name not in COMPUTE]
-    add_settings(parser, EngineConfig, "compute", leave_out=others)
-    add_settings(parser, HubConfig, "hub")
+    add_model_options(parser, SETTINGS)
     return parser
 
 

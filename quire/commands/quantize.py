@@ -5,39 +5,55 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from engine.config import EngineConfig
 from quantize.job import quantize_model
 from quantize.options import QuantizeOptions
 from quantize.report import QuantizeReport
-from quire.arguments import ArgumentParser, add_settings, from_command_line
-from quire.hub import HubConfig, find_model
+from quire.arguments import ArgumentParser, add_settings
+from quire.configuration import add_model_options, local_engine, sources_of
 from quire.progress import show_progress
 from quire.settings import resolve
-from quire.text_generator import EngineTextGenerator
+from quire.text_generator import open_text_generator
+
+SETTINGS = ("threads", "ignore_config_keys")
+"""Engine settings of the quantizer."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Quantize a model and say what came of it."""
     parsed = _parser().parse(arguments)
-    given = from_command_line(parsed)
-    options = resolve(QuantizeOptions, [given]).config
-    source = find_model(parsed.source, resolve(HubConfig, [given]).config.revision)
-    options = replace(options, source=source.directory)
-    writer = EngineTextGenerator(EngineConfig(model=str(options.source), threads=options.threads))
+    options = resolve(QuantizeOptions, sources_of(parsed)).config
+    engine = local_engine(parsed)
+    options = replace(options, source=Path(engine.model))
+    writer = None if options.text else open_text_generator(_writing(engine))
     with show_progress(sys.stderr) as progress:
-        report = quantize_model(options, progress=progress, generator=None if options.text else writer)
+        report = quantize_model(options, progress=progress, generator=writer)
     print(report.to_json() if parsed.json else _summary(report))
     return 0
 
 
+def _writing(engine: EngineConfig) -> EngineConfig:
+    """Settings of the engine that writes the calibration text: what computes it, but none that are about serving."""
+    return EngineConfig(
+        model=engine.model,
+        device=engine.device,
+        kernels=engine.kernels,
+        threads=engine.threads,
+        ignore_config_keys=engine.ignore_config_keys,
+    )
+
+
 def _parser() -> ArgumentParser:
     parser = ArgumentParser("quire quantize", "Make an EXL2 model directory from a Hugging Face one.")
-    parser.add_argument("source", metavar="MODEL", help="model directory or hub id (org/name)")
-    parser.add_argument("out", metavar="OUT", help="directory to create; it appears only when the job is complete")
+    parser.add_argument("model", metavar="MODEL", help="model directory or hub id (org/name)")
+    parser.add_argument(
+        "out", metavar="OUT", help="new or empty directory; the model appears there only when it is complete"
+    )
     parser.add_argument("--json", action="store_true", help="print the full report, matrix by matrix, as JSON")
-    add_settings(parser, QuantizeOptions, "quantization", leave_out=("source", "out"))
-    add_settings(parser, HubConfig, "hub")
+    add_settings(parser, QuantizeOptions, "quantization", leave_out={"source", "out", *SETTINGS})
+    add_model_options(parser, SETTINGS)
     return parser
 
 

@@ -83,6 +83,22 @@ def test_short_texts_fill_rows_together() -> None:
     assert len(set(again.seeds)) == len(again.seeds)
 
 
+@pytest.mark.parametrize("chat", [None, ChatFrame((7, 8), (9,))])
+def test_a_few_rounds_do_for_a_model_of_few_words(chat: ChatFrame | None) -> None:
+    generator = CountingGenerator(2)
+    rows = rows_from_model(generator, Openings((1,), chat, 2), rows=50, length=512, seed=0)
+    assert rows.tokens.shape == (50, 512)
+    assert len(generator.prompts) <= (2 if chat is None else 4)
+    assert sum(map(len, generator.prompts)) < 2 * 50 * 512
+
+
+def test_a_row_that_is_full_stays_within_the_context() -> None:
+    generator = CountingGenerator(100)
+    rows = rows_from_model(generator, Openings((1,), None, 2), rows=2, length=8, seed=0)
+    assert len(generator.prompts) == 1
+    assert rows.tokens.tolist() == [[1, *[101] * 7]] * 2
+
+
 def test_texts_that_fill_their_row_are_not_ended() -> None:
     rows = rows_from_model(CountingGenerator(100), Openings((1,), None, 2), rows=1, length=8, seed=0)
     assert rows.tokens[0].tolist() == [1, *[101] * 7]

@@ -10,7 +10,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from engine.errors import QuantizationError
+from engine.errors import QuantizationError, UnsupportedModelError
 from quantize.convert import convert_to_dense
 from tests.engine.model.exl2_directory import write_random_exl2_llama
 from tests.quantize.models import SilentProgress, write_dense_model
@@ -44,6 +44,16 @@ def test_a_tied_dense_model_stays_tied(tmp_path: Path) -> None:
     converted = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "dense")
     for name, tensor in original.state_dict().items():
         assert torch.equal(tensor, converted.state_dict()[name]), name
+
+
+def test_keys_of_the_configuration_can_be_ignored(tmp_path: Path) -> None:
+    source = write_dense_model(tmp_path / "source")
+    config = json.loads((source / "config.json").read_text()) | {"logits_scaling": 0.5}
+    (source / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UnsupportedModelError, match="logits_scaling"):
+        convert_to_dense(source, tmp_path / "dense", progress=SilentProgress())
+    keys = ("logits_scaling",)
+    assert convert_to_dense(source, tmp_path / "dense", progress=SilentProgress(), ignore_config_keys=keys)
 
 
 def test_an_output_that_exists_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,11 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine.errors import CheckpointError, ConfigError, QuantizationError, QuireError
+from engine.errors import CheckpointError, ConfigError, QuantizationError, QuireError, UnsupportedModelError
+from engine.model.checkpoint import Checkpoint
+from engine.model.config import ModelConfig
 from engine.model.loader import load_model
+from engine.ops.backend import Backend
 from engine.ops.torch_backend import TorchBackend
 from quantize.evaluate import EvalReport, evaluate
 from quantize.job import QuantizeOptions, QuantizeReport, quantize_model
+from quantize.source_model import SourceModel, open_source
 from tests.quantize.models import SilentProgress, write_dense_model, write_text
 
 
@@ -143,10 +149,43 @@ class Parrot:
 
 def test_calibration_by_the_model_itself(workplace: Workplace, tmp_path: Path) -> None:
     options = workplace.options(tmp_path / "out", text=None, rows=4)
-    report = quantize_model(options, progress=SilentProgress(), generator=Parrot())
+    report = quantize_model(options, progress=SilentProgress(), generator=nullcontext(Parrot()))
     assert report.calibration == {"rows": 4, "length": 64, "dataset": "(self-generated)"}
     with pytest.raises(QuantizationError, match="neither a calibration text nor a generator"):
         quantize_model(replace(options, out=tmp_path / "other"), progress=SilentProgress())
+
+
+def test_the_writing_model_is_gone_before_the_source_is_loaded(
+    workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    @contextmanager
+    def writing() -> Iterator[Parrot]:
+        events.append("engine starts")
+        yield Parrot()
+        events.append("engine ends")
+
+    def watch(directory: Path, config: ModelConfig, backend: Backend, length: int) -> SourceModel:
+        events.append(f"source is loaded for {length} tokens")
+        return open_source(directory, config, backend, length)
+
+    monkeypatch.setattr("quantize.job.open_source", watch)
+    options = workplace.options(tmp_path / "out", text=None, rows=2, length=100_000)
+    report = quantize_model(options, progress=SilentProgress(), generator=writing())
+    assert events == ["engine starts", "engine ends", "source is loaded for 128 tokens"]
+    assert report.calibration["length"] == 128
+
+
+def test_keys_of_the_configuration_can_be_ignored(workplace: Workplace, tmp_path: Path) -> None:
+    model = write_dense_model(tmp_path / "model")
+    config = json.loads((model / "config.json").read_text()) | {"logits_scaling": 0.5}
+    (model / "config.json").write_text(json.dumps(config))
+    _refused(workplace, tmp_path / "out", UnsupportedModelError, "logits_scaling", source=model)
+    options = workplace.options(tmp_path / "out", source=model, ignore_config_keys=("logits_scaling",))
+    quantize_model(options, progress=SilentProgress())
+    written = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert written["logits_scaling"] == 0.5  # whoever loads the result decides anew
 
 
 def _refused(workplace: Workplace, out: Path, error: type[QuireError], message: str, **changes: object) -> None:
@@ -169,6 +208,21 @@ def test_an_impossible_budget_leaves_nothing_behind(workplace: Workplace, tmp_pa
 def test_a_short_text_is_refused(workplace: Workplace, tmp_path: Path) -> None:
     _refused(workplace, tmp_path / "out", QuantizationError, "rows of 64 need 640000", rows=10_000)
     _refused(workplace, tmp_path / "out", QuantizationError, "does not exist", text=tmp_path / "missing.txt")
+
+
+@pytest.mark.parametrize("content", [None, b"caf\xe9", b"short"])
+def test_a_text_that_will_not_do_is_found_before_any_weight_is_read(
+    workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    def read(checkpoint: Checkpoint, name: str) -> torch.Tensor:
+        raise AssertionError(f"{name} was read")
+
+    monkeypatch.setattr(Checkpoint, "tensor", read)
+    text = tmp_path / "text.txt"
+    if content is not None:
+        text.write_bytes(content)
+    message = {None: "does not exist", b"short": "tokens, but 8 rows"}.get(content, "not UTF-8")
+    _refused(workplace, tmp_path / "out", QuantizationError, message, text=text)
 
 
 def test_a_quantized_source_is_refused(

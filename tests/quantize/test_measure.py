@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.model.config import load_config
 from engine.ops.torch_backend import TorchBackend
 from quantize.divergence import kl_divergence
 from quantize.gptq import quantize_matrix
@@ -20,7 +21,8 @@ from tests.quantize.models import NoProgress, write_dense_model
 
 @pytest.fixture
 def source(tmp_path: Path) -> SourceModel:
-    return open_source(write_dense_model(tmp_path), TorchBackend())
+    model = write_dense_model(tmp_path)
+    return open_source(model, load_config(model), TorchBackend(), 64)
 
 
 @pytest.fixture

@@ -95,6 +95,40 @@ def test_usage_errors_are_one_line_and_exit_with_2(quire: Quire, arguments: list
     assert err.count("\n") == 1
 
 
+READING_A_MODEL = {
+    "serve": [],
+    "generate": ["m", "p"],
+    "quantize": ["m", "out"],
+    "convert": ["m", "out"],
+    "eval": ["m", "--text", "t"],
+}
+
+
+@pytest.mark.parametrize("name", READING_A_MODEL)
+def test_every_command_reads_the_environment(quire: Quire, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    words = READING_A_MODEL[name]
+    monkeypatch.setenv("QUIRE_KERNLES", "torch")
+    status, _, err = quire(name, *words)
+    assert (status, err) == (
+        2,
+        "error: The environment sets QUIRE_KERNLES, which is no setting. Did you mean QUIRE_KERNELS?\n",
+    )
+    monkeypatch.delenv("QUIRE_KERNLES")
+    monkeypatch.setenv("QUIRE_KERNELS", "tocrh")
+    status, _, err = quire(name, *words)
+    assert (status, err) == (
+        2,
+        "error: QUIRE_KERNELS must be one of auto, native, torch, not 'tocrh'. Did you mean torch?\n",
+    )
+
+
+@pytest.mark.parametrize("name", [*READING_A_MODEL, "chat"])
+def test_every_command_can_be_told_which_keys_to_ignore(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([name, "--help"])
+    assert "--ignore-config-keys" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("error", "status"), [(CheckpointError("bad\n  file"), 1), (ConfigError("bad\nfile"), 2)])
 def test_errors_are_one_line(quire: Quire, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int) -> None:
     def fail(arguments: Sequence[str]) -> int:

@@ -19,7 +19,7 @@ from quire import text_generator
 from quire.answers import AnswerPiece
 from quire.local_model import LocalModel
 from quire.sampling_flags import sampling_params
-from quire.text_generator import EngineTextGenerator
+from quire.text_generator import open_text_generator
 from server.text import ModelText
 from tests.engine.text.make_tokenizers import save, sentencepiece
 
@@ -115,14 +115,19 @@ def test_flags_win_over_the_models_defaults() -> None:
 
 def test_self_generated_text(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = ScriptedEngine([b"a", b"b", b"c"])
+    started: list[EngineConfig] = []
 
     async def start(config: EngineConfig) -> ScriptedEngine:
+        started.append(config)
         return engine
 
     monkeypatch.setattr(text_generator.AsyncEngine, "start", start)
-    assert EngineTextGenerator(EngineConfig(model="m")).generate([[1], [1, 2]], 7, 5) == [[0, 1, 2]] * 2
+    with open_text_generator(EngineConfig(model="m")) as generator:
+        assert generator.generate([[1], [1, 2]], 7, 5) == [[0, 1, 2]] * 2
+        assert generator.generate([[3]], 8, 9) == [[0, 1, 2]]
+        assert (started, engine.closed) == ([EngineConfig(model="m")], 0)
     assert engine.closed == 1
-    assert [request.prompt_token_ids for request in engine.requests] == [(1,), (1, 2)]
+    assert [request.prompt_token_ids for request in engine.requests] == [(1,), (1, 2), (3,)]
     assert [request.sampling for request in engine.requests] == [
-        SamplingParams(max_tokens=7, temperature=1.0, seed=seed) for seed in (5, 6)
+        SamplingParams(max_tokens=most, temperature=1.0, seed=seed) for most, seed in ((7, 5), (7, 6), (8, 9))
     ]

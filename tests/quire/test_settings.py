@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from engine.config import EngineConfig, setting
 from engine.errors import ConfigError
+from quantize.options import QuantizeOptions
 from quire.arguments import ArgumentParser, add_settings, from_command_line
+from quire.commands.eval import EvalOptions
 from quire.config_file import from_file
 from quire.hub import HubConfig
 from quire.settings import Source, convert, from_environment, resolve, settings_of
@@ -184,6 +186,14 @@ def test_the_help_shows_meaning_and_default() -> None:
     assert "100% of it (default: 0.5)" in " ".join(text.split())
     assert "{red,green}" in text
     assert "--word" not in text
+
+
+def test_what_a_job_shares_with_the_engine_means_the_same() -> None:
+    shared = {each.name: each for config in (EngineConfig, ServerConfig, HubConfig) for each in settings_of(config)}
+    same = {each.name: each for config in (QuantizeOptions, EvalOptions) for each in settings_of(config)}
+    assert shared.keys() & same.keys() == {"threads", "ignore_config_keys"}
+    for name in ("threads", "ignore_config_keys"):
+        assert shared[name].kind == same[name].kind
 
 
 def test_the_classes_quire_serve_takes_share_no_name() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from engine.config import EngineConfig
 from quantize.calibration import TextGenerator
 from quantize.options import QuantizeOptions
 from quantize.progress import Progress
@@ -83,6 +84,23 @@ def test_bad_flags(
     assert not job
 
 
+def test_settings_of_the_machine_and_the_model_come_from_every_place(
+    job: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[EngineConfig] = []
+    monkeypatch.setattr(quantize, "open_text_generator", written.append)
+    file = tmp_path / "quire.toml"
+    file.write_text('[engine]\nthreads = 2\nignore_config_keys = ["a", "b"]\nmax_model_len = 5\n')
+    monkeypatch.setenv("QUIRE_KERNELS", "torch")
+    monkeypatch.setenv("QUIRE_THREADS", "3")
+    assert cli.main(["quantize", str(tmp_path), "out", "--config", str(file)]) == 0
+    assert (job["options"].threads, job["options"].ignore_config_keys) == (3, ("a", "b"))
+    expected = EngineConfig(str(tmp_path), kernels="torch", threads=3, ignore_config_keys=("a", "b"))
+    assert written == [expected]  # and no limit that is meant for serving
+    assert cli.main(["quantize", str(tmp_path), "out", "--threads", "4", "--ignore-config-keys", "c"]) == 0
+    assert (job["options"].threads, job["options"].ignore_config_keys) == (4, ("c",))
+
+
 def test_from_float_to_exl2_and_back(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The way a user goes: quantize with the model's own text, measure, write dense, measure again."""
     source, exl2, dense = shared / "models" / "stories260k-pad192", tmp_path / "exl2", tmp_path / "dense"
@@ -104,24 +122,3 @@ def test_from_float_to_exl2_and_back(shared: Path, tmp_path: Path, capsys: pytes
     assert first["bits_per_weight"] <= 5
     assert 0 < first["kl_mean"] < 0.5
     assert second["perplexity"] == pytest.approx(first["perplexity"], rel=0.02)
-
-
-def test_convert_refuses_other_forms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["convert", str(tmp_path), "out", "--to", "gguf"]) == 2
-    assert "--to must be one of dense" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("flags", "status", "message"),
-    [
-        ([], 2, "Name a text to measure on with --text FILE."),
-        (["--text", "t", "--length", "1"], 2, "length must be at least 2"),
-        (["--text", "t", "--rows", "0"], 2, "rows must be at least 1"),
-        (["--text", "t", "--reference", "/no/such"], 1, "There is no directory /no/such"),
-    ],
-)
-def test_eval_refuses(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], status: int, message: str
-) -> None:
-    assert cli.main(["eval", str(tmp_path), *flags]) == status
-    assert capsys.readouterr().err.startswith(f"error: {message}")
