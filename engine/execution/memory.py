@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from engine.cache.kv_format import KVFormat, kv_dtype
 from engine.config import EngineConfig
 from engine.errors import CapacityError, ConfigError
-from engine.execution.free_memory import free_memory
+from engine.free_memory import free_memory
 from engine.model.config import ModelConfig
 
 logger = logging.getLogger(__name__)

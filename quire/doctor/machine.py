@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from engine.errors import CapacityError
-from engine.execution.free_memory import MemoryFiles, free_memory
+from engine.free_memory import MemoryFiles, free_memory
 from engine.ops.cpu_count import CGROUPS, MEMBERSHIP, cpu_quota, usable_cores
 from quire.doctor.finding import Finding, ok, problem, size, warning
 

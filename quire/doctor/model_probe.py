@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.config import EngineConfig
 from engine.errors import CapacityError, QuireError
-from engine.execution.free_memory import free_memory
+from engine.free_memory import free_memory
 from engine.execution.memory import plan_cache
 from engine.model.checkpoint import Checkpoint
 from engine.model.config import ModelConfig, load_config

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import CapacityError
-from engine.execution.free_memory import MemoryFiles, free_memory
+from engine.free_memory import MemoryFiles, free_memory
 
 GIB = 2**30
 
