@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from engine.errors import ConfigError, QuireError
 from quire.suggestions import did_you_mean
+from quire.terminal import notify
 from quire.version import __version__
 
 
@@ -50,7 +51,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         sys.stdout.flush()  # so that a closed pipe shows here and not when the interpreter ends
         return status
     except QuireError as problem:
-        print(f"error: {' '.join(str(problem).split())}", file=sys.stderr)
+        notify(f"error: {' '.join(str(problem).split())}")
         return 2 if isinstance(problem, ConfigError) else 1
     except KeyboardInterrupt:
         return 130

@@ -1,13 +1,23 @@
-"""Showing a model's text on a terminal."""
+"""Showing text that others wrote, a model or a server, on a terminal."""
 
 from __future__ import annotations
 
 import sys
+from typing import TextIO
 
 _CONTROLS = {code: "\ufffd" for code in (*range(0x20), 0x7F, *range(0x80, 0xA0)) if chr(code) not in "\n\t"}
 
 
 def show(text: str) -> None:
-    """Write to standard output at once. On a terminal, control characters are replaced: a model must not steer it."""
-    sys.stdout.write(text.translate(_CONTROLS) if sys.stdout.isatty() else text)
-    sys.stdout.flush()
+    """Write to standard output at once. On a terminal control characters are replaced: nobody else must steer it."""
+    _write(text, sys.stdout)
+
+
+def notify(text: str) -> None:
+    """Write a line to standard error, likewise."""
+    _write(f"{text}\n", sys.stderr)
+
+
+def _write(text: str, stream: TextIO) -> None:
+    stream.write(text.translate(_CONTROLS) if stream.isatty() else text)
+    stream.flush()
