@@ -9,8 +9,8 @@ from pathlib import Path
 
 from engine.config import EngineConfig
 from engine.errors import CapacityError, QuireError
-from engine.free_memory import free_memory
 from engine.execution.memory import plan_cache
+from engine.free_memory import free_memory
 from engine.model.checkpoint import Checkpoint
 from engine.model.config import ModelConfig, load_config
 from engine.model.formats.exl2 import Exl2Format, load_exl2
