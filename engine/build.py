@@ -75,7 +75,7 @@ def _model_directory(config: EngineConfig) -> Path:
 
 
 def _describe(
-    name: str,
+    config: EngineConfig,
     directory: Path,
     loaded: LoadedModel,
     backend: Backend,
@@ -85,7 +85,7 @@ def _describe(
 ) -> ModelInfo:
     summary = loaded.summary
     return ModelInfo(
-        name=name,
+        name=config.name or directory.name,
         path=str(directory),
         architecture=loaded.config.architecture,
         weight_format=summary.weight_format,

@@ -49,7 +49,7 @@ def test_the_model_is_named_after_its_directory(
 def test_a_fetched_model_is_called_by_its_hub_id(
     served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve, "find_model", lambda model, revision: ModelSource(tmp_path / "0123abcd", model))
+    monkeypatch.setattr(serve, "find_model", lambda model, _: ModelSource(tmp_path / "0123abcd", model))
     serve.run(["org/model"])
     assert (served.engine.model, served.engine.name) == (str(tmp_path / "0123abcd"), "org/model")
     serve.run(["org/model", "--name", "mine"])
