@@ -61,9 +61,7 @@ def build_engine(config: EngineConfig) -> tuple[EngineCore, ModelInfo]:
     scheduler = Scheduler(
         blocks, max_num_seqs=config.max_num_seqs, max_num_batched_tokens=config.max_num_batched_tokens
     )
-    model = _describe(
-        config.name or directory.name, directory, loaded, backend, plan, end_token_ids, time.monotonic() - started
-    )
+    model = _describe(config, directory, loaded, backend, plan, end_token_ids, time.monotonic() - started)
     return EngineCore(model, scheduler, blocks, runner, tokens), model
 
 

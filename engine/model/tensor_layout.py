@@ -131,7 +131,7 @@ def check_tensors(layout: TensorLayout, checkpoint: Checkpoint) -> None:
     used = set(layout.vectors)
     for shape in layout.linears:
         found = format_of(checkpoint, shape.prefix).tensor_names(checkpoint, shape.prefix)
-        if shape.bias == "required" and f"{shape.prefix}.bias" not in checkpoint:
+        if shape.bias and f"{shape.prefix}.bias" not in checkpoint:
             raise checkpoint.error(f"{shape.prefix}.bias", "it is missing, but this layer must have a bias")
         used.update(found)
     surplus = [name for name in checkpoint.names if name not in used and not name.endswith(DROPPABLE_SUFFIXES)]

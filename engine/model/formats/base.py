@@ -135,13 +135,13 @@ def require_finite(checkpoint: Checkpoint, name: str, tensor: torch.Tensor) -> N
     # the extremes tell, for NaN spreads to both; unlike isfinite() they take no memory as large as the tensor
     if all(bool(extreme.isfinite()) for extreme in torch.aminmax(tensor)):
         return
-    start = 0
-    for piece in tensor.flatten().split(SEARCHED_AT_ONCE):
+    entries = tensor.flatten()
+    for start in range(0, len(entries), SEARCHED_AT_ONCE):
+        piece = entries[start : start + SEARCHED_AT_ONCE]
         unusable = piece.isfinite().logical_not().nonzero()
         if len(unusable):
             entry = int(unusable[0])
             raise checkpoint.error(name, f"entry {start + entry} is {float(piece[entry])}, not a finite number")
-        start += len(piece)
 
 
 def layer_tensors(checkpoint: Checkpoint, prefix: str, suffixes: tuple[str, ...]) -> tuple[str, ...]:
