@@ -55,4 +55,4 @@ def local_engine(arguments: argparse.Namespace) -> EngineConfig:
     sources = sources_of(arguments)
     config = resolve(EngineConfig, sources).config
     source = find_model(config.model, resolve(HubConfig, sources).config.revision)
-    return replace(config, model=str(source.directory))
+    return replace(config, model=str(source.directory), name=config.name or source.name)
