@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from cpu_ext.loader import ABI_VERSION, Isa, load_library
 from engine.errors import NativeLibraryError
+from engine.ops.native_library import describe_library
 from engine.ops.self_test import KernelReport, try_native_kernels
 from quire.doctor.finding import Finding, ok, problem, warning
 
@@ -17,9 +17,9 @@ REBUILD = "Build it again: make clean install. Until then: quire serve --kernels
 def check(_arguments: Sequence[str]) -> Iterator[Finding]:
     """Load the library and let it compute; takes no arguments."""
     try:
-        library = load_library()
-        supported = [isa.name for isa in Isa if isa is not Isa.AUTO and library.supports(isa)]
-        yield ok(LIBRARY, f"{library.path}, interface {ABI_VERSION}, runs here: {', '.join(supported)}")
+        library = describe_library()
+        runs = ", ".join(library.instruction_sets)
+        yield ok(LIBRARY, f"{library.path}, interface {library.abi}, runs here: {runs}")
         yield judge(try_native_kernels())
     except NativeLibraryError as missing:
         yield warning(LIBRARY, str(missing), "Until then Quire computes with torch, many times slower.")

@@ -1,22 +1,20 @@
-"""Checks of the native CPU library that need not load it."""
+"""Check of what the native CPU library is built with."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from cpu_ext.loader import COMPILERS, LIBRARY_PATH, find_compiler
+from engine.ops.native_library import BuildTools, build_tools
 from quire.doctor.finding import Finding, ok, warning
 
 
-def check_compiler(library: Path = LIBRARY_PATH) -> Finding:
+def check_compiler(tools: BuildTools | None = None) -> Finding:
     """Whether the native library could be built here; no matter where it is built already."""
-    compiler = find_compiler()
-    if compiler is not None:
-        return ok("compiler", compiler)
-    if library.is_file():
+    tools = tools or build_tools()
+    if tools.compiler is not None:
+        return ok("compiler", tools.compiler)
+    if tools.built:
         return ok("compiler", "none, and none is needed: the native library is built")
     return warning(
         "compiler",
-        f"none of {', '.join(COMPILERS)} is installed, so the native CPU library cannot be built",
+        f"none of {', '.join(tools.known_compilers)} is installed, so the native CPU library cannot be built",
         "Install one (on Debian: apt install g++), then install Quire again: make install.",
     )
