@@ -45,6 +45,7 @@ def build_library() -> None:
     """
     missing = find_missing()
     if missing is not None:
+        LIBRARY.unlink(missing_ok=True)  # of an earlier build: of other sources, or for another machine
         print(f"quire: {missing} found: installing without the native CPU kernels (slow).", file=sys.stderr)
         return
     cmake, ninja = str(find_tool("cmake")), find_tool("ninja")
@@ -75,7 +76,7 @@ class NativeDistribution(Distribution):
     """Declares the package as one for this platform, unless there is no library to go into it."""
 
     def has_ext_modules(self) -> bool:
-        return find_missing() is None or LIBRARY.exists()
+        return find_missing() is None
 
 
 class PlatformWheel(bdist_wheel):
