@@ -16,6 +16,7 @@ from quantize.exl2.allocate import allocate
 from quantize.exl2.head import head_groups
 from quantize.exl2.layout import Group
 from quantize.measure import SensitivityProbe
+from quantize.memory import row_length
 from quantize.model_quantizer import ModelQuantizer
 from quantize.openings import read_openings
 from quantize.options import QuantizeOptions
@@ -89,7 +90,7 @@ def _calibrate(
 ) -> CalibrationRows:
     progress.stage("Preparing calibration text", 1)
     tokenizer = load_tokenizer(options.source)
-    length = min(options.length, config.max_position_embeddings)
+    length = row_length(options, config)
     if options.text is not None:
         rows = rows_from_text(options.text, tokenizer, options.rows, length)
     elif generator is not None:

@@ -17,6 +17,7 @@ from engine.ops.exl2 import MAX_UNSIGNED_16, ROW_MULTIPLE
 from quantize.exl2.allocate import require_reachable
 from quantize.exl2.candidates import smallest_groups
 from quantize.exl2.layout import stored_bits
+from quantize.memory import check_memory
 from quantize.options import QuantizeOptions
 from quantize.output_directory import require_free
 from quantize.progress import Progress
@@ -35,7 +36,7 @@ def check_job(options: QuantizeOptions, config: ModelConfig) -> None:
 
     Raises:
         QuantizationError: the output exists, the source is quantized already or has a shape that EXL2 cannot store, or
-            the disk is too small.
+            disk or memory are too small.
         CheckpointError: the source is missing or malformed.
     """
     require_free(options.out)
@@ -46,6 +47,7 @@ def check_job(options: QuantizeOptions, config: ModelConfig) -> None:
     _check_shapes(layout)
     _check_budget(options, layout)
     _check_disk(options, layout)
+    check_memory(options, config, layout)
 
 
 def _check_dense(source: Path, checkpoint: Checkpoint, layout: TensorLayout) -> None:

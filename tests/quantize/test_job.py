@@ -210,6 +210,13 @@ def test_a_short_text_is_refused(workplace: Workplace, tmp_path: Path) -> None:
     _refused(workplace, tmp_path / "out", QuantizationError, "does not exist", text=tmp_path / "missing.txt")
 
 
+def test_a_job_that_does_not_fit_in_memory_is_refused(
+    workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quantize.memory.free_memory", lambda: 1 << 20)
+    _refused(workplace, tmp_path / "out", QuantizationError, "more memory")
+
+
 @pytest.mark.parametrize("content", [None, b"caf\xe9", b"short"])
 def test_a_text_that_will_not_do_is_found_before_any_weight_is_read(
     workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
