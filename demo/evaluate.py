@@ -22,6 +22,7 @@ from engine.text.chat_template import ChatTemplate, load_chat_template
 
 HERE = Path(__file__).parent
 PROMPTS = HERE / "eval.jsonl"
+MODEL = HERE / "quire-demo"
 THINK = {"role": "system", "content": "Think first."}
 CONCURRENCY = 32
 MAX_TOKENS = 300
@@ -83,9 +84,9 @@ async def examine(url: str, *, limit: int = 1000, show: bool = False) -> dict[st
         httpx.HTTPError: the server is not there, or refuses a request.
         FileNotFoundError: the demo model's template is not in the tree.
     """
-    template = load_chat_template(HERE / "quire-demo")
+    template = load_chat_template(MODEL)
     if template is None:
-        raise FileNotFoundError(f"{HERE / 'model'} has no chat template.")
+        raise FileNotFoundError(f"{MODEL} has no chat template.")
     async with httpx.AsyncClient(base_url=f"{url.rstrip('/')}/", timeout=600.0) as client:
         model = (await client.get("models")).raise_for_status().json()["data"][0]["id"]
         examiner = Examiner(client, model, template)

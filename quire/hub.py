@@ -22,6 +22,9 @@ from engine.config import setting
 from engine.errors import CheckpointError, ConfigError, HubError
 
 WANTED = ("*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer*")
+TERMS = ("LICEN[CS]E*", "NOTICE*", "*.md")
+"""Licence and model card: they go along with a model that is made of this one."""
+
 UNWANTED = ("original/*", "consolidated*", "*.onnx.json", "openvino/*", "onnx/*")
 """The same weights once more, in layouts of other programs."""
 
@@ -62,16 +65,21 @@ def find_model(model: str, revision: str = "", cache: Path | None = None) -> Mod
         cache: where fetched models are kept; default is the cache of `huggingface_hub`.
 
     Raises:
-        CheckpointError: there is no such directory, and it cannot be a hub id.
+        CheckpointError: there is no such directory, or it may not be looked at, and it cannot be a hub id.
         ConfigError: a revision was given for a directory.
         HubError: the model could not be fetched; the message says why.
     """
-    path = Path(model).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(model).expanduser()
+        is_directory, exists = path.is_dir(), path.exists()
+    except (OSError, RuntimeError, ValueError) as problem:  # no access, name too long; no such user; a null character
+        reason = problem.strerror if isinstance(problem, OSError) else problem
+        raise CheckpointError(f"{model} cannot be looked at: {reason}.") from None
+    if is_directory:
         if revision:
             raise ConfigError(f"{model} is a directory here, so it has no revision '{revision}'; leave --revision out.")
         return ModelSource(path, path.resolve().name)
-    if path.exists():
+    if exists:
         raise CheckpointError(f"{model} is a file; name the directory of the model.")
     if not _HUB_ID.fullmatch(model):
         raise CheckpointError(f"There is no directory {model}, and it is no hub id (those look like org/name) either.")
@@ -88,7 +96,7 @@ def _fetch(model: str, revision: str, cache: Path | None) -> Path:
                 revision=revision or None,
                 cache_dir=cache,
                 endpoint=endpoint,
-                allow_patterns=list(WANTED),
+                allow_patterns=[*WANTED, *TERMS],
                 ignore_patterns=list(UNWANTED),
             )
         )

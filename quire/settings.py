@@ -150,7 +150,7 @@ def convert(value: object, kind: Any, name: str) -> Any:
         int: _integer,
         float: _number,
         bool: _boolean,
-        Path: lambda each, its_name: Path(_string(each, its_name)).expanduser(),
+        Path: _path,
     }
     return readers[kind](value, name)
 
@@ -159,6 +159,14 @@ def _string(value: object, name: str) -> str:
     if not isinstance(value, str):
         raise ConfigError(f"{name} must be text, not {value!r}.")
     return value
+
+
+def _path(value: object, name: str) -> Path:
+    text = _string(value, name)
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{name} is {text}, but there is no such user.") from None
 
 
 def _integer(value: object, name: str) -> int:

@@ -18,16 +18,17 @@ def run(arguments: Sequence[str]) -> int:
     """Write a model in another form."""
     parsed = _parser().parse(arguments)
     convert(parsed.to, Literal["dense"], "--to")
+    out = convert(parsed.out, Path, "OUT")
     engine = local_engine(parsed)
     with show_progress(sys.stderr) as progress:
         sizes = convert_to_dense(
             Path(engine.model),
-            Path(parsed.out).expanduser(),
+            out,
             progress=progress,
             ignore_config_keys=engine.ignore_config_keys,
         )
     files = "1 file" if len(sizes) == 1 else f"{len(sizes)} files"
-    print(f"{parsed.model} -> {parsed.out}: {sum(sizes.values()) / 2**20:.1f} MiB of float16 weights in {files}")
+    print(f"{parsed.model} -> {out}: {sum(sizes.values()) / 2**20:.1f} MiB of float16 weights in {files}")
     return 0
 
 

@@ -17,6 +17,7 @@ import pytest
 from engine.errors import CheckpointError, ConfigError
 from quire import cli, dispatch
 from quire.version import __version__
+from tests.quantize.models import write_dense_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -215,6 +216,18 @@ def spoil(model: Path, fault: str) -> None:
     elif fault == "another tokenizer":
         config = json.loads((model / "config.json").read_text())
         (model / "config.json").write_text(json.dumps({**config, "vocab_size": 100}))
+
+
+@pytest.mark.parametrize(
+    "words", [["serve", "x" * 300], ["convert", "{model}", "x" * 300], ["eval", "x" * 300, "--text", "t"]]
+)
+def test_names_that_are_too_long_get_one_line(quire: Quire, tmp_path: Path, words: list[str]) -> None:
+    model = write_dense_model(tmp_path)
+    status, _, err = quire(*(word.format(model=model) for word in words))
+    assert status == 1
+    assert err.startswith("error: xxx")
+    assert "File name too long" in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

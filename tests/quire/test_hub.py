@@ -17,6 +17,7 @@ MAIN = {
     "model.safetensors": b"weights",
     "tokenizer.json": b"{}",
     "chat_template.jinja": b"hi",
+    "LICENSE": b"terms",
     "README.md": b"read me",
     "pytorch_model.bin": b"pickled",
     "original/consolidated.00.safetensors": b"again",
@@ -49,6 +50,8 @@ def test_fetches_what_a_model_needs_and_no_more(hub: StandInHub, tmp_path: Path)
         "model.safetensors",
         "tokenizer.json",
         "chat_template.jinja",
+        "LICENSE",
+        "README.md",
     }
     assert (found.directory / "model.safetensors").read_bytes() == b"weights"
 
@@ -111,6 +114,24 @@ def test_what_can_be_no_hub_id_is_a_missing_directory(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError, match="There is no directory"):
         find_model(model)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [("x" * 300, "File name too long"), ("~nobody-of-this-name/x", "home directory"), ("a\0b", "no hub id|null")],
+)
+def test_names_no_file_can_have(model: str, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        find_model(model)
+
+
+def test_a_place_that_may_not_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", forbid)
+    with pytest.raises(CheckpointError, match="/root/model cannot be looked at: Permission denied"):
+        find_model("/root/model")
 
 
 def test_a_file_is_no_model(tmp_path: Path) -> None:

@@ -101,6 +101,7 @@ def test_every_type_from_every_place(tmp_path: Path) -> None:
         (bool, 1, "must be true or false, not 1"),
         (str, 5, "must be text, not 5"),
         (Path, 5, "must be text, not 5"),
+        (Path, "~nobody-of-this-name/x", "is ~nobody-of-this-name/x, but there is no such user."),
         (tuple[str, ...], [1], "must be text, not 1"),
         (Literal["red", "green"], "gren", "must be one of red, green, not 'gren'. Did you mean green?"),
         (Literal["red", "green"], 3, "must be one of red, green, not 3"),
