@@ -10,6 +10,9 @@ from engine.config import setting
 from engine.errors import ConfigError
 from quantize.exl2.head import HEAD_SHARES
 
+MOST = 1 << 62
+"""Largest whole number that is taken anywhere: more than any machine holds, and products of it are still numbers."""
+
 
 @dataclass(frozen=True, slots=True)
 class QuantizeOptions:
@@ -38,5 +41,5 @@ class QuantizeOptions:
             choices = ", ".join(str(bits) for bits in HEAD_SHARES)
             raise ConfigError(f"head_bits must be one of {choices}, not {self.head_bits}.")
         for name, least in (("rows", 1), ("length", 16), ("shard_bytes", 1), ("seed", 0), ("threads", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} must be at least {least}, not {getattr(self, name)}.")
+            if not least <= getattr(self, name) <= MOST:
+                raise ConfigError(f"{name} must be between {least} and {MOST}, not {getattr(self, name)}.")

@@ -11,6 +11,7 @@ from engine.config import setting
 from engine.errors import ConfigError
 from engine.ops.select import select_backend
 from quantize.evaluate import EvalReport, evaluate
+from quantize.options import MOST
 from quire.arguments import ArgumentParser, add_settings
 from quire.configuration import add_model_options, local_engine, sources_of
 from quire.hub import find_model
@@ -35,10 +36,10 @@ class EvalOptions:
     rows: int | None = setting(None, "windows to take from the beginning of the text; default is all there are")
 
     def __post_init__(self) -> None:
-        if self.length < 2:
-            raise ConfigError(f"length must be at least 2, not {self.length}.")
-        if self.rows is not None and self.rows < 1:
-            raise ConfigError(f"rows must be at least 1, not {self.rows}.")
+        for name, least in (("length", 2), ("rows", 1)):
+            value = getattr(self, name)
+            if value is not None and not least <= value <= MOST:
+                raise ConfigError(f"{name} must be between {least} and {MOST}, not {value}.")
 
 
 def run(arguments: Sequence[str]) -> int:

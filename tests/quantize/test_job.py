@@ -268,7 +268,12 @@ def test_a_tokenizer_of_another_model_is_refused(workplace: Workplace, tmp_path:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("bpw", 0.5), ("bpw", float("nan")), ("head_bits", 7), ("rows", 0), ("length", 1), ("shard_bytes", 0)],
+    [
+        *(("bpw", value) for value in (0.5, float("nan"), 1e308, -4.0)),
+        *(("rows", value) for value in (0, -5, 10**400)),
+        *(("length", value) for value in (1, 10**400)),
+        *(("head_bits", 7), ("shard_bytes", 0), ("seed", -1), ("threads", -1)),
+    ],
 )
 def test_options_out_of_range_are_named(workplace: Workplace, tmp_path: Path, name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=name):

@@ -67,8 +67,10 @@ def test_a_shorter_context_is_mentioned(
     ("flags", "status", "message"),
     [
         ([], 2, "Name a text to measure on with --text FILE."),
-        (["--text", "t", "--length", "1"], 2, "length must be at least 2"),
-        (["--text", "t", "--rows", "0"], 2, "rows must be at least 1"),
+        (["--text", "t", "--length", "1"], 2, "length must be between 2 and"),
+        (["--text", "t", "--rows", "0"], 2, "rows must be between 1 and"),
+        (["--text", "t", "--rows", "9" * 4000], 2, "rows must be between 1 and"),
+        (["--text", "t", "--length", "1e308"], 2, "--length must be a whole number, not '1e308'."),
         (["--text", "t", "--reference", "/no/such"], 1, "There is no directory /no/such"),
     ],
 )
