@@ -16,7 +16,7 @@ from engine.model.config import ModelConfig, load_config
 from engine.model.formats.exl2 import Exl2Format, load_exl2
 from engine.model.tensor_layout import check_tensors, tensor_layout
 from engine.text.chat_template import load_chat_template
-from engine.text.token_bytes import load_token_bytes
+from engine.text.token_bytes import token_bytes
 from engine.text.tokenizer import load_tokenizer
 from quire.configuration import TABLES
 from quire.doctor.finding import Finding, ok, problem, size, warning
@@ -84,9 +84,9 @@ def _stored_bytes(checkpoint: Checkpoint) -> int:
 
 
 def _tokenizer(directory: Path, config: ModelConfig) -> Finding:
-    tokens = len(load_tokenizer(directory).vocabulary())
-    load_token_bytes(directory, config.vocab_size)
-    return ok("tokenizer", f"{tokens} tokens, of {config.vocab_size} the model has room for")
+    tokenizer = load_tokenizer(directory)
+    token_bytes(tokenizer, config.vocab_size)
+    return ok("tokenizer", f"{len(tokenizer.vocabulary())} tokens, of {config.vocab_size} the model has room for")
 
 
 def _template(directory: Path) -> Finding:
