@@ -42,6 +42,7 @@ def build_engine(config: EngineConfig) -> tuple[EngineCore, ModelInfo]:
     model_config = load_config(directory, config.ignore_config_keys)
     tokenizer = load_tokenizer(directory)
     tokens = token_bytes(tokenizer, model_config.vocab_size)
+    end_token_ids = generation_defaults(directory, tokenizer).eos_token_ids
     loaded = load_model(
         directory,
         backend,
@@ -52,8 +53,6 @@ def build_engine(config: EngineConfig) -> tuple[EngineCore, ModelInfo]:
 
     plan = plan_cache(config, model_config)
     cache = PagedKVCache(plan.format, plan.num_blocks, plan.block_size, backend.device)
-    defaults = generation_defaults(directory, tokenizer)
-    end_token_ids = tuple(sorted({*model_config.eos_token_ids, *defaults.eos_token_ids}))
     runner = ModelRunner(loaded, cache, config, end_token_ids)
     runner.warm_up()
 

@@ -12,9 +12,6 @@ from engine.scheduling.stopping import finish_at_token
 from engine.text.token_bytes import TokenBytes
 from engine.types import Finish, FinishReason, OutputDelta, TokenLogprob, TopLogprob
 
-MIN_LOGPROB = -9999.0
-"""Reported instead of anything lower, since JSON has no infinity."""
-
 
 class Choice:
     """Turns the tokens sampled for one sequence into deltas.
@@ -72,11 +69,8 @@ class Choice:
     def _logprob(self, sampled: SampledToken, data: bytes) -> TokenLogprob | None:
         if sampled.logprob is None:
             return None
-        top = tuple(
-            TopLogprob(token_id, self._tokens.of(token_id), max(logprob, MIN_LOGPROB))
-            for token_id, logprob in sampled.top
-        )
-        return TokenLogprob(sampled.token_id, data, max(sampled.logprob, MIN_LOGPROB), top)
+        top = tuple(TopLogprob(token_id, self._tokens.of(token_id), logprob) for token_id, logprob in sampled.top)
+        return TokenLogprob(sampled.token_id, data, sampled.logprob, top)
 
     def _delta(self, emitted: list[EmittedToken], finish: Finish | None) -> OutputDelta:
         sequence = self.sequence

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.control_groups import control_groups
 from engine.errors import CapacityError
 
 
@@ -70,34 +71,10 @@ def free_memory(files: MemoryFiles | None = None) -> int:
 
 
 def _group_headrooms(files: MemoryFiles) -> Iterator[int]:
-    for group, names in _groups(files):
-        headroom = _headroom(group, names)
+    for folder, version in control_groups("memory", files.membership, files.hierarchy):
+        headroom = _headroom(folder, _VERSION_1 if version == 1 else _VERSION_2)
         if headroom is not None:
             yield headroom
-
-
-def _groups(files: MemoryFiles) -> Iterator[tuple[Path, _GroupFiles]]:
-    """Every directory that may hold a memory limit on this process.
-
-    In a container the path of the process may be that of the host while only the container's own part is mounted, at
-    the root; directories that do not exist are passed over, so the root is found then.
-    """
-    try:
-        lines = files.membership.read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            roots, names = [files.hierarchy, files.hierarchy / "unified"], _VERSION_2
-        elif "memory" in controllers.split(","):
-            roots, names = [files.hierarchy / "memory", files.hierarchy / controllers], _VERSION_1
-        else:
-            continue
-        relative = Path(path.strip("/"))
-        for root in roots:
-            for part in (relative, *relative.parents):
-                yield root / part, names
 
 
 def _headroom(group: Path, names: _GroupFiles) -> int | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from engine.errors import TemplateError
 from engine.model.config import ModelConfig
 from engine.text.chat_template import load_chat_template
+from engine.text.defaults import generation_defaults
 from engine.text.tokenizer import Tokenizer
 
 _MARK = "\ue000QUESTION\ue001"
@@ -42,12 +43,12 @@ class Openings:
 
 
 def read_openings(directory: Path, tokenizer: Tokenizer, config: ModelConfig) -> Openings:
-    """Openings of the model in `directory`; where the tokenizer does not name its tokens, config.json may.
+    """Openings of the model in `directory`; where the tokenizer does not name its tokens, the configs may.
 
     Raises:
         TokenizerError: its tokenizer settings are corrupt.
     """
-    end = _first_known(tokenizer.eos_token_id, *config.eos_token_ids)
+    end = _first_known(tokenizer.eos_token_id, *generation_defaults(directory).eos_token_ids)
     first = _first_known(tokenizer.bos_token_id, config.bos_token_id, end)
     return Openings(() if first is None else (first,), _chat_frame(directory, tokenizer), end)
 

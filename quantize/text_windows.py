@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 
 from engine.errors import QuireError
-from engine.text.model_files import read_text
+from engine.model_files import read_text
 
 _PIECE_CHARACTERS = 1 << 20
 

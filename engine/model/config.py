@@ -25,7 +25,10 @@ HARMLESS_KEYS = frozenset(
         "unsloth_version",
         "unsloth_fixed",
         "use_cache",
+        "eos_token_id",  # read with the other defaults of answers, engine/text/defaults.py
         "pad_token_id",
+        "dtype",
+        "torch_dtype",
         "pretraining_tp",
         "quantization_config",
         "return_dict",
@@ -77,8 +80,6 @@ class ModelConfig:
         mlp_bias: gate, up and down have a bias.
         tie_word_embeddings: the embedding serves as output head, where the checkpoint has none of its own.
         bos_token_id: token that begins a text, if there is one.
-        eos_token_ids: tokens that end an answer.
-        torch_dtype: dtype the weights were saved in, e.g. `bfloat16`, if it is named.
     """
 
     architecture: str
@@ -99,8 +100,6 @@ class ModelConfig:
     mlp_bias: bool
     tie_word_embeddings: bool
     bos_token_id: int | None
-    eos_token_ids: tuple[int, ...]
-    torch_dtype: str | None
 
     @property
     def attention_scale(self) -> float:
@@ -109,20 +108,19 @@ class ModelConfig:
 
 
 def load_config(directory: Path, ignore_keys: tuple[str, ...] = ()) -> ModelConfig:
-    """Read config.json, and the end tokens of generation_config.json where there is one.
+    """Read config.json.
 
     Args:
         directory: model directory.
         ignore_keys: keys of config.json to treat as absent; a key of an inner object is spelled `outer.inner`.
 
     Raises:
-        CheckpointError: a file is missing or malformed, or a value is of the wrong type or makes no sense.
+        CheckpointError: the file is missing or malformed, or a value is of the wrong type or makes no sense.
         UnsupportedModelError: the family, or a key that may change what the model computes, is not known to Quire.
     """
     path = directory / "config.json"
-    values = read_json(path)
-    reader = ConfigReader(values, path, ignore_keys)
-    config = resolve_config(reader, find_family(reader), _generation_eos(directory))
+    reader = ConfigReader(read_json(path), path, ignore_keys)
+    config = resolve_config(reader, find_family(reader))
     reader.refuse_unread(HARMLESS_KEYS)
     return config
 
@@ -156,13 +154,12 @@ def _unknown_family(path: Path, name: str, known: list[str]) -> UnsupportedModel
     return UnsupportedModelError(f"{path}: Quire does not know the architecture '{name}'; it knows {', '.join(known)}.")
 
 
-def resolve_config(reader: ConfigReader, spec: ArchSpec, generation_eos: tuple[int, ...] = ()) -> ModelConfig:
+def resolve_config(reader: ConfigReader, spec: ArchSpec) -> ModelConfig:
     """Apply the rules of a family to config.json. Keys that nothing here reads are left to the caller to refuse.
 
     Args:
         reader: config.json.
         spec: the family.
-        generation_eos: end tokens that win over those of config.json, if there are any.
 
     Raises:
         CheckpointError: a value is missing, of the wrong type, or makes no sense.
@@ -174,7 +171,6 @@ def resolve_config(reader: ConfigReader, spec: ArchSpec, generation_eos: tuple[i
     num_layers = reader.integer("num_hidden_layers")
     max_positions = reader.integer("max_position_embeddings", DEFAULT_MAX_POSITIONS)
     qkv_bias, o_bias = _read_attention_bias(reader, spec.attention_bias)
-    config_eos = token_ids(reader, "eos_token_id")
     return ModelConfig(
         architecture=spec.architecture,
         spec=spec,
@@ -193,30 +189,17 @@ def resolve_config(reader: ConfigReader, spec: ArchSpec, generation_eos: tuple[i
         o_bias=o_bias,
         mlp_bias=spec.mlp_bias is BiasRule.CONFIGURED and reader.flag("mlp_bias", False),
         tie_word_embeddings=reader.flag("tie_word_embeddings", False),
-        bos_token_id=next(iter(token_ids(reader, "bos_token_id")), None),
-        eos_token_ids=generation_eos or config_eos,
-        torch_dtype=_read_dtype(reader),
+        bos_token_id=_read_bos(reader),
     )
 
 
-def token_ids(reader: ConfigReader, key: str) -> tuple[int, ...]:
-    """One token id or a list of them.
-
-    Raises:
-        CheckpointError: the value is something else.
-    """
-    value: Any = reader.get(key)
-    if value is None:
-        return ()
+def _read_bos(reader: ConfigReader) -> int | None:
+    """The token that begins a text, the first where there is a list of them."""
+    value: Any = reader.get("bos_token_id")
     ids = value if isinstance(value, list) else [value]
-    if not all(type(each) is int and each >= 0 for each in ids):
-        raise reader.wrong(key, "must be a token id or a list of token ids")
-    return tuple(dict.fromkeys(ids))
-
-
-def _generation_eos(directory: Path) -> tuple[int, ...]:
-    path = directory / "generation_config.json"
-    return token_ids(ConfigReader(read_json(path), path), "eos_token_id") if path.exists() else ()
+    if not all(each is None or (type(each) is int and each >= 0) for each in ids):
+        raise reader.wrong("bos_token_id", "must be a token id or a list of token ids")
+    return next(iter(ids), None)
 
 
 def _read_heads(reader: ConfigReader, spec: ArchSpec) -> tuple[int, int, int]:
@@ -272,9 +255,3 @@ def _sliding_layers(reader: ConfigReader, num_layers: int) -> tuple[bool, ...]:
     if unknown is not None:
         raise reader.unsupported("layer_types", "but Quire knows only 'full_attention' and 'sliding_attention'")
     return tuple(kind == "sliding_attention" for kind in kinds)
-
-
-def _read_dtype(reader: ConfigReader) -> str | None:
-    """`dtype`, or `torch_dtype` as it was called before transformers 5."""
-    new, old = reader.text("dtype"), reader.text("torch_dtype")
-    return new if new is not None else old

@@ -9,27 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import CheckpointError, UnsupportedModelError
+from engine.model_files import read_json_object
 
 LARGEST = sys.float_info.max
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
+    """The JSON object in a file that a model directory must have.
 
     Raises:
         CheckpointError: the file is missing, unreadable, not JSON, or something other than an object.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist; a model directory needs it.") from None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except (ValueError, RecursionError) as error:  # JSON and UTF-8 errors are ValueErrors
-        raise CheckpointError(f"{path} is not valid JSON: {error}.") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} must hold a JSON object, not {_describe(value)}.")
-    return value
+    values = read_json_object(path, CheckpointError)
+    if values is None:
+        raise CheckpointError(f"{path} does not exist; a model directory needs it.")
+    return values
 
 
 def _describe(value: object) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 from pathlib import Path
+
+from engine.control_groups import control_groups
 
 TOPOLOGY = Path("/sys/devices/system/cpu")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -39,25 +40,9 @@ def cpu_quota(cgroups: Path, membership: Path) -> float:
         cgroups: where control groups are mounted, usually /sys/fs/cgroup.
         membership: lists the groups of this process, usually /proc/self/cgroup.
     """
-    try:
-        lines = membership.read_text().splitlines()
-    except OSError:
-        return math.inf
-    quota = math.inf
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":  # version 2
-            quota = min(quota, _tightest(cgroups, path, _quota_v2))
-        elif "cpu" in controllers.split(","):
-            quota = min(quota, _tightest(cgroups / "cpu", path, _quota_v1))
-    return quota
-
-
-def _tightest(root: Path, path: str, quota_of: Callable[[Path], float]) -> float:
-    """The smallest quota among a group and its ancestors up to the mounted root."""
-    # inside a container the path may lead outside of what is mounted; the root is then the container's own group
-    group = root / path.lstrip("/")
-    return min(quota_of(each) for each in (group, *group.parents) if each.is_relative_to(root))
+    groups = control_groups("cpu", membership, cgroups)
+    quotas = (_quota_v1(folder) if version == 1 else _quota_v2(folder) for folder, version in groups)
+    return min(quotas, default=math.inf)
 
 
 def _quota_v2(group: Path) -> float:

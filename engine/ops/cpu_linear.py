@@ -6,7 +6,7 @@ import torch
 
 from cpu_ext.context import Context, check, release_with
 from engine.errors import CapacityError
-from engine.ops.exl2 import Exl2Tensors
+from engine.ops.exl2 import Exl2Tensors, permutation_fault
 from engine.ops.tensor_checks import require, require_float_tensor, require_tensor
 
 COLUMN_MULTIPLE = 32
@@ -90,8 +90,8 @@ def prepare_exl2(context: Context, tensors: Exl2Tensors) -> CpuLinear:
         _checked("q_scale_max", tensors.q_scale_max, torch.float16, (len(groups),)),
         _checked("q_groups", tensors.q_groups, torch.int16, (2 * len(groups),)),
     )
-    in_order = torch.arange(in_features, dtype=torch.int32)
-    require(torch.equal(torch.sort(sources[1]).values, in_order), "q_invperm does not hold each of 0 … K - 1 once.")
+    fault = permutation_fault(tensors.q_invperm)
+    require(fault is None, f"q_invperm: {fault}.")
     bias = _float32_bias(tensors.bias, tensors.out_features)
     handle = context.functions.quire_exl2_create(
         context.handle,

@@ -106,6 +106,18 @@ class RowGroup:
         return slice(self.first_word, self.first_word + self.words)
 
 
+def permutation_fault(order: torch.Tensor) -> str | None:
+    """Why an integer vector [K] does not hold each of 0 … K - 1 once, or None where it does."""
+    rows = order.shape[0]
+    low, high = int(order.min()), int(order.max())
+    if low < 0 or high >= rows:
+        return f"it holds {low if low < 0 else high}; stored rows are 0 to {rows - 1}"
+    uses = torch.bincount(order, minlength=rows)
+    if int(uses.max()) > 1:
+        return f"it is no permutation: stored row {int(uses.argmax())} appears more than once"
+    return None
+
+
 def row_groups(q_groups: torch.Tensor, word_rows: int) -> tuple[RowGroup, ...]:
     """Read the group table and hold it to the format's rules.
 

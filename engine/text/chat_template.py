@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import InvalidRequestError, TemplateError, TokenizerError
-from engine.text.model_files import read_json_object, read_text
+from engine.model_files import read_json_object, read_text
 from engine.text.special_tokens import load_special_tokens
 from engine.text.template_environment import compile_template, run_template
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import CheckpointError
-from engine.text.model_files import read_json_object
+from engine.model_files import read_json_object
 from engine.text.tokenizer import Tokenizer
 
 
@@ -23,7 +23,7 @@ class GenerationDefaults:
     Attributes:
         temperature, top_p, top_k, min_p, repetition_penalty: as in `SamplingParams`.
         max_tokens: `max_new_tokens` of the file.
-        eos_token_ids: tokens that end an answer, ascending.
+        eos_token_ids: tokens that end an answer, ascending; generation_config.json wins over config.json.
     """
 
     temperature: float | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import TokenizerError
-from engine.text.model_files import read_json_object
+from engine.model_files import read_json_object
 
 NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 

@@ -8,18 +8,17 @@ is not enough. Two families of tokenizers exist, told apart by the `decoder` sec
 
 The leading-space rule: SentencePiece-style tokenizers write a space in front of a text when encoding, and their
 decoder drops one space at the very start of a text. Bytes here are those of a token *in the middle* of a text, so a
-continuation of a prompt keeps its space; see `TokenBytes.drops_leading_space`.
+continuation of a prompt keeps its space.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from engine.errors import TokenizerError
-from engine.text.tokenizer import Tokenizer, load_tokenizer
+from engine.text.tokenizer import Tokenizer
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -29,13 +28,11 @@ class TokenBytes:
 
     Attributes:
         special: ids of special tokens, whose bytes are usually not shown.
-        drops_leading_space: whether the tokenizer's own `decode` drops one space at the start of a text.
     """
 
-    def __init__(self, table: Sequence[bytes], special: frozenset[int], drops_leading_space: bool = False) -> None:
+    def __init__(self, table: Sequence[bytes], special: frozenset[int]) -> None:
         self._table = tuple(table)
         self.special = special
-        self.drops_leading_space = drops_leading_space
 
     def __len__(self) -> int:
         return len(self._table)
@@ -45,21 +42,16 @@ class TokenBytes:
         return self._table[token_id] if 0 <= token_id < len(self._table) else b""
 
 
-def load_token_bytes(directory: Path, vocab_size: int) -> TokenBytes:
-    """The table for the tokenizer in a model directory.
+def token_bytes(tokenizer: Tokenizer, vocab_size: int) -> TokenBytes:
+    """The table for a tokenizer.
 
     Args:
-        directory: where tokenizer.json is.
+        tokenizer: of the model.
         vocab_size: rows of logits of the model; ids the tokenizer does not know get b"".
 
     Raises:
-        TokenizerError: the tokenizer cannot be read, is of an unknown kind, or has ids the model does not.
+        TokenizerError: the tokenizer is of an unknown kind, or has ids the model does not.
     """
-    return token_bytes(load_tokenizer(directory), vocab_size)
-
-
-def token_bytes(tokenizer: Tokenizer, vocab_size: int) -> TokenBytes:
-    """The table for a tokenizer that is loaded already; see `load_token_bytes`."""
     if tokenizer.vocab_size > vocab_size:
         token = tokenizer.id_to_token(tokenizer.vocab_size - 1)
         raise TokenizerError(
@@ -75,7 +67,7 @@ def token_bytes(tokenizer: Tokenizer, vocab_size: int) -> TokenBytes:
             table[token_id] = token.encode() if verbatim else _byte_level(token)
         else:
             table[token_id] = _sentencepiece(token, steps)
-    return TokenBytes(table, tokenizer.special_ids, any(_drops_leading_space(step) for step in steps))
+    return TokenBytes(table, tokenizer.special_ids)
 
 
 def _decoder_steps(decoder: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
@@ -107,12 +99,6 @@ def _decoder_steps(decoder: Mapping[str, Any] | None) -> Iterator[Mapping[str, A
         raise TokenizerError("tokenizer.json replaces a pattern in decoded text, which is not supported.")
     else:
         yield decoder
-
-
-def _drops_leading_space(step: Mapping[str, Any]) -> bool:
-    if step["type"] == "Metaspace":
-        return bool(step.get("prepend_scheme", "always") != "never" and step.get("add_prefix_space", True))
-    return bool(step["type"] == "Strip" and step["start"] > 0)
 
 
 def _byte_level_alphabet() -> dict[str, int]:

@@ -10,7 +10,7 @@ from typing import Any
 import tokenizers
 
 from engine.errors import InvalidRequestError, TokenizerError
-from engine.text.model_files import parse_json_object, read_json_object, read_text
+from engine.model_files import parse_json_object, read_json_object, read_text
 from engine.text.special_tokens import declared_added_tokens, load_special_tokens
 
 _MAX_ID = 2**32 - 1

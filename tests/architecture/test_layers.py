@@ -13,6 +13,8 @@ LEVEL_0 = (
     "engine.messages",
     "engine.stats",
     "engine.free_memory",
+    "engine.control_groups",
+    "engine.model_files",
 )
 
 # A module is judged by the longest prefix that fits it; it may import what lies under any of the listed ones.
@@ -21,7 +23,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "engine.types": ("engine.errors",),
     "engine.config": ("engine.errors",),
     "engine.stats": (),
-    "engine.free_memory": ("engine.errors",),
+    "engine.control_groups": (),
+    "engine.free_memory": ("engine.errors", "engine.control_groups"),
+    "engine.model_files": ("engine.errors",),
     "engine.messages": ("engine.types", "engine.stats"),
     "engine.client": LEVEL_0,
     "engine.admission": LEVEL_0,

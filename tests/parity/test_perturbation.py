@@ -31,7 +31,7 @@ EVERYTHING = "qwen3-everything"
 BIASES_TIED = "llama-linear-biases-tied"
 
 NO_MATHS = {
-    "ModelConfig": {"architecture", "max_position_embeddings", "bos_token_id", "eos_token_ids", "torch_dtype"},
+    "ModelConfig": {"architecture", "max_position_embeddings", "bos_token_id"},
     # the first two choose the row; the defaults are held to those of transformers in test_config.py
     "ArchSpec": {"architecture", "model_type", "default_window", "default_head_dim"},
 }

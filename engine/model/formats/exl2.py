@@ -21,7 +21,15 @@ from engine.model.formats.base import (
     read_tensor,
 )
 from engine.ops.backend import Backend
-from engine.ops.exl2 import CODES_PER_SCALE_WORD, ROW_MULTIPLE, Exl2Tensors, RowGroup, row_groups, stored_bits
+from engine.ops.exl2 import (
+    CODES_PER_SCALE_WORD,
+    ROW_MULTIPLE,
+    Exl2Tensors,
+    RowGroup,
+    permutation_fault,
+    row_groups,
+    stored_bits,
+)
 
 Q_WEIGHT = TensorRule("q_weight", (torch.int32,), 2)
 Q_INVPERM = TensorRule("q_invperm", (torch.int32,), 1)
@@ -117,12 +125,9 @@ def _check_permutation(checkpoint: Checkpoint, prefix: str, q_invperm: torch.Ten
     name = f"{prefix}.q_invperm"
     if q_invperm.shape[0] != in_features:
         raise checkpoint.error(name, f"it has {q_invperm.shape[0]} entries, the layer has {in_features} inputs")
-    low, high = int(q_invperm.min()), int(q_invperm.max())
-    if low < 0 or high >= in_features:
-        raise checkpoint.error(name, f"it holds {low if low < 0 else high}; stored rows are 0 to {in_features - 1}")
-    uses = torch.bincount(q_invperm, minlength=in_features)
-    if int(uses.max()) > 1:
-        raise checkpoint.error(name, f"it is no permutation: stored row {int(uses.argmax())} appears more than once")
+    fault = permutation_fault(q_invperm)
+    if fault is not None:
+        raise checkpoint.error(name, fault)
 
 
 def _check_outputs(checkpoint: Checkpoint, shape: LinearShape, tensors: Exl2Tensors) -> None:

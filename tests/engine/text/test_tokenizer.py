@@ -128,7 +128,7 @@ def test_lone_surrogates_are_refused(tmp_path: Path) -> None:
         ({"tokenizer.json": "[]"}, "must hold a JSON object, not list"),
         ({"tokenizer.json": '{"version": "1.0"}'}, "not a tokenizer the `tokenizers` library can read"),
         ({"tokenizer.json": b"\xff\xfe"}, "not UTF-8 text"),
-        ({"tokenizer.json": "[" * 100_000}, "nested too deeply"),
+        ({"tokenizer.json": "[" * 100_000}, "not valid JSON .*recursion"),
     ],
 )
 def test_bad_files(tmp_path: Path, files: dict[str, str | bytes], message: str) -> None:
@@ -159,6 +159,6 @@ def test_a_missing_directory_is_named(tmp_path: Path) -> None:
 
 
 def test_nothing_here_imports_torch() -> None:
-    modules = "chat_template defaults detokenizer model_files special_tokens template_environment token_bytes tokenizer"
+    modules = "chat_template defaults detokenizer special_tokens template_environment token_bytes tokenizer"
     imports = "; ".join(f"import engine.text.{name}" for name in modules.split())
     subprocess.run([sys.executable, "-c", f"{imports}; import sys; sys.exit('torch' in sys.modules)"], check=True)

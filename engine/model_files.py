@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ def read_text(path: Path, error: type[QuireError]) -> str | None:
         raise error(f"{path} cannot be read: {problem.strerror}.") from None
 
 
-def read_json_object(path: Path, error: type[QuireError]) -> Mapping[str, Any] | None:
+def read_json_object(path: Path, error: type[QuireError]) -> dict[str, Any] | None:
     """Content of a JSON file that holds an object, or None if there is no such file.
 
     Raises:
@@ -38,7 +37,7 @@ def read_json_object(path: Path, error: type[QuireError]) -> Mapping[str, Any] |
     return None if text is None else parse_json_object(text, path, error)
 
 
-def parse_json_object(text: str, path: Path, error: type[QuireError]) -> Mapping[str, Any]:
+def parse_json_object(text: str, path: Path, error: type[QuireError]) -> dict[str, Any]:
     """`text`, which was read from `path`, as a JSON object.
 
     Raises:
@@ -46,13 +45,8 @@ def parse_json_object(text: str, path: Path, error: type[QuireError]) -> Mapping
     """
     try:
         value = json.loads(text)
-    except json.JSONDecodeError as problem:
-        raise error(
-            f"{path} is not valid JSON ({problem.msg}, line {problem.lineno} column {problem.colno}); "
-            "the file is truncated or corrupt."
-        ) from None
-    except RecursionError:
-        raise error(f"{path} is nested too deeply to be a model file.") from None
+    except (ValueError, RecursionError) as problem:  # the second: nested too deeply
+        raise error(f"{path} is not valid JSON ({problem}); the file is truncated or corrupt.") from None
     if not isinstance(value, dict):
         raise error(f"{path} must hold a JSON object, not {type(value).__name__}.")
     return value
