@@ -11,9 +11,10 @@ from engine.model.embedding import Embedding
 from engine.model.formats.exl2 import exl2_state
 from engine.model.linear import Linear
 from engine.ops.backend import LinearKernel
+from engine.ops.exl2 import layout_bits
 from quantize.digest import weight_digest
 from quantize.exl2.encode import encode, padded_columns
-from quantize.exl2.layout import Group, stored_bits
+from quantize.exl2.layout import Group
 from quantize.gptq import QuantizedMatrix, quantize_matrix, round_to_nearest
 from quantize.half_layer import HalfLayer, halves
 from quantize.hessian import HessianFactor, InputMoments, factor_hessian
@@ -157,8 +158,8 @@ class ModelQuantizer:
                 name=name,
                 in_features=target.shape[0],
                 out_features=target.shape[1],
-                groups=tuple((group.bits, group.rows) for group in result.groups),
-                bits_per_weight=stored_bits(result.groups, target.shape[1]) / target.numel(),
+                groups=result.groups,
+                bits_per_weight=layout_bits(result.groups, target.shape[1]) / target.numel(),
                 error=moments.relative_error(target, result.weight),
                 damping_steps=factor.damping_steps,
             )

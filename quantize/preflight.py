@@ -13,10 +13,9 @@ from engine.model.config import ModelConfig
 from engine.model.formats.dense import DenseFormat
 from engine.model.formats.table import format_of
 from engine.model.tensor_layout import TensorLayout, check_tensors, tensor_layout
-from engine.ops.exl2 import MAX_UNSIGNED_16, ROW_MULTIPLE
+from engine.ops.exl2 import MAX_UNSIGNED_16, ROW_MULTIPLE, layout_bits
 from quantize.exl2.allocate import require_reachable
 from quantize.exl2.candidates import smallest_groups
-from quantize.exl2.layout import stored_bits
 from quantize.memory import check_memory
 from quantize.options import QuantizeOptions
 from quantize.output_directory import require_free
@@ -85,7 +84,7 @@ def _check_shapes(layout: TensorLayout) -> None:
 def _check_budget(options: QuantizeOptions, layout: TensorLayout) -> None:
     decoder = [shape for layer in layout.layers for shape in layer.linears.values()]
     weights = sum(shape.weights for shape in decoder)
-    bits = sum(stored_bits(smallest_groups(shape.in_features), shape.out_features) for shape in decoder)
+    bits = sum(layout_bits(smallest_groups(shape.in_features), shape.out_features) for shape in decoder)
     require_reachable(options.bpw, bits / weights)
 
 

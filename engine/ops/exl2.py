@@ -282,15 +282,19 @@ def decode(tensors: Exl2Tensors) -> torch.Tensor:
 
 
 def stored_bits(tensors: Exl2Tensors) -> int:
-    """Size of the matrix in bits, bias excluded: the figure budgets and bits per weight are counted in.
+    """Size of the matrix in bits, bias excluded: the figure budgets and bits per weight are counted in."""
+    return layout_bits([(group.width, group.rows) for group in tensors.groups], tensors.stored_outputs)
+
+
+def layout_bits(layout: Sequence[tuple[int, int]], columns: int) -> int:
+    """Size in bits of a matrix laid out as (width, rows) pairs, with so many stored columns.
 
     Per group: the codes, a half for the largest scale, 32 bits of table and four bits of scale per column; per input
     32 bits of permutation.
     """
-    columns = tensors.stored_outputs
-    groups = tensors.groups
-    codes = sum(group.rows * columns * group.width for group in groups)
-    return codes + len(groups) * (16 + 32 + SCALE_CODE_BITS * columns) + 32 * tensors.in_features
+    rows = sum(rows for _, rows in layout)
+    codes = sum(width * rows for width, rows in layout) * columns
+    return codes + len(layout) * (16 + 32 + SCALE_CODE_BITS * columns) + 32 * rows
 
 
 def _listed(values: Sequence[int]) -> str:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.ops.exl2 import ROW_MULTIPLE, WIDTHS
-from quantize.exl2.layout import Group, stored_bits
+from engine.ops.exl2 import ROW_MULTIPLE, WIDTHS, layout_bits
+from quantize.exl2.layout import Group
 
 FALLING_WIDTHS = tuple(sorted(WIDTHS, reverse=True))
 
@@ -66,10 +66,10 @@ def matrix_options(
             groups = tuple(Group(bits, size) for bits, size in zip(widths, rows, strict=True))
             if groups not in found:
                 error = sum(by_width[bits][index] for index, bits in enumerate(widths))
-                found[groups] = Option(groups, stored_bits(groups, out_features), error)
+                found[groups] = Option(groups, layout_bits(groups, out_features), error)
         for bits in (min(WIDTHS), max(WIDTHS)):
             groups = tuple(Group(bits, size) for size in rows)
-            found[groups] = Option(groups, stored_bits(groups, out_features), sum(by_width[bits]))
+            found[groups] = Option(groups, layout_bits(groups, out_features), sum(by_width[bits]))
     return lower_hull(list(found.values()))
 
 

@@ -29,15 +29,14 @@ def encode(matrix: QuantizedMatrix, bias: torch.Tensor | None, out_features: int
         bias: [out_features], stored as half and padded with zeros, or None.
         out_features: true number of outputs, at most N.
     """
-    layout = [(group.bits, group.rows) for group in matrix.groups]
     if bias is not None:
         bias = torch.nn.functional.pad(bias.half(), (0, matrix.codes.shape[1] - bias.shape[0]))
     return Exl2Tensors(
-        q_weight=pack_codes(matrix.codes, layout_groups(layout)),
+        q_weight=pack_codes(matrix.codes, layout_groups(matrix.groups)),
         q_invperm=torch.argsort(matrix.order).to(torch.int32),
         q_scale=pack_scale_codes(matrix.scale_codes),
         q_scale_max=matrix.scale_max,
-        q_groups=build_q_groups(layout),
+        q_groups=build_q_groups(matrix.groups),
         bias=bias,
         out_features=out_features,
     )

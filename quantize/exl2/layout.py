@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from engine.errors import QuantizationError
 from engine.ops.exl2 import ROW_MULTIPLE, WIDTHS
@@ -26,9 +27,8 @@ class WidthShare:
     group_size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """A run of stored rows that share a width and a scale maximum."""
+class Group(NamedTuple):
+    """A run of stored rows that share a width and a scale maximum, as `engine.ops.exl2` takes a layout."""
 
     bits: int
     rows: int
@@ -61,11 +61,3 @@ def group_layout(in_features: int, shares: Sequence[WidthShare]) -> tuple[Group,
     if left > 0:
         raise QuantizationError(f"The shares {[each.share for each in shares]} do not add up to all rows.")
     return tuple(groups)
-
-
-def stored_bits(groups: Sequence[Group], out_features: int) -> int:
-    """Bits a matrix with `out_features` stored columns takes: codes, scales, group table and permutation; no bias."""
-    in_features = sum(group.rows for group in groups)
-    codes = sum(group.rows * group.bits for group in groups) * out_features
-    per_group = 16 + 32 + 4 * out_features  # scale maximum, table entry, scale codes
-    return codes + len(groups) * per_group + 32 * in_features

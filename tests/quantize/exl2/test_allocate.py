@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import QuantizationError
-from engine.ops.exl2 import WIDTHS
+from engine.ops.exl2 import WIDTHS, layout_bits
 from quantize.exl2.allocate import MatrixChoices, allocate
 from quantize.exl2.candidates import Option, group_rows, lower_hull, matrix_options
-from quantize.exl2.layout import Group, stored_bits
+from quantize.exl2.layout import Group
 
 points = st.lists(st.tuples(st.integers(1, 500), st.floats(0.01, 100.0)), min_size=1, max_size=8)
 
@@ -84,7 +84,7 @@ def test_options_are_storable_and_hold_the_extremes(groups: int, group_size: int
         widths = [group.bits for group in option.groups]
         assert widths == sorted(widths, reverse=True)
         assert sum(group.rows for group in option.groups) == in_features
-        assert option.bits == stored_bits(option.groups, 64)
+        assert option.bits == layout_bits(option.groups, 64)
     assert {group.bits for group in options[0].groups} == {2}
     assert {group.bits for group in options[-1].groups} == {8}
     for first, second in itertools.pairwise(options):

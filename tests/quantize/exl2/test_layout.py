@@ -9,7 +9,8 @@ import pytest
 from safetensors import safe_open
 
 from engine.errors import QuantizationError
-from quantize.exl2.layout import Group, WidthShare, group_layout, stored_bits
+from engine.ops.exl2 import layout_bits
+from quantize.exl2.layout import Group, WidthShare, group_layout
 
 
 def _exl2_files(golden: Path) -> list[Path]:
@@ -39,7 +40,7 @@ def test_layout_and_size_equal_the_original_converters(golden: Path) -> None:
         assert sum(group.rows for group in groups) == rows
         if "packpad" in path.name:  # its size was counted before padding
             continue
-        bits_per_weight = stored_bits(groups, stored_columns) / (rows * stored_columns)
+        bits_per_weight = layout_bits(groups, stored_columns) / (rows * stored_columns)
         assert bits_per_weight == pytest.approx(float(meta["bpw"]), abs=1e-6), path.name
 
 
