@@ -101,4 +101,6 @@ def _describe(
         kv_cache_dtype=plan.dtype,
         eos_token_ids=end_token_ids,
         load_seconds=load_seconds,
+        max_queued_requests=config.max_queued_requests,
+        max_queued_tokens=config.max_queued_tokens,
     )

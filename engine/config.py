@@ -36,6 +36,10 @@ class EngineConfig:
     max_model_len: int = setting(0, "longest prompt plus answer in tokens; 0 means what the model supports")
     max_num_seqs: int = setting(64, "most sequences in one step")
     max_num_batched_tokens: int = setting(512, "token budget of one step, shared by prefill chunks and decodes")
+    max_queued_requests: int = setting(
+        512, "most prompts that may wait for their first token; further ones are refused with 429; 0 means any number"
+    )
+    max_queued_tokens: int = setting(0, "most tokens of the prompts that wait together; 0 means any number")
     block_size: int = setting(16, "tokens per block of the KV cache")
     kv_cache_tokens: int = setting(0, "size of the KV cache in tokens; 0 sizes it from free memory")
     kv_cache_dtype: KVCacheDtype = setting("auto", "element type of the KV cache; auto means float16")
@@ -54,6 +58,9 @@ class EngineConfig:
         for name in ("threads", "max_model_len", "kv_cache_tokens"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative (0 means automatic), not {getattr(self, name)}.")
+        for name in ("max_queued_requests", "max_queued_tokens"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative (0 means any number), not {getattr(self, name)}.")
         if self.threads > MAX_THREADS:
             raise ConfigError(f"threads must be at most {MAX_THREADS}, not {self.threads}.")
         if not 0.0 < self.memory_fraction <= 1.0:

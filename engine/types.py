@@ -230,6 +230,8 @@ class ModelInfo:
         kv_cache_dtype: e.g. `float16`.
         eos_token_ids: tokens that end an answer.
         load_seconds: how long loading took.
+        max_queued_requests: most prompts that may wait for their first token; 0 means any number.
+        max_queued_tokens: most tokens of the prompts that wait together; 0 means any number.
     """
 
     name: str
@@ -251,3 +253,5 @@ class ModelInfo:
     kv_cache_dtype: str
     eos_token_ids: tuple[int, ...]
     load_seconds: float
+    max_queued_requests: int = 0
+    max_queued_tokens: int = 0

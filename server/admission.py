@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Sequence
 
 from engine.admission import check_request
-from engine.errors import ContextLengthError, EngineDeadError, InvalidRequestError
+from engine.errors import ContextLengthError, EngineDeadError, InvalidRequestError, OverloadedError
 from engine.types import GenerationRequest, SamplingParams
 from server.dependencies import Services
 from server.generation import Generation
@@ -30,6 +30,7 @@ def admit(
     Raises:
         EngineDeadError: the engine takes no requests.
         InvalidRequestError: a prompt or parameter can never be served.
+        OverloadedError: too much waits already.
     """
     if not services.engine.healthy:
         raise EngineDeadError("The engine is not running. Please try again later.")
@@ -46,8 +47,13 @@ def admit(
     ]
     for request in requests:
         _check(request, services, prompt_param)
+    try:
+        places = services.queue.enter(prompts)
+    except OverloadedError:
+        services.metrics.unfinished("queue_full")
+        raise
     metrics = services.metrics.request(sum(len(prompt) for prompt in prompts), sampling)
-    return Generation(answer_id, services.engine, requests, metrics)
+    return Generation(answer_id, services.engine, requests, places, metrics)
 
 
 def _check(request: GenerationRequest, services: Services, prompt_param: str) -> None:

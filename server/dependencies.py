@@ -14,6 +14,7 @@ from engine.errors import ModelNotFoundError
 from engine.types import ModelInfo
 from server.config import ServerConfig
 from server.observability.metrics import Metrics
+from server.queue_gate import QueueGate
 from server.schemas.fields import IgnoredFields
 from server.text import ModelText
 from server.version import installed_version
@@ -34,6 +35,7 @@ class Services:
     config: ServerConfig
     names: tuple[str, ...]
     metrics: Metrics
+    queue: QueueGate
     fingerprint: str
     ignored_fields: IgnoredFields = field(default_factory=IgnoredFields)
     created: int = field(default_factory=lambda: int(time.time()))
@@ -54,7 +56,8 @@ class Services:
 def make_services(engine: EngineClient, text: ModelText, config: ServerConfig) -> Services:
     """Put together what the routes work with."""
     names = tuple(dict.fromkeys(config.served_model_name)) or (engine.model.name,)
-    return Services(engine, text, config, names, Metrics(engine, names[0]), _fingerprint(engine.model))
+    metrics, queue = Metrics(engine, names[0]), QueueGate(engine.model)
+    return Services(engine, text, config, names, metrics, queue, _fingerprint(engine.model))
 
 
 def _fingerprint(model: ModelInfo) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
 from engine.client import EngineClient
@@ -12,6 +12,7 @@ from engine.errors import RequestFailedError
 from engine.types import GenerationRequest, OutputDelta
 from server.chat.assembler import ChoiceAssembler, Piece
 from server.observability.metrics import RequestMetrics
+from server.queue_gate import QueuePlace
 
 
 @dataclass(slots=True)
@@ -36,6 +37,7 @@ class Generation:
         answer_id: id of the answer, shown to the client.
         engine: where they run.
         requests: one per prompt, all with the same number of choices.
+        places: of each prompt among those that wait.
         metrics: told what happens when.
 
     Attributes:
@@ -45,11 +47,17 @@ class Generation:
     """
 
     def __init__(
-        self, answer_id: str, engine: EngineClient, requests: Sequence[GenerationRequest], metrics: RequestMetrics
+        self,
+        answer_id: str,
+        engine: EngineClient,
+        requests: Sequence[GenerationRequest],
+        places: Sequence[QueuePlace],
+        metrics: RequestMetrics,
     ) -> None:
         self.answer_id = answer_id
         self._engine = engine
         self._requests = requests
+        self._places = places
         self._metrics = metrics
         self._n = requests[0].sampling.n
         self._cached = [0] * len(requests)
@@ -64,7 +72,7 @@ class Generation:
             EngineDeadError, RequestFailedError, InvalidRequestError: as `EngineClient.generate`.
         """
         assemblers = [ChoiceAssembler(index) for index in range(self.choices)]
-        with self._metrics:
+        with self._metrics, self._waiting():
             async with aclosing(_merged([self._engine.generate(request) for request in self._requests])) as deltas:
                 async for prompt, delta in deltas:
                     choice = prompt * self._n + delta.choice
@@ -75,7 +83,17 @@ class Generation:
             if not all(assembler.finished for assembler in assemblers):
                 raise RequestFailedError("The engine ended the answer before it was complete. Please try again.")
 
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Leave no prompt counted as waiting that was never begun."""
+        try:
+            yield
+        finally:
+            for place in self._places:
+                place.leave()
+
     def _count(self, prompt: int, choice: int, delta: OutputDelta) -> None:
+        self._places[prompt].begin()
         self._cached[prompt] = max(self._cached[prompt], delta.cached_tokens)
         self.usage.cached_tokens = sum(self._cached)
         self.usage.completion_tokens += len(delta.token_ids)

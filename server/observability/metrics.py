@@ -73,7 +73,7 @@ class Metrics:
         self._success.labels(self._model_name, reason).inc()
 
     def unfinished(self, cause: str) -> None:
-        """Count a request that was `abort`ed by its client or ended in an `error`."""
+        """Count a request that was `abort`ed by its client, ended in an `error`, or met a `queue_full`."""
         self._unfinished.labels(self._model_name, cause).inc()
 
     def render(self) -> bytes:

@@ -340,7 +340,7 @@ def test_dead_engine(client: TestClient, engine: FakeEngine) -> None:
     ("failure", "status", "kind"),
     [
         (RequestFailedError("It failed."), 500, "server_error"),
-        (OverloadedError("Too much.", retry_after=3), 503, "server_error"),
+        (OverloadedError("Too much.", retry_after=3), 429, "rate_limit_exceeded"),
         (InvalidRequestError("Never fits.", param="prompt"), 400, "invalid_request_error"),
         (RuntimeError("a secret"), 500, "server_error"),
         (KernelArgumentError("a secret of [3, 5] in /opt"), 500, "server_error"),

@@ -22,6 +22,8 @@ from engine.errors import ConfigError
         ("threads", 2**32 + 2),
         ("max_model_len", -1),
         ("kv_cache_tokens", -1),
+        ("max_queued_requests", -1),
+        ("max_queued_tokens", -1),
         ("memory_fraction", 0.0),
         ("memory_fraction", 1.5),
     ],
