@@ -48,6 +48,7 @@ class AsyncEngine:
         self._streams: dict[str, DeltaStream] = {}
         self._numbers = itertools.count()
         self._death: str | None = None  # why no more requests are taken
+        self._ended = asyncio.Event()
         self._receiving = asyncio.create_task(self._receive())
         self._receiving.add_done_callback(self._end_receiving)
 
@@ -96,13 +97,22 @@ class AsyncEngine:
         """Of the engine process."""
         return self._process.pid
 
+    def check_available(self) -> None:
+        """Raise `EngineDeadError` if no requests are taken any more."""
+        if self._death is not None:
+            raise EngineDeadError(self._death)
+
+    async def ended(self) -> str:
+        """Wait until the engine has died or was closed; says why."""
+        await self._ended.wait()
+        return self._death or ""
+
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[OutputDelta, None]:
         """Queue the request and yield its deltas until every choice has finished; see `EngineClient.generate`.
 
         A reader that falls behind gets successive deltas of a choice as one.
         """
-        if self._death is not None:
-            raise EngineDeadError(self._death)
+        self.check_available()
         check_request(request, self._model)
         # the process gets an id of our own: a late delta of an aborted request must not reach a new one of its name
         wire_id = f"{request.request_id}/{next(self._numbers)}"
@@ -165,6 +175,7 @@ class AsyncEngine:
 
     def _die(self, message: str) -> None:
         self._death = message
+        self._ended.set()
         for stream in self._streams.values():
             if not stream.finished:
                 stream.fail(EngineDeadError(message))  # one each: a traceback grows with every raise

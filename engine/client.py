@@ -27,6 +27,15 @@ class EngineClient(Protocol):
         """Whether the engine takes requests."""
         ...
 
+    def check_available(self) -> None:
+        """Refuse while no requests are taken.
+
+        Raises:
+            EngineRestartingError: the engine has failed and is being started again.
+            EngineDeadError: it has died or was closed, for good.
+        """
+        ...
+
     def generate(self, request: GenerationRequest) -> AsyncIterator[OutputDelta]:
         """Queue the request and yield its deltas, those of all choices interleaved, until each has finished.
 

@@ -133,6 +133,19 @@ class EngineDeadError(QuireError):
     """The engine process has ended or failed; requests in flight are lost."""
 
 
+class EngineRestartingError(EngineDeadError):
+    """The engine process has ended or failed, and a new one is being started.
+
+    Args:
+        message: how the old one ended.
+        retry_after: seconds after which a new attempt is sensible.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class RequestFailedError(QuireError):
     """The engine could not finish one request, through no fault of the request; others go on."""
 

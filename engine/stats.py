@@ -18,3 +18,12 @@ class EngineStats(NamedTuple):
     prefix_cache_queries_total: int = 0  # prompt tokens looked up
     prefix_cache_hits_total: int = 0  # prompt tokens found
     preemptions_total: int = 0
+    restarts_total: int = 0  # engine processes started in place of one that failed
+
+
+COUNTERS = tuple(name for name in EngineStats._fields if name.endswith("_total") and name != "kv_blocks_total")
+
+
+def continued(before: EngineStats, now: EngineStats) -> EngineStats:
+    """Figures of an engine that took the place of another: the counters go on from those of `before`."""
+    return now._replace(**{name: getattr(before, name) + getattr(now, name) for name in COUNTERS})

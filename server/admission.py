@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Sequence
 
 from engine.admission import check_request
-from engine.errors import ContextLengthError, EngineDeadError, InvalidRequestError, OverloadedError
+from engine.errors import ContextLengthError, InvalidRequestError, OverloadedError
 from engine.types import GenerationRequest, SamplingParams
 from server.dependencies import Services
 from server.generation import Generation
@@ -28,12 +28,11 @@ def admit(
         prompt_param: field that holds the prompt, for messages.
 
     Raises:
-        EngineDeadError: the engine takes no requests.
+        EngineDeadError: the engine takes no requests, or none until it has been restarted.
         InvalidRequestError: a prompt or parameter can never be served.
         OverloadedError: too much waits already.
     """
-    if not services.engine.healthy:
-        raise EngineDeadError("The engine is not running. Please try again later.")
+    services.engine.check_available()
     if len(prompts) * sampling.n > MAX_CHOICES_PER_REQUEST:
         raise InvalidRequestError(
             f"{len(prompts)} prompts with n={sampling.n} make {len(prompts) * sampling.n} choices; one request may "

@@ -23,6 +23,7 @@ from starlette.responses import Response
 from engine.errors import (
     ContextLengthError,
     EngineDeadError,
+    EngineRestartingError,
     InvalidRequestError,
     ModelNotFoundError,
     OverloadedError,
@@ -84,6 +85,9 @@ def reply_to(error: Exception) -> ErrorReply:
         case OverloadedError():
             retry = {"Retry-After": str(math.ceil(error.retry_after))}
             return ErrorReply(429, str(error), RATE_LIMIT, code="queue_full", headers=retry)
+        case EngineRestartingError():
+            retry = {"Retry-After": str(math.ceil(error.retry_after))}
+            return ErrorReply(503, str(error), SERVER_ERROR, code="engine_restarting", headers=retry)
         case EngineDeadError():
             retry = {"Retry-After": str(ENGINE_RETRY_SECONDS)}
             return ErrorReply(503, str(error), SERVER_ERROR, code="engine_dead", headers=retry)

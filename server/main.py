@@ -12,10 +12,10 @@ from pathlib import Path
 
 import uvicorn
 
-from engine.async_engine import AsyncEngine
 from engine.client import EngineClient
 from engine.config import EngineConfig
-from engine.errors import ConfigError
+from engine.errors import ConfigError, EngineDeadError
+from engine.supervisor import SupervisedEngine
 from server.app import create_app
 from server.banner import banner, base_url
 from server.config import ServerConfig
@@ -40,6 +40,7 @@ def run(server: ServerConfig, engine: EngineConfig) -> int:
     Raises:
         ConfigError: the port is taken or the address is not ours.
         QuireError: the model cannot be loaded.
+        EngineDeadError: the engine has failed too often.
     """
     configure_logging(server.log_level)
     with bind(server.host, server.port) as listener:
@@ -116,7 +117,7 @@ async def _serve(config: ServerConfig, engine_config: EngineConfig, listener: so
         for each in SIGNALS:
             loop.add_signal_handler(each, loading.cancel, each)
     text = load_model_text(Path(engine_config.model))
-    engine = await AsyncEngine.start(engine_config)
+    engine = await SupervisedEngine.start(engine_config)
     try:
         app = create_app(engine, text, config)
         server = _Server(
@@ -129,6 +130,13 @@ async def _serve(config: ServerConfig, engine_config: EngineConfig, listener: so
         services: Services = app.state.services
         url = base_url(config.host, listener.getsockname()[1])
         print(banner(engine.model, services.names, config, url, chat=text.template is not None), flush=True)
-        await server.serve(sockets=[listener])
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        giving_up = asyncio.create_task(engine.given_up())
+        await asyncio.wait({serving, giving_up}, return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        await serving
+        if giving_up.done():
+            raise EngineDeadError(giving_up.result())
+        giving_up.cancel()
     finally:
         await engine.close()

@@ -149,6 +149,7 @@ class _EngineCollector(Collector):
         yield self._counter("prefix_cache_queries", "Prompt tokens looked up", stats.prefix_cache_queries_total)
         yield self._counter("prefix_cache_hits", "Prompt tokens found in the cache", stats.prefix_cache_hits_total)
         yield self._counter("num_preemptions", "Sequences pushed back", stats.preemptions_total)
+        yield self._counter("engine_restarts", "Engine processes started for one that failed", stats.restarts_total)
         yield self._counter("engine_steps", "Steps of the engine", stats.steps_total)
         yield self._cache_info()
 

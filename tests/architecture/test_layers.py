@@ -73,7 +73,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "engine.admission",
         "engine.text",
         "engine.process",
-        "engine.async_engine",
+        "engine.supervisor",
     ),
     "quire": ("quire", "server", "quantize", "engine", "demo"),
     "demo": ("demo", "engine", "quantize", "quire"),
@@ -105,6 +105,7 @@ WITHOUT_TORCH = (
     "engine.admission",
     "engine.core",
     "engine.async_engine",
+    "engine.supervisor",
     "server",
     "quire",
 )

@@ -26,6 +26,8 @@ from engine.errors import ConfigError
         ("max_queued_tokens", -1),
         ("memory_fraction", 0.0),
         ("memory_fraction", 1.5),
+        ("max_restarts", -1),
+        ("restart_window", 0.0),
     ],
 )
 def test_a_value_out_of_range_is_refused(name: str, value: object) -> None:

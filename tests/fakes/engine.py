@@ -103,10 +103,19 @@ class FakeEngine:
     finished: set[str] = field(default_factory=set)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[OutputDelta]:
-        """The scripted deltas of all choices, interleaved step by step."""
+    def check_available(self) -> None:
+        """As `EngineClient`."""
         if not self.healthy:
             raise EngineDeadError("The engine has died.")
+
+    async def given_up(self) -> str:
+        """As `SupervisedEngine`; this engine is never given up."""
+        await asyncio.Event().wait()
+        return ""
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[OutputDelta]:
+        """The scripted deltas of all choices, interleaved step by step."""
+        self.check_available()
         self.requests.append(request)
         sent = 0
         try:

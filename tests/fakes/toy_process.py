@@ -1,7 +1,8 @@
 """An engine process around the toy engine: `python -m tests.fakes.toy_process FD`.
 
-The config's `model` says how it behaves: `toy`; `fails` (a load error); `crashes` (an unexpected one); `slow` (10 ms
-per step); `stubborn` (does not end when told to); `hangs` (while loading).
+The config's `name`, or else its `model`, says how it behaves: `toy`; `fails` (a load error); `crashes` (an unexpected
+one); `slow` (10 ms per step); `stubborn` (does not end when told to); `hangs` (while loading); `once FILE` (loads if
+there is no such file, and makes it).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from pathlib import Path
 
 from engine.config import EngineConfig
 from engine.core import EngineCore
@@ -29,15 +31,19 @@ class SlowRunner(ToyRunner):
 
 
 def build(config: EngineConfig) -> tuple[EngineCore, ModelInfo]:
-    if config.model == "fails":
+    behaviour = config.name or config.model
+    word, _, file = behaviour.partition(" ")
+    if behaviour == "fails" or (word == "once" and Path(file).exists()):
         raise CheckpointError("tensor 'x' is missing from model.safetensors")
-    if config.model == "crashes":
+    if word == "once":
+        Path(file).touch()
+    if behaviour == "crashes":
         raise ZeroDivisionError("a bug")
-    if config.model == "hangs":
+    if behaviour == "hangs":
         time.sleep(600)
-    if config.model == "stubborn":
+    if behaviour == "stubborn":
         threading.Thread(target=threading.Event().wait).start()
-    kind = SlowRunner if config.model == "slow" else ToyRunner
+    kind = SlowRunner if behaviour == "slow" else ToyRunner
     runner = kind(config.block_size, VOCAB_SIZE, breaks_on=lambda each: each.request_id.startswith("bad"))
     engine = toy_engine(
         num_blocks=config.kv_cache_tokens // config.block_size,

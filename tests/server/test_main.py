@@ -44,7 +44,7 @@ class Fake(FakeEngine):
         await super().close()
         print("engine closed", flush=True)
 
-server.main.AsyncEngine = Fake
+server.main.SupervisedEngine = Fake
 sys.exit(server.main.run(ServerConfig(port=0, shutdown_timeout=float(sys.argv[3])), EngineConfig(model=sys.argv[1])))
 """
 
