@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
-from engine.config import setting
 from engine.errors import InvalidRequestError, RequestFailedError
 from engine.text.chat_template import Message
 from quire.answers import AnswerPiece
@@ -23,7 +22,9 @@ TIMEOUT = httpx.Timeout(10.0, read=600.0)
 class ClientConfig:
     """What a client of a server needs to know."""
 
-    api_key: str = setting("", "key to send to it; empty sends none")
+    api_key: tuple[str, ...] = field(
+        default=(), repr=False, metadata={"doc": "key to send to it; of several, as a server has them, the first"}
+    )
 
 
 class RemoteModel:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 
 from engine.client import EngineClient
 from server.auth import AccessMiddleware
 from server.config import ServerConfig
 from server.dependencies import make_services
 from server.errors import install_error_handlers
-from server.middleware import BoundaryMiddleware
+from server.keys import KeyRing
+from server.middleware import REQUEST_ID, BoundaryMiddleware
 from server.routes import chat, completions, models, operations, tokenize
 from server.schemas.errors import ERROR_RESPONSES
+from server.schemas.fields import IGNORED_HEADER
+from server.scopes import AccessScope, RouteTable, access
 from server.text import ModelText
 from server.version import installed_version
 from server.wire_json import JsonResponse
+
+ROUTERS = tuple(module.router for module in (chat, completions, models, tokenize, operations))
 
 
 def create_app(engine: EngineClient, text: ModelText, config: ServerConfig) -> FastAPI:
@@ -24,6 +31,10 @@ def create_app(engine: EngineClient, text: ModelText, config: ServerConfig) -> F
         engine: what generates.
         text: tokenizer, chat template and defaults of the engine's model.
         config: settings of the HTTP side.
+
+    Raises:
+        ConfigError: the key file cannot be used.
+        TypeError: a route does not say who may call it.
     """
     app = FastAPI(
         title="Quire",
@@ -31,11 +42,29 @@ def create_app(engine: EngineClient, text: ModelText, config: ServerConfig) -> F
         description="Large language models in the EXL2 format behind the OpenAI API.",
         root_path=config.root_path,
         default_response_class=JsonResponse,
+        redirect_slashes=False,
     )
     app.state.services = make_services(engine, text, config)
-    for module in (chat, completions, models, tokenize, operations):
-        app.include_router(module.router, responses=ERROR_RESPONSES)
+    described = [route for route in app.routes if isinstance(route, Route)]  # /docs, /openapi.json: FastAPI's own
+    for route in described:
+        access(AccessScope.USER)(route.endpoint)
+    for router in ROUTERS:
+        app.include_router(router, responses=ERROR_RESPONSES)
     install_error_handlers(app)
-    app.add_middleware(AccessMiddleware, config=config)
-    app.add_middleware(BoundaryMiddleware)  # the one added last is the outermost
+    table = RouteTable([*described, *(route for router in ROUTERS for route in router.routes)])
+    app.add_middleware(AccessMiddleware, config=config, keys=KeyRing(config), routes=table)
+    app.add_middleware(BoundaryMiddleware)  # each one added surrounds those before
+    if config.cors_origins:
+        _allow_web_pages(app, config)
     return app
+
+
+def _allow_web_pages(app: FastAPI, config: ServerConfig) -> None:
+    """Answer what browsers ask before they let a page of one of the origins call the API."""
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=config.cors_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=[REQUEST_ID, IGNORED_HEADER, "retry-after"],
+    )

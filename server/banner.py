@@ -35,14 +35,14 @@ def banner(model: ModelInfo, names: tuple[str, ...], config: ServerConfig, url: 
         ("context", f"{model.max_model_len:,} tokens"),
         ("loaded in", f"{model.load_seconds:.1f} s"),
         ("URL", url),
-        ("access", "with the API key" if config.api_key else "open, from this machine only"),
+        ("access", "with an API key" if config.needs_key else "open, from this machine only"),
     ]
     lines = [f"  {name:<10} {value}" for name, value in rows]
     return "\n".join(["", *lines, "", "Try it:", "", f"  {_example(names[0], config, url, chat=chat)}", ""])
 
 
 def _example(name: str, config: ServerConfig, url: str, *, chat: bool) -> str:
-    key = " -H 'Authorization: Bearer YOUR_KEY'" if config.api_key else ""
+    key = " -H 'Authorization: Bearer YOUR_KEY'" if config.needs_key else ""
     path = "/chat/completions" if chat else "/completions"
     body: dict[str, Any] = {"model": name}
     body |= {"messages": [{"role": "user", "content": "Hello!"}]} if chat else {"prompt": "Once upon a time"}

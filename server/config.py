@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from engine.config import setting
 from engine.errors import ConfigError
 
 LogLevel = Literal["debug", "info", "warning", "error"]
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\sA-Z]+")
+
+
+def secret(doc: str) -> Any:
+    """A setting of several values that are never shown."""
+    return field(default=(), repr=False, metadata={"doc": doc})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +33,16 @@ class ServerConfig:
     served_model_name: tuple[str, ...] = setting(
         (), "names the model answers to, the first one shown in answers; default is the model's own"
     )
-    api_key: str = field(
-        default="",
-        repr=False,
-        metadata={
-            "doc": "key that clients must send; empty leaves the server open, allowed on a loopback address only"
-        },
+    api_key: tuple[str, ...] = secret(
+        "keys that clients may send; without any the server is open, which is allowed on a loopback address only"
+    )
+    admin_key: tuple[str, ...] = secret("keys that open everything, the routes for whoever runs the server included")
+    metrics_key: tuple[str, ...] = secret("keys that open /metrics only; without any, users' keys open it too")
+    api_key_file: str = setting(
+        "", "file of keys, one KEY, admin:KEY or metrics:KEY per line; read again when it changes"
+    )
+    cors_origins: tuple[str, ...] = setting(
+        (), "origins of web pages that may call the API from a browser, as in https://example.org; none by default"
     )
     allowed_hosts: tuple[str, ...] = setting(
         (),
@@ -56,11 +68,42 @@ class ServerConfig:
             raise ConfigError(f"log_level must be one of {', '.join(get_args(LogLevel))}, not '{self.log_level}'.")
         if not all(self.served_model_name):
             raise ConfigError("served_model_name must not contain an empty name.")
-        if not self.api_key and not is_loopback(self.host):
-            raise ConfigError(
-                f"Listening on {self.host} would open the server to the network without a key. Set one with "
-                "--api-key or QUIRE_API_KEY, or listen on 127.0.0.1."
-            )
+        self._check_access()
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether clients must send a key."""
+        return bool(self.api_key or self.admin_key or self.api_key_file)
+
+    def _check_access(self) -> None:
+        for name in ("api_key", "admin_key", "metrics_key"):
+            for key in getattr(self, name):
+                check_key(key, name)
+        if not self.needs_key:
+            if self.metrics_key:
+                raise ConfigError("metrics_key alone would leave nobody a key to the model. Set api_key as well.")
+            if not is_loopback(self.host):
+                raise ConfigError(
+                    f"Listening on {self.host} would open the server to the network without a key. Set one with "
+                    "--api-key, QUIRE_API_KEY or --api-key-file, or listen on 127.0.0.1."
+                )
+        for origin in self.cors_origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ConfigError(f"cors_origins must be like https://example.org, without a path, not '{origin}'.")
+
+
+def check_key(key: str, name: str) -> None:
+    """Refuse what no client can send in a header.
+
+    Args:
+        key: the key, which is never part of the message.
+        name: what to call it in the message.
+
+    Raises:
+        ConfigError: it is empty or has other than visible ASCII characters.
+    """
+    if not key or not all("!" <= character <= "~" for character in key):
+        raise ConfigError(f"{name} must hold keys of visible ASCII characters without spaces.")
 
 
 def is_loopback(host: str) -> bool:

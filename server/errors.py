@@ -23,7 +23,6 @@ from starlette.responses import Response
 from engine.errors import (
     ContextLengthError,
     EngineDeadError,
-    EngineRestartingError,
     InvalidRequestError,
     ModelNotFoundError,
     OverloadedError,
@@ -36,7 +35,6 @@ logger = logging.getLogger(__name__)
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
-RATE_LIMIT = "rate_limit_exceeded"
 ENGINE_RETRY_SECONDS = 5
 """What a client is told to wait while the engine is down."""
 
@@ -84,10 +82,7 @@ def reply_to(error: Exception) -> ErrorReply:
             return ErrorReply(404, str(error), param="model", code="model_not_found")
         case OverloadedError():
             retry = {"Retry-After": str(math.ceil(error.retry_after))}
-            return ErrorReply(429, str(error), RATE_LIMIT, code="queue_full", headers=retry)
-        case EngineRestartingError():
-            retry = {"Retry-After": str(math.ceil(error.retry_after))}
-            return ErrorReply(503, str(error), SERVER_ERROR, code="engine_restarting", headers=retry)
+            return ErrorReply(503, str(error), SERVER_ERROR, code="overloaded", headers=retry)
         case EngineDeadError():
             retry = {"Retry-After": str(ENGINE_RETRY_SECONDS)}
             return ErrorReply(503, str(error), SERVER_ERROR, code="engine_dead", headers=retry)
@@ -138,6 +133,11 @@ class Boundary:
         return True
 
 
+def unknown_url(method: str, path: str) -> ErrorReply:
+    """What to tell a client that asks for something there is not."""
+    return ErrorReply(404, f"Unknown URL: {method} {path}. See /docs for what there is.", code=_HTTP_CODES[404])
+
+
 def install_error_handlers(app: FastAPI) -> None:
     """Answer every error in OpenAI's form, FastAPI's and Starlette's own included."""
     app.add_exception_handler(QuireError, _on_quire_error)
@@ -158,8 +158,8 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     problem = cast("HTTPException", error)
     message = str(problem.detail)
     if problem.status_code == 404:
-        message = f"Unknown URL: {request.method} {request.url.path}. See /docs for what there is."
-    elif problem.status_code == 405:
+        return unknown_url(request.method, request.url.path).response()
+    if problem.status_code == 405:
         message = f"{request.method} is not allowed for {request.url.path}."
     code = _HTTP_CODES.get(problem.status_code)
     return ErrorReply(problem.status_code, message, code=code, headers=problem.headers or {}).response()

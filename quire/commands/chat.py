@@ -60,7 +60,7 @@ def _talker(parsed: argparse.Namespace) -> Iterator[Talker]:
         with open_local_model(config, sampling) as model:
             yield model
     else:
-        key = resolve(ClientConfig, sources_of(parsed)).config.api_key
+        key = next(iter(resolve(ClientConfig, sources_of(parsed)).config.api_key), "")
         with open_remote_model(parsed.url, parsed.remote_model, key, sampling) as remote:
             yield remote
 

@@ -12,6 +12,7 @@ from server.dependencies import ServicesDep
 from server.respond import respond
 from server.schemas.chat import ChatCompletionRequest
 from server.schemas.fields import refuse_unsupported
+from server.scopes import AccessScope, access
 from server.translate import chat_sampling
 from server.validation import JsonRoute
 
@@ -19,6 +20,7 @@ router = APIRouter(route_class=JsonRoute, tags=["generation"])
 
 
 @router.post("/v1/chat/completions", summary="Answer a conversation")
+@access(AccessScope.USER)
 async def create_chat_completion(body: ChatCompletionRequest, request: Request, services: ServicesDep) -> Response:
     """The next turn of a conversation, whole or as server-sent events."""
     model = services.model_name(body.model)

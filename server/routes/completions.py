@@ -12,6 +12,7 @@ from server.dependencies import ServicesDep
 from server.respond import respond
 from server.schemas.completion import CompletionRequest
 from server.schemas.fields import refuse_unsupported
+from server.scopes import AccessScope, access
 from server.translate import completion_sampling
 from server.validation import JsonRoute
 
@@ -19,6 +20,7 @@ router = APIRouter(route_class=JsonRoute, tags=["generation"])
 
 
 @router.post("/v1/completions", summary="Continue a prompt")
+@access(AccessScope.USER)
 async def create_completion(body: CompletionRequest, request: Request, services: ServicesDep) -> Response:
     """The continuation of one or several prompts, whole or as server-sent events."""
     model = services.model_name(body.model)

@@ -7,17 +7,20 @@ from typing import Any
 from fastapi import APIRouter
 
 from server.dependencies import Services, ServicesDep
+from server.scopes import AccessScope, access
 
 router = APIRouter(tags=["models"])
 
 
 @router.get("/v1/models", summary="What is served here")
+@access(AccessScope.USER)
 async def list_models(services: ServicesDep) -> dict[str, Any]:
     """The served model, once for each of its names."""
     return {"object": "list", "data": [_card(name, services) for name in services.names]}
 
 
 @router.get("/v1/models/{model_id:path}", summary="One model")
+@access(AccessScope.USER)
 async def get_model(model_id: str, services: ServicesDep) -> dict[str, Any]:
     """The model of this name, which may contain slashes."""
     return _card(services.model_name(model_id), services)

@@ -10,6 +10,7 @@ from server.chat.prompt import chat_prompt, decode_tokens, encode_text
 from server.dependencies import Services, ServicesDep
 from server.schemas.fields import refuse_unsupported
 from server.schemas.tokenize import DetokenizeRequest, TokenizeRequest
+from server.scopes import AccessScope, access
 from server.validation import JsonRoute
 from server.wire_json import JsonResponse
 
@@ -17,6 +18,7 @@ router = APIRouter(route_class=JsonRoute, tags=["tokens"])
 
 
 @router.post("/tokenize", summary="Text or messages to token ids")
+@access(AccessScope.USER)
 async def tokenize(body: TokenizeRequest, services: ServicesDep) -> Response:
     """Token ids of a text, or of a conversation as the model would see it."""
     services.model_name(body.model)
@@ -27,6 +29,7 @@ async def tokenize(body: TokenizeRequest, services: ServicesDep) -> Response:
 
 
 @router.post("/detokenize", summary="Token ids to text")
+@access(AccessScope.USER)
 async def detokenize(body: DetokenizeRequest, services: ServicesDep) -> Response:
     """The text of token ids."""
     services.model_name(body.model)

@@ -36,7 +36,7 @@ def engine() -> FakeEngine:
 @pytest.fixture(scope="module")
 def url(engine: FakeEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     text: ModelText = model_text(tmp_path_factory.mktemp("fake-model"))
-    with serving(create_app(engine, text, ServerConfig(api_key="k"))) as root:
+    with serving(create_app(engine, text, ServerConfig(api_key=("k",)))) as root:
         yield f"{root}/v1"
 
 

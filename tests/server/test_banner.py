@@ -26,7 +26,7 @@ def test_says_what_a_person_wants_to_know() -> None:
 
 @pytest.mark.parametrize("chat", [True, False])
 def test_the_curl_line_can_be_pasted(chat: bool) -> None:
-    config = ServerConfig(api_key="secret")
+    config = ServerConfig(api_key=("secret",))
     text = banner(MODEL, ("it's",), config, "http://127.0.0.1:8000/v1", chat=chat)
     assert "secret" not in text
     line = next(line for line in text.splitlines() if "curl" in line)

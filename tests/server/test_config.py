@@ -26,6 +26,13 @@ def test_every_setting_is_documented() -> None:
         ("shutdown_timeout", -1.0),
         ("log_level", "loud"),
         ("served_model_name", ("a", "")),
+        ("api_key", ("has space",)),
+        ("api_key", ("",)),
+        ("admin_key", ("schlüssel",)),
+        ("metrics_key", ("m",)),
+        ("cors_origins", ("example.org",)),
+        ("cors_origins", ("https://example.org/",)),
+        ("cors_origins", ("*",)),
     ],
 )
 def test_values_out_of_range_are_named(name: str, value: Any) -> None:
@@ -38,7 +45,13 @@ def test_values_out_of_range_are_named(name: str, value: Any) -> None:
 def test_open_to_the_network_only_with_a_key(host: str) -> None:
     with pytest.raises(ConfigError, match="--api-key"):
         ServerConfig(host=host)
-    assert ServerConfig(host=host, api_key="secret").host == host
+    assert ServerConfig(host=host, api_key=("secret",)).host == host
+
+
+@pytest.mark.parametrize("settings", [{"admin_key": ("a",)}, {"api_key_file": "/run/secrets/keys"}])
+def test_other_ways_to_have_a_key(settings: dict[str, Any]) -> None:
+    assert ServerConfig(host="0.0.0.0", **settings).needs_key
+    assert not ServerConfig().needs_key
 
 
 def test_loopback_addresses() -> None:
@@ -46,5 +59,8 @@ def test_loopback_addresses() -> None:
     assert not any(is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "localhost.evil.example", ""))
 
 
-def test_the_key_is_not_shown() -> None:
-    assert "secret" not in repr(ServerConfig(api_key="secret"))
+def test_keys_are_not_shown() -> None:
+    assert "secret" not in repr(ServerConfig(api_key=("secret1",), admin_key=("secret2",), metrics_key=("secret3",)))
+    with pytest.raises(ConfigError) as problem:
+        ServerConfig(api_key=("secret key",))
+    assert "secret" not in str(problem.value)
