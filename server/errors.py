@@ -23,6 +23,7 @@ from starlette.responses import Response
 from engine.errors import (
     ContextLengthError,
     EngineDeadError,
+    EngineRestartingError,
     InvalidRequestError,
     ModelNotFoundError,
     OverloadedError,
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
+RATE_LIMIT = "rate_limit_exceeded"
 ENGINE_RETRY_SECONDS = 5
 """What a client is told to wait while the engine is down."""
 
@@ -82,7 +84,10 @@ def reply_to(error: Exception) -> ErrorReply:
             return ErrorReply(404, str(error), param="model", code="model_not_found")
         case OverloadedError():
             retry = {"Retry-After": str(math.ceil(error.retry_after))}
-            return ErrorReply(503, str(error), SERVER_ERROR, code="overloaded", headers=retry)
+            return ErrorReply(429, str(error), RATE_LIMIT, code="queue_full", headers=retry)
+        case EngineRestartingError():
+            retry = {"Retry-After": str(math.ceil(error.retry_after))}
+            return ErrorReply(503, str(error), SERVER_ERROR, code="engine_restarting", headers=retry)
         case EngineDeadError():
             retry = {"Retry-After": str(ENGINE_RETRY_SECONDS)}
             return ErrorReply(503, str(error), SERVER_ERROR, code="engine_dead", headers=retry)
