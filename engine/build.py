@@ -61,7 +61,8 @@ def build_engine(config: EngineConfig) -> tuple[EngineCore, ModelInfo]:
         blocks, max_num_seqs=config.max_num_seqs, max_num_batched_tokens=config.max_num_batched_tokens
     )
     model = _describe(config, directory, loaded, backend, plan, end_token_ids, time.monotonic() - started)
-    return EngineCore(model, scheduler, blocks, runner, tokens), model
+    core = EngineCore(model, scheduler, blocks, runner, tokens, request_timeout=config.request_timeout)
+    return core, model
 
 
 def _model_directory(config: EngineConfig) -> Path:

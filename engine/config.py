@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
@@ -40,6 +41,9 @@ class EngineConfig:
         512, "most prompts that may wait for their first token; further ones are refused with 429; 0 means any number"
     )
     max_queued_tokens: int = setting(0, "most tokens of the prompts that wait together; 0 means any number")
+    request_timeout: float = setting(
+        0.0, "seconds from its arrival after which a request fails that names no `timeout` itself; 0 means never"
+    )
     block_size: int = setting(16, "tokens per block of the KV cache")
     kv_cache_tokens: int = setting(0, "size of the KV cache in tokens; 0 sizes it from free memory")
     kv_cache_dtype: KVCacheDtype = setting("auto", "element type of the KV cache; auto means float16")
@@ -67,6 +71,8 @@ class EngineConfig:
         for name in ("max_queued_requests", "max_queued_tokens"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative (0 means any number), not {getattr(self, name)}.")
+        if not 0.0 <= self.request_timeout < math.inf:
+            raise ConfigError(f"request_timeout must be seconds, or 0 for never, not {self.request_timeout}.")
         if self.threads > MAX_THREADS:
             raise ConfigError(f"threads must be at most {MAX_THREADS}, not {self.threads}.")
         if not 0.0 < self.memory_fraction <= 1.0:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from engine.admission import check_request
 from engine.cache.block_manager import BlockManager
 from engine.choice import Choice
 from engine.constraints.stop import stop_strings
-from engine.errors import InvalidLogitsError, InvalidRequestError, QuireError, RequestFailedError
+from engine.errors import DeadlineExceededError, InvalidLogitsError, InvalidRequestError, QuireError, RequestFailedError
 from engine.messages import RequestFailed, StepOutput
 from engine.scheduling.batch import ScheduledBatch
+from engine.scheduling.deadlines import Deadlines
 from engine.scheduling.runner import Runner
 from engine.scheduling.scheduler import Scheduler
 from engine.scheduling.sequence import Sequence
@@ -22,6 +24,8 @@ from engine.text.token_bytes import TokenBytes
 from engine.types import GenerationRequest, ModelInfo, OutputDelta
 
 logger = logging.getLogger(__name__)
+
+_TIMED_OUT = "The request was not answered within its time (field 'timeout', or the server's request_timeout)."
 
 
 class EngineCore:
@@ -33,16 +37,29 @@ class EngineCore:
         blocks: the block manager the scheduler works with.
         runner: computes it.
         tokens: bytes of every token id.
+        request_timeout: seconds a request has that says nothing itself; 0 means any time.
+        clock: seconds from any fixed moment; deadlines are measured by it.
     """
 
     def __init__(
-        self, model: ModelInfo, scheduler: Scheduler, blocks: BlockManager, runner: Runner[Any], tokens: TokenBytes
+        self,
+        model: ModelInfo,
+        scheduler: Scheduler,
+        blocks: BlockManager,
+        runner: Runner[Any],
+        tokens: TokenBytes,
+        *,
+        request_timeout: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.model = model
         self._scheduler = scheduler
         self._blocks = blocks
         self._runner = runner
         self._tokens = tokens
+        self._request_timeout = request_timeout
+        self._clock = clock
+        self._deadlines = Deadlines()
         self._requests: dict[str, dict[int, Choice]] = {}  # choices not yet finished, by request and index
         self._steps = 0
         self._generated = 0
@@ -94,27 +111,31 @@ class EngineCore:
         ]
         self._requests[request.request_id] = dict(enumerate(choices))
         self._scheduler.add([choice.sequence for choice in choices])
+        timeout = request.timeout or self._request_timeout
+        if timeout:
+            self._deadlines.set(request.request_id, self._clock() + timeout)
 
     def abort(self, request_id: str) -> None:
         """Drop a request wherever it is; unknown and finished ones are ignored."""
+        self._deadlines.forget(request_id)
         for choice in self._requests.pop(request_id, {}).values():
             self._scheduler.remove(choice.sequence)
 
     def step(self) -> StepOutput:
         """Compute one step and hand out what it made certain. An error in it ends the requests it touched, no more."""
         deltas: list[OutputDelta] = []
-        failures: tuple[RequestFailed, ...] = ()
+        failures = self._expire()
         batch = self._scheduler.schedule()
         if batch is not None:
             self._steps += 1
             try:
                 self._run(batch, deltas)
             except InvalidLogitsError as error:
-                failures = self._fail(error.request_ids, error)  # nothing has advanced: the others are tried again
+                failures += self._fail(error.request_ids, error)  # nothing has advanced: the others are tried again
             except Exception as error:
                 request_ids = list(dict.fromkeys(item.sequence.request.request_id for item in batch.items))
                 logger.exception("A step failed; its requests are given up: %s", ", ".join(request_ids))
-                failures = self._fail(request_ids, error)
+                failures += self._fail(request_ids, error)
         return StepOutput(tuple(deltas), failures, self.stats)
 
     def _run(self, batch: ScheduledBatch, deltas: list[OutputDelta]) -> None:
@@ -137,6 +158,12 @@ class EngineCore:
         del self._requests[request_id][sequence.choice]
         if not self._requests[request_id]:
             del self._requests[request_id]
+            self._deadlines.forget(request_id)
+
+    def _expire(self) -> tuple[RequestFailed, ...]:
+        """Fail the requests whose time is over."""
+        expired = self._deadlines.pop_expired(self._clock())
+        return self._fail(expired, DeadlineExceededError(_TIMED_OUT)) if expired else ()
 
     def _fail(self, request_ids: Iterable[str], error: Exception) -> tuple[RequestFailed, ...]:
         """Drop these requests, as far as they have not finished. What nobody foresaw is told to the log only."""

@@ -164,3 +164,7 @@ class InvalidLogitsError(RequestFailedError):
             "activations overflow."
         )
         self.request_ids = request_ids
+
+
+class DeadlineExceededError(RequestFailedError):
+    """The request was not answered within the time it, or the server's setting, allows."""

@@ -20,6 +20,9 @@ MAX_LOGPROBS = 20
 MAX_CHOICES = 128
 """Most choices (`n`) of one request."""
 
+MAX_TIMEOUT = 1e6
+"""Longest time a request may be given, in seconds."""
+
 
 class FinishReason(enum.StrEnum):
     """Why a choice ended."""
@@ -155,11 +158,23 @@ class GenerationRequest:
         request_id: unique among the requests in flight.
         prompt_token_ids: at least one token.
         sampling: how to continue; without a `seed` the engine draws one for this request.
+        timeout: seconds it may take, waiting and running, before it fails; None leaves it to the engine's settings.
+
+    Raises:
+        InvalidRequestError: `timeout` is out of range.
     """
 
     request_id: str
     prompt_token_ids: tuple[int, ...]
     sampling: SamplingParams
+    timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        _require(
+            self.timeout is None or 0.0 < self.timeout <= MAX_TIMEOUT,
+            f"timeout must be above 0 and at most {MAX_TIMEOUT:g} seconds, not {self.timeout}.",
+            "timeout",
+        )
 
 
 class TopLogprob(NamedTuple):

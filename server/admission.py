@@ -16,7 +16,13 @@ MAX_CHOICES_PER_REQUEST = 4096
 
 
 def admit(
-    services: Services, kind: str, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, prompt_param: str
+    services: Services,
+    kind: str,
+    prompts: Sequence[Sequence[int]],
+    sampling: SamplingParams,
+    *,
+    prompt_param: str,
+    timeout: float | None = None,
 ) -> Generation:
     """Make the engine requests of one HTTP request, all or none of them admissible.
 
@@ -26,6 +32,7 @@ def admit(
         prompts: token ids of each prompt.
         sampling: for each prompt; without a seed the engine draws one for each.
         prompt_param: field that holds the prompt, for messages.
+        timeout: seconds each prompt has to be answered; None means what the engine is set to.
 
     Raises:
         EngineDeadError: the engine takes no requests, or none until it has been restarted.
@@ -41,7 +48,7 @@ def admit(
         )
     answer_id = f"{kind}-{uuid.uuid4().hex}"
     requests = [
-        GenerationRequest(answer_id if len(prompts) == 1 else f"{answer_id}-{index}", tuple(prompt), sampling)
+        GenerationRequest(answer_id if len(prompts) == 1 else f"{answer_id}-{index}", tuple(prompt), sampling, timeout)
         for index, prompt in enumerate(prompts)
     ]
     for request in requests:

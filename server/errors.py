@@ -22,6 +22,7 @@ from starlette.responses import Response
 
 from engine.errors import (
     ContextLengthError,
+    DeadlineExceededError,
     EngineDeadError,
     EngineRestartingError,
     InvalidRequestError,
@@ -91,6 +92,8 @@ def reply_to(error: Exception) -> ErrorReply:
         case EngineDeadError():
             retry = {"Retry-After": str(ENGINE_RETRY_SECONDS)}
             return ErrorReply(503, str(error), SERVER_ERROR, code="engine_dead", headers=retry)
+        case DeadlineExceededError():  # 408 would be repeated by the OpenAI SDK, only to run out of time again
+            return ErrorReply(408, str(error), SERVER_ERROR, code="timeout", headers=_NO_RETRY)
         case RequestFailedError():
             return ErrorReply(500, str(error), SERVER_ERROR, code="request_failed")
         case _:  # another QuireError too: its message is written for who runs the server, and may name paths
@@ -107,7 +110,7 @@ def report(error: Exception, request_id: str) -> ErrorReply:
     reply = reply_to(error)
     if not isinstance(error, QuireError):
         logger.error("request %s failed unexpectedly", request_id, exc_info=error)
-    elif reply.status >= 500:
+    elif reply.status >= 500 or isinstance(error, DeadlineExceededError):
         logger.warning("request %s failed: %s", request_id, error)
     return reply
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from engine.types import MAX_CHOICES
+from engine.types import MAX_CHOICES, MAX_TIMEOUT
 
 Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
 PositiveInt = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -82,6 +82,10 @@ class GenerationFields(ModelChoice):
     ignore_eos: bool | None = None
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
+
+    timeout: Annotated[float, Field(gt=0, le=MAX_TIMEOUT)] | None = Field(
+        None, description="seconds from its arrival after which the request fails; default is the server's"
+    )
 
     user: str | None = Field(None, description="accepted; has no effect")
     metadata: dict[str, Any] | None = Field(None, description="accepted; has no effect")

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from engine.errors import InvalidRequestError, KernelArgumentError, OverloadedError, RequestFailedError
+from engine.errors import (
+    DeadlineExceededError,
+    InvalidRequestError,
+    KernelArgumentError,
+    OverloadedError,
+    RequestFailedError,
+)
 from server.text import ModelText
 from tests.api.conftest import MakeClient
 from tests.fakes.engine import FakeEngine
@@ -75,6 +81,8 @@ def error_of(response: Any, status: int = 400) -> Any:
         ({"stream": "yes"}, "stream"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"stream": True, "stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
+        ({"timeout": 0}, "timeout"),
+        ({"timeout": INFINITY}, "timeout"),
         ({"user": 5}, "user"),
     ],
 )
@@ -341,6 +349,7 @@ def test_dead_engine(client: TestClient, engine: FakeEngine) -> None:
     [
         (RequestFailedError("It failed."), 500, "server_error"),
         (OverloadedError("Too much.", retry_after=3), 429, "rate_limit_exceeded"),
+        (DeadlineExceededError("Too late."), 408, "server_error"),
         (InvalidRequestError("Never fits.", param="prompt"), 400, "invalid_request_error"),
         (RuntimeError("a secret"), 500, "server_error"),
         (KernelArgumentError("a secret of [3, 5] in /opt"), 500, "server_error"),

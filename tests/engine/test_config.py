@@ -24,6 +24,8 @@ from engine.errors import ConfigError
         ("kv_cache_tokens", -1),
         ("max_queued_requests", -1),
         ("max_queued_tokens", -1),
+        ("request_timeout", -1.0),
+        ("request_timeout", float("nan")),
         ("memory_fraction", 0.0),
         ("memory_fraction", 1.5),
         ("max_restarts", -1),

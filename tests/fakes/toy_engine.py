@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.cache.block_manager import BlockManager
@@ -75,6 +77,8 @@ def toy_engine(
     max_num_batched_tokens: int = 64,
     prefix_caching: bool = True,
     runner: ToyRunner | None = None,
+    request_timeout: float = 0.0,
+    clock: Callable[[], float] = time.monotonic,
 ) -> ToyEngine:
     """A toy engine of this size."""
     model = toy_model(max_model_len=max_model_len, block_size=block_size, kv_cache_tokens=num_blocks * block_size)
@@ -83,7 +87,8 @@ def toy_engine(
     runner = runner or ToyRunner(
         block_size, VOCAB_SIZE, max_num_batched_tokens=max_num_batched_tokens, max_num_seqs=max_num_seqs
     )
-    return ToyEngine(EngineCore(model, scheduler, blocks, runner, toy_tokens()), blocks, runner)
+    core = EngineCore(model, scheduler, blocks, runner, toy_tokens(), request_timeout=request_timeout, clock=clock)
+    return ToyEngine(core, blocks, runner)
 
 
 def run(core: EngineCore) -> tuple[dict[str, list[OutputDelta]], list[RequestFailed]]:
