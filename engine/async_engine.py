@@ -18,7 +18,7 @@ from engine.admission import check_request, with_seed
 from engine.config import EngineConfig
 from engine.delta_stream import DeltaStream
 from engine.errors import EngineDeadError, QuireError
-from engine.messages import AbortRequest, AddRequest, Command, EngineFailed, EngineReady, Shutdown, StepOutput
+from engine.messages import AbortRequest, AddRequest, Command, EngineFailed, EngineReady, Ping, Shutdown, StepOutput
 from engine.revival import revive
 from engine.stats import EngineStats
 from engine.transport import ChannelClosedError, frame, read_message
@@ -28,6 +28,13 @@ logger = logging.getLogger(__name__)
 
 SHUTDOWN_SECONDS = 5.0
 """How long the process may take to end by itself before it is killed."""
+
+LOOKS = 4
+"""How often the parent looks for a sign of life within `hang_timeout`.
+
+Looks are counted and not seconds: where the parent itself stood still (a suspended machine, a stopped process group, an
+event loop that runs only now and then), it must not blame the child.
+"""
 
 
 class AsyncEngine:
@@ -39,6 +46,7 @@ class AsyncEngine:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         model: ModelInfo,
+        hang_timeout: float,
     ) -> None:
         self._process = process
         self._reader = reader
@@ -49,6 +57,8 @@ class AsyncEngine:
         self._numbers = itertools.count()
         self._death: str | None = None  # why no more requests are taken
         self._ended = asyncio.Event()
+        self._silent_looks = 0
+        self._watching = asyncio.create_task(self._watch(hang_timeout))
         self._receiving = asyncio.create_task(self._receive())
         self._receiving.add_done_callback(self._end_receiving)
 
@@ -62,7 +72,7 @@ class AsyncEngine:
 
         Raises:
             QuireError: the model cannot be loaded; the class is that of the error in the process.
-            EngineDeadError: the process ended without saying why.
+            EngineDeadError: the process ended without saying why, or took longer than `load_timeout`.
         """
         ours, theirs = socket.socketpair()
         with contextlib.ExitStack() as on_failure:
@@ -73,9 +83,14 @@ class AsyncEngine:
             reader, writer = await asyncio.open_connection(sock=ours)
             on_failure.callback(writer.transport.abort)
             writer.write(frame(config))
-            model = await _await_ready(reader, process)
+            try:
+                model = await asyncio.wait_for(_await_ready(reader, process), config.load_timeout)
+            except TimeoutError as error:
+                raise EngineDeadError(
+                    f"The model was not loaded within {config.load_timeout:g} seconds (load_timeout)."
+                ) from error
             on_failure.pop_all()
-        return cls(process, reader, writer, model)
+        return cls(process, reader, writer, model, config.hang_timeout)
 
     @property
     def model(self) -> ModelInfo:
@@ -135,7 +150,8 @@ class AsyncEngine:
         self._send(Shutdown())
         await _await_exit(self._process)
         self._receiving.cancel()
-        await asyncio.gather(self._receiving, return_exceptions=True)
+        self._watching.cancel()
+        await asyncio.gather(self._receiving, self._watching, return_exceptions=True)
         self._writer.transport.abort()
 
     def _send(self, command: Command) -> None:
@@ -153,6 +169,17 @@ class AsyncEngine:
                 how = await _await_exit(self._process)
                 self._die(f"The engine process has ended unexpectedly ({how}).")
 
+    async def _watch(self, hang_timeout: float) -> None:
+        """Kill a process that sends neither steps nor answers."""
+        while self._death is None:
+            self._silent_looks += 1
+            if self._silent_looks > LOOKS:
+                self._die(f"The engine process has not answered for {hang_timeout:g} seconds.")
+                self._process.kill()
+                return
+            self._send(Ping())
+            await asyncio.sleep(hang_timeout / LOOKS)
+
     def _end_receiving(self, receiving: asyncio.Task[None]) -> None:
         """Leave no process behind that nobody listens to, and nobody waiting for it."""
         error = None if receiving.cancelled() else receiving.exception()
@@ -163,6 +190,7 @@ class AsyncEngine:
             self._die("The connection to the engine process is lost.")
 
     def _dispatch(self, event: StepOutput) -> None:
+        self._silent_looks = 0
         self._stats = event.stats
         for delta in event.deltas:
             stream = self._streams.get(delta.request_id)
@@ -227,9 +255,12 @@ async def _await_exit(process: subprocess.Popen[bytes]) -> str:
     try:
         code = await asyncio.to_thread(process.wait, SHUTDOWN_SECONDS)
     except subprocess.TimeoutExpired:
-        _kill(process)
-        return f"killed, for it did not end within {SHUTDOWN_SECONDS:g} seconds"
-    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        process.kill()
+    else:
+        return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    with contextlib.suppress(subprocess.TimeoutExpired):  # a device driver may hold on to it, and must not to us
+        await asyncio.to_thread(process.wait, SHUTDOWN_SECONDS)
+    return f"killed, for it did not end within {SHUTDOWN_SECONDS:g} seconds"
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

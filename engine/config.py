@@ -49,6 +49,10 @@ class EngineConfig:
     kv_cache_dtype: KVCacheDtype = setting("auto", "element type of the KV cache; auto means float16")
     memory_fraction: float = setting(0.5, "share of the free memory the KV cache may take when sized automatically")
     prefix_caching: bool = setting(True, "reuse cache blocks of equal prompt beginnings")
+    hang_timeout: float = setting(
+        120.0, "seconds without a sign of life after which the engine counts as hung; must exceed its longest step"
+    )
+    load_timeout: float = setting(3600.0, "most seconds loading may take")
     max_restarts: int = setting(3, "restarts of a failed engine within restart_window after which the server gives up")
     restart_window: float = setting(300.0, "seconds after which a restart of the engine is forgotten")
     ignore_config_keys: tuple[str, ...] = setting((), "keys of config.json to accept although Quire does not know them")
@@ -63,8 +67,9 @@ class EngineConfig:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.max_restarts < 0:
             raise ConfigError(f"max_restarts must not be negative (0 means none), not {self.max_restarts}.")
-        if not self.restart_window > 0:
-            raise ConfigError(f"restart_window must be above 0 seconds, not {self.restart_window}.")
+        for name in ("hang_timeout", "load_timeout", "restart_window"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be above 0 seconds, not {getattr(self, name)}.")
         for name in ("threads", "max_model_len", "kv_cache_tokens"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative (0 means automatic), not {getattr(self, name)}.")

@@ -23,6 +23,10 @@ class AbortRequest(NamedTuple):
     request_id: str
 
 
+class Ping(NamedTuple):
+    """Answer with a `StepOutput`, empty if there is nothing to compute: shows that the step loop goes round."""
+
+
 class Shutdown(NamedTuple):
     """End the process after the current step."""
 
@@ -59,5 +63,5 @@ class StepOutput(NamedTuple):
     stats: EngineStats
 
 
-Command = AddRequest | AbortRequest | Shutdown
+Command = AddRequest | AbortRequest | Ping | Shutdown
 Event = EngineReady | EngineFailed | StepOutput

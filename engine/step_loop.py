@@ -22,6 +22,7 @@ from engine.messages import (
     Command,
     EngineFailed,
     EngineReady,
+    Ping,
     RequestFailed,
     Shutdown,
 )
@@ -73,6 +74,8 @@ def _serve(channel: Channel, core: EngineCore) -> None:
                         refused.append(RequestFailed(request.request_id, type(error).__name__, str(error)))
                 case AbortRequest(request_id):
                     core.abort(request_id)
+                case Ping():
+                    pass  # the step below is the answer
                 case Shutdown():
                     return
         output = core.step()

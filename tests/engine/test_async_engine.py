@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -26,13 +27,22 @@ from tests.fakes.toy_engine import choice_tokens, request, run, toy_engine
 MODULE = "tests.fakes.toy_process"
 
 
-def config(model: str = "toy", *, kv_cache_tokens: int = 1024, max_num_batched_tokens: int = 64) -> EngineConfig:
+def config(
+    model: str = "toy",
+    *,
+    kv_cache_tokens: int = 1024,
+    max_num_batched_tokens: int = 64,
+    hang_timeout: float = 120,
+    load_timeout: float = 120,
+) -> EngineConfig:
     return EngineConfig(
         model=model,
         block_size=4,
         kv_cache_tokens=kv_cache_tokens,
         max_num_seqs=16,
         max_num_batched_tokens=max_num_batched_tokens,
+        hang_timeout=hang_timeout,
+        load_timeout=load_timeout,
     )
 
 
@@ -236,6 +246,49 @@ def test_a_fault_in_reading_is_logged_and_leaves_no_process(
     monkeypatch.setattr(AsyncEngine, "_dispatch", broken)
     with_engine(body, config("slow"), timeout=20)
     assert "ZeroDivisionError: a bug" in caplog.text
+
+
+@pytest.mark.parametrize("state", ["idle", "busy"])
+def test_a_stopped_process_is_found_and_killed(state: str) -> None:
+    async def body(engine: AsyncEngine) -> None:
+        if state == "busy":
+            task = asyncio.create_task(collect(engine, request("a", [2, 3], max_tokens=200)))
+            await until(lambda: engine.stats.running > 0)
+        os.kill(engine.pid, signal.SIGSTOP)
+        assert await engine.ended() == "The engine process has not answered for 1 seconds."
+        assert not engine.healthy
+        if state == "busy":
+            with pytest.raises(EngineDeadError, match="not answered"):
+                await task
+        await engine.close()
+        with pytest.raises(ProcessLookupError):
+            os.kill(engine.pid, 0)
+
+    with_engine(body, config("slow", hang_timeout=1))
+
+
+def test_a_step_that_never_ends_is_found() -> None:
+    async def body(engine: AsyncEngine) -> None:
+        with pytest.raises(EngineDeadError, match="not answered"):
+            await collect(engine, request("a", [99]))
+
+    with_engine(body, config("stuck", hang_timeout=1))
+
+
+def test_loading_and_silence_without_cause_do_not_count_as_hanging() -> None:
+    async def body(engine: AsyncEngine) -> None:
+        await asyncio.sleep(1.5)  # idle
+        assert engine.healthy
+        time.sleep(1.5)  # the parent itself stands still
+        await asyncio.sleep(0.1)
+        assert len(choice_tokens(await collect(engine, request("a", [2], max_tokens=150)))) == 150
+
+    with_engine(body, config("late", hang_timeout=0.9))
+
+
+def test_loading_has_a_limit_of_its_own() -> None:
+    with pytest.raises(EngineDeadError, match=r"not loaded within 0\.3 seconds"):
+        asyncio.run(AsyncEngine.start(config("hangs", load_timeout=0.3), module=MODULE))
 
 
 def test_closing_fails_what_is_in_flight_and_ends_the_process() -> None:

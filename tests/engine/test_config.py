@@ -30,6 +30,8 @@ from engine.errors import ConfigError
         ("memory_fraction", 1.5),
         ("max_restarts", -1),
         ("restart_window", 0.0),
+        ("hang_timeout", 0.0),
+        ("load_timeout", -1.0),
     ],
 )
 def test_a_value_out_of_range_is_refused(name: str, value: object) -> None:

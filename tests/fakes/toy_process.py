@@ -2,7 +2,7 @@
 
 The config's `name`, or else its `model`, says how it behaves: `toy`; `fails` (a load error); `crashes` (an unexpected
 one); `slow` (10 ms per step); `stubborn` (does not end when told to); `hangs` (while loading); `once FILE` (loads if
-there is no such file, and makes it).
+there is no such file, and makes it); `late` (takes a second to load); `stuck` (a step with the prompt [99] never ends).
 """
 
 from __future__ import annotations
@@ -30,6 +30,18 @@ class SlowRunner(ToyRunner):
         return super().submit(batch)
 
 
+class StuckRunner(SlowRunner):
+    """Has a prompt that it does not get over."""
+
+    def submit(self, batch: ScheduledBatch) -> ScheduledBatch:
+        if any(item.sequence.request.prompt_token_ids == (99,) for item in batch.items):
+            time.sleep(600)
+        return super().submit(batch)
+
+
+RUNNERS = {"slow": SlowRunner, "stuck": StuckRunner}
+
+
 def build(config: EngineConfig) -> tuple[EngineCore, ModelInfo]:
     behaviour = config.name or config.model
     word, _, file = behaviour.partition(" ")
@@ -43,8 +55,11 @@ def build(config: EngineConfig) -> tuple[EngineCore, ModelInfo]:
         time.sleep(600)
     if behaviour == "stubborn":
         threading.Thread(target=threading.Event().wait).start()
-    kind = SlowRunner if behaviour == "slow" else ToyRunner
-    runner = kind(config.block_size, VOCAB_SIZE, breaks_on=lambda each: each.request_id.startswith("bad"))
+    if behaviour == "late":
+        time.sleep(1)
+    runner = RUNNERS.get(behaviour, ToyRunner)(
+        config.block_size, VOCAB_SIZE, breaks_on=lambda each: each.request_id.startswith("bad")
+    )
     engine = toy_engine(
         num_blocks=config.kv_cache_tokens // config.block_size,
         block_size=config.block_size,

@@ -1,0 +1,35 @@
+"""The engine process stops answering, without ending."""
+
+from __future__ import annotations
+
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.fakes.toy_server import ToyServer, eventually
+
+HASTY = {"hang_timeout": 2}
+
+
+def test_a_stopped_engine_is_replaced_and_its_requests_are_answered(tmp_path: Path) -> None:
+    with ToyServer(tmp_path, engine=HASTY).ready() as server, ThreadPoolExecutor(8) as pool:
+        expected = server.complete([5, 6], max_tokens=20).json()["choices"][0]["text"]
+        old = server.child
+        asking = [pool.submit(server.complete, [n], max_tokens=250) for n in range(3, 11)]
+        eventually(lambda: server.metric("num_requests_running") == 8)
+        os.kill(old, signal.SIGSTOP)
+        for each in asking:
+            assert (each.result().status_code, each.result().json()["error"]["code"]) == (503, "engine_dead")
+        eventually(lambda: server.status() == 200)
+        assert server.child != old
+        assert not Path(f"/proc/{old}").exists()
+        assert server.complete([5, 6], max_tokens=20).json()["choices"][0]["text"] == expected
+        assert server.metric("kv_cache_usage_perc") == 0
+
+
+def test_a_step_that_never_ends_costs_its_requests_only(tmp_path: Path) -> None:
+    with ToyServer(tmp_path, "stuck", engine=HASTY).ready() as server:
+        assert server.complete([99]).json()["error"]["code"] == "engine_dead"
+        eventually(lambda: server.complete([5, 6], max_tokens=5).status_code == 200)
+        assert server.metric("engine_restarts_total") == 1
