@@ -9,10 +9,10 @@ from engine.types import ModelInfo
 from server.config import ServerConfig
 
 
-def base_url(host: str, port: int) -> str:
+def base_url(host: str, port: int, *, tls: bool = False) -> str:
     """Where clients reach the API; a wildcard address is shown as this machine."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{shown}:{port}/v1"
+    return f"{'https' if tls else 'http'}://{shown}:{port}/v1"
 
 
 def banner(model: ModelInfo, names: tuple[str, ...], config: ServerConfig, url: str, *, chat: bool) -> str:

@@ -49,6 +49,12 @@ class ServerConfig:
         "names accepted in the Host header while no key is set, besides this machine's own (localhost and the "
         "address listened on); no others are, which keeps web pages from reaching a local server",
     )
+    ssl_certfile: str = setting("", "certificate and chain in PEM; with one the server speaks HTTPS only")
+    ssl_keyfile: str = setting("", "private key of the certificate in PEM, if not in the same file")
+    ssl_keyfile_password: str = field(
+        default="", repr=False, metadata={"doc": "password of the private key, where it is encrypted"}
+    )
+    ssl_ca_certs: str = setting("", "authorities in PEM; with them every client must show a certificate of theirs")
     ping_interval: float = setting(15.0, "seconds between keep-alive comments in a stream")
     max_body_bytes: int = setting(16 * 1024 * 1024, "largest request body")
     shutdown_timeout: float = setting(10.0, "seconds running answers get to finish when the server is told to end")
@@ -68,6 +74,8 @@ class ServerConfig:
             raise ConfigError(f"log_level must be one of {', '.join(get_args(LogLevel))}, not '{self.log_level}'.")
         if not all(self.served_model_name):
             raise ConfigError("served_model_name must not contain an empty name.")
+        if not self.ssl_certfile and (self.ssl_keyfile or self.ssl_ca_certs):
+            raise ConfigError("ssl_keyfile and ssl_ca_certs have no effect without ssl_certfile; set that too.")
         self._check_access()
 
     @property

@@ -20,8 +20,10 @@ from server.app import create_app
 from server.banner import banner, base_url
 from server.config import ServerConfig
 from server.dependencies import Services
+from server.keys import KeyRing
 from server.observability.logs import configure_logging
 from server.text import load_model_text
+from server.tls import tls_options
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -38,11 +40,14 @@ def run(server: ServerConfig, engine: EngineConfig) -> int:
         what it started; SIGINT then gives 130, since a person wanted a server and has none.
 
     Raises:
-        ConfigError: the port is taken or the address is not ours.
+        ConfigError: the port is taken, the address is not ours, or a file of keys or certificates cannot be used.
         QuireError: the model cannot be loaded.
         EngineDeadError: the engine has failed too often.
     """
     configure_logging(server.log_level)
+    # what is wrong with these files is said before a model is loaded
+    tls_options(server)
+    KeyRing(server)
     with bind(server.host, server.port) as listener:
         try:
             asyncio.run(_serve(server, engine, listener))
@@ -121,14 +126,20 @@ async def _serve(config: ServerConfig, engine_config: EngineConfig, listener: so
     try:
         app = create_app(engine, text, config)
         server = _Server(
-            uvicorn.Config(app, log_config=None, server_header=False, timeout_graceful_shutdown=_last_resort(config)),
+            uvicorn.Config(
+                app,
+                log_config=None,
+                server_header=False,
+                timeout_graceful_shutdown=_last_resort(config),
+                **tls_options(config),
+            ),
             engine,
             config.shutdown_timeout,
         )
         for each in SIGNALS:
             loop.add_signal_handler(each, server.handle_exit, each, None)
         services: Services = app.state.services
-        url = base_url(config.host, listener.getsockname()[1])
+        url = base_url(config.host, listener.getsockname()[1], tls=bool(config.ssl_certfile))
         print(banner(engine.model, services.names, config, url, chat=text.template is not None), flush=True)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         giving_up = asyncio.create_task(engine.given_up())

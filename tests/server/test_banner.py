@@ -38,5 +38,6 @@ def test_the_curl_line_can_be_pasted(chat: bool) -> None:
 
 def test_urls() -> None:
     assert base_url("0.0.0.0", 80) == "http://127.0.0.1:80/v1"
+    assert base_url("0.0.0.0", 443, tls=True) == "https://127.0.0.1:443/v1"
     assert base_url("::1", 8000) == "http://[::1]:8000/v1"
     assert base_url("box.lan", 8000) == "http://box.lan:8000/v1"

@@ -26,6 +26,7 @@ def test_every_setting_is_documented() -> None:
         ("shutdown_timeout", -1.0),
         ("log_level", "loud"),
         ("served_model_name", ("a", "")),
+        ("ssl_keyfile", "key.pem"),
         ("api_key", ("has space",)),
         ("api_key", ("",)),
         ("admin_key", ("schlüssel",)),
