@@ -19,6 +19,7 @@ from engine.scheduling.runner import Runner
 from engine.scheduling.scheduler import Scheduler
 from engine.scheduling.sequence import Sequence
 from engine.scheduling.stopping import most_tokens
+from engine.scheduling.waiting import WaitReason
 from engine.stats import EngineStats
 from engine.text.token_bytes import TokenBytes
 from engine.types import GenerationRequest, ModelInfo, OutputDelta
@@ -83,6 +84,10 @@ class EngineCore:
             prefix_cache_queries_total=self._scheduler.prefix_queries,
             prefix_cache_hits_total=self._scheduler.prefix_hits,
             preemptions_total=self._scheduler.preemptions,
+            waiting_for_cache=self._scheduler.num_waiting_for(WaitReason.CACHE),
+            waiting_for_batch=self._scheduler.num_waiting_for(WaitReason.BATCH),
+            waiting_for_budget=self._scheduler.num_waiting_for(WaitReason.BUDGET),
+            waiting_for_prompt=self._scheduler.num_waiting_for(WaitReason.PROMPT),
         )
 
     def add(self, request: GenerationRequest) -> None:

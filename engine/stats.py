@@ -19,6 +19,10 @@ class EngineStats(NamedTuple):
     prefix_cache_hits_total: int = 0  # prompt tokens found
     preemptions_total: int = 0
     restarts_total: int = 0  # engine processes started in place of one that failed
+    waiting_for_cache: int = 0  # of `waiting`: too few free blocks
+    waiting_for_batch: int = 0  # of `waiting`: as many sequences run as may
+    waiting_for_budget: int = 0  # of `waiting`: the step's tokens were spent on others
+    waiting_for_prompt: int = 0  # of `waiting`: further choices, until the first has computed the prompt
 
 
 COUNTERS = tuple(name for name in EngineStats._fields if name.endswith("_total") and name != "kv_blocks_total")

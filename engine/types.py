@@ -159,6 +159,7 @@ class GenerationRequest:
         prompt_token_ids: at least one token.
         sampling: how to continue; without a `seed` the engine draws one for this request.
         timeout: seconds it may take, waiting and running, before it fails; None leaves it to the engine's settings.
+        priority: the lower, the sooner its turn, as in vLLM; requests of equal priority are served in order of arrival.
 
     Raises:
         InvalidRequestError: `timeout` is out of range.
@@ -168,6 +169,7 @@ class GenerationRequest:
     prompt_token_ids: tuple[int, ...]
     sampling: SamplingParams
     timeout: float | None = None
+    priority: int = 0
 
     def __post_init__(self) -> None:
         _require(

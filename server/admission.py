@@ -23,6 +23,7 @@ def admit(
     *,
     prompt_param: str,
     timeout: float | None = None,
+    priority: int | None = None,
 ) -> Generation:
     """Make the engine requests of one HTTP request, all or none of them admissible.
 
@@ -33,6 +34,7 @@ def admit(
         sampling: for each prompt; without a seed the engine draws one for each.
         prompt_param: field that holds the prompt, for messages.
         timeout: seconds each prompt has to be answered; None means what the engine is set to.
+        priority: of each prompt; None means 0.
 
     Raises:
         EngineDeadError: the engine takes no requests, or none until it has been restarted.
@@ -47,9 +49,10 @@ def admit(
             param=prompt_param,
         )
     answer_id = f"{kind}-{uuid.uuid4().hex}"
+    names = [answer_id] if len(prompts) == 1 else [f"{answer_id}-{index}" for index in range(len(prompts))]
     requests = [
-        GenerationRequest(answer_id if len(prompts) == 1 else f"{answer_id}-{index}", tuple(prompt), sampling, timeout)
-        for index, prompt in enumerate(prompts)
+        GenerationRequest(name, tuple(prompt), sampling, timeout, priority or 0)
+        for name, prompt in zip(names, prompts, strict=True)
     ]
     for request in requests:
         _check(request, services, prompt_param)

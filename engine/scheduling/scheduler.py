@@ -1,17 +1,22 @@
 """Which tokens the next step computes: continuous batching under one token budget.
 
-There is one rule. Every running sequence has tokens that are known but not computed: one after its last sampled token
-(decode), many at its start (prefill). A step walks over the running sequences, oldest first, and gives each as many
-of its pending tokens as the budget still allows; then it admits waiting ones, first come first served, as long as
-budget, sequences and blocks last.
+Every running sequence has tokens that are known but not computed: one after its last sampled token (decode), many at
+its start (prefill). A step first gives all that want one token theirs, so that no answer stands still while a long
+prompt is computed. What is left of the budget goes to the prompts, running or waiting, in the order of rank: priority,
+then arrival. Each gets as many tokens as the budget still allows; a waiting one is admitted with blocks for all of its.
 
-Two things follow from admitting only while budget is left. Decodes come first without being told apart, for all but
-the youngest have finished their prompt and want one token each. And no more sequences run than the budget has tokens,
-so none starves.
+Two things follow. Only the last share of a step can be a chunk with more to come. And since a sequence wants a single
+token only after a share of its own, beside those of all others that do, the budget always has enough for them.
+
+Rank also says who gives way: when blocks run out, the running sequence that is last in rank loses its own. The first
+never does, so there is always progress, and within a priority nobody is overtaken for ever. Less important requests
+may wait as long as more important ones keep coming.
 """
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections import deque
 from collections.abc import Sequence as Sequences
 
@@ -19,6 +24,7 @@ from engine.cache.block_manager import BlockManager
 from engine.errors import CapacityError
 from engine.scheduling.batch import ScheduledBatch, ScheduledSequence
 from engine.scheduling.sequence import Sequence
+from engine.scheduling.waiting import WaitingQueue, WaitReason
 
 
 class Scheduler:
@@ -42,9 +48,11 @@ class Scheduler:
         self._blocks = blocks
         self._max_running = max_num_seqs
         self._max_tokens = max_num_batched_tokens
-        self._waiting: deque[Sequence] = deque()
-        self._running: list[Sequence] = []  # oldest first
+        self._waiting = WaitingQueue()
+        self._running: list[Sequence] = []  # by rank
         self._siblings: dict[str, list[Sequence]] = {}  # further choices, until the first has computed the prompt
+        self._arrivals = itertools.count()
+        self._why_waiting = WaitReason.BUDGET
         self.preemptions = 0
         self.prompt_tokens = 0
         self.prefix_queries = 0
@@ -58,29 +66,53 @@ class Scheduler:
     @property
     def num_waiting(self) -> int:
         """Sequences that do not yet, or not at the moment."""
-        return len(self._waiting) + sum(map(len, self._siblings.values()))
+        return sum(map(self.num_waiting_for, WaitReason))
+
+    def num_waiting_for(self, reason: WaitReason) -> int:
+        """Sequences that wait for this reason, as of the latest step."""
+        if reason is WaitReason.PROMPT:
+            return sum(map(len, self._siblings.values()))
+        return len(self._waiting) if reason is self._why_waiting else 0
 
     def add(self, choices: Sequences[Sequence]) -> None:
         """Queue all choices of one request. The first computes the prompt, then the others share its blocks."""
-        self._waiting.append(choices[0])
+        arrival = next(self._arrivals)
+        for sequence in choices:
+            sequence.arrival = arrival
+        self._waiting.add(choices[0])
         if len(choices) > 1:
             self._siblings[choices[0].request.request_id] = list(choices[1:])
 
     def schedule(self) -> ScheduledBatch | None:
         """The next step, with blocks for all of its tokens; None when there is nothing to do."""
-        items: list[ScheduledSequence] = []
-        budget = self._max_tokens
-        while len(items) < len(self._running) and budget:
-            share = _share(self._running[len(items)], budget)
-            if not self._make_room(share):
-                break
-            items.append(share)
-            budget -= share.num_tokens
-        while budget and self._admit_next():
-            share = _share(self._running[-1], budget)
+        self._why_waiting = WaitReason.BUDGET
+        items = self._decodes()
+        budget = self._max_tokens - len(items)
+        prompts = deque(sequence for sequence in self._running if sequence.num_pending > 1)
+        while budget:
+            sequence = self._admit_before(prompts[0] if prompts else None)
+            if sequence is None:
+                if not prompts:
+                    break
+                sequence = prompts.popleft()
+            share = _share(sequence, budget)
             items.append(share)
             budget -= share.num_tokens
         return ScheduledBatch(tuple(items)) if items else None
+
+    def _decodes(self) -> list[ScheduledSequence]:
+        """Shares of the running sequences that want one token. The last in rank may have to make room for them."""
+        items: list[ScheduledSequence] = []
+        index = 0
+        while index < len(self._running):  # it gets shorter, at its end, where room is made
+            sequence = self._running[index]
+            index += 1
+            if sequence.num_pending == 1:
+                share = _share(sequence, 1)
+                if not self._make_room(share):
+                    break
+                items.append(share)
+        return items
 
     def advance(self, batch: ScheduledBatch) -> None:
         """The step was computed: its tokens are in the cache. Call this before sampled tokens are appended."""
@@ -103,22 +135,22 @@ class Scheduler:
             self._siblings.pop(request_id, None)
 
     def _make_room(self, share: ScheduledSequence) -> bool:
-        """Blocks for a running sequence's share, at the cost of the youngest; False if that was the sequence itself."""
+        """Blocks for a running sequence's share, at the cost of the last in rank; False if that is itself."""
         sequence = share.sequence
         while not self._blocks.extend(sequence.block_table, share.start + share.num_tokens):
-            youngest = self._running[-1]
+            last = self._running[-1]
             if len(self._running) == 1:
                 self._reclaim_waiting(sequence)
                 return True
-            self._preempt(youngest)
-            if youngest is sequence:
+            self._preempt(last)
+            if last is sequence:
                 return False
         return True
 
     def _preempt(self, sequence: Sequence) -> None:
         """Take a sequence's blocks; it keeps its tokens and computes them again when its turn comes."""
         self._running.remove(sequence)
-        self._waiting.appendleft(sequence)
+        self._waiting.add(sequence)
         self._drop_computed(sequence)
         self.preemptions += 1
 
@@ -141,11 +173,29 @@ class Scheduler:
         self._blocks.free(sequence.block_table)
         sequence.num_computed = 0
 
-    def _admit_next(self) -> bool:
-        """Move the first waiting sequence to the running ones, with blocks for all tokens it knows."""
-        if not self._waiting or len(self._running) >= self._max_running:
-            return False
-        sequence = self._waiting[0]
+    def _admit_before(self, rival: Sequence | None) -> Sequence | None:
+        """Admit the first waiting sequence, with blocks for all tokens it knows; None if it must wait.
+
+        Args:
+            rival: a running one that wants tokens too; a waiting one that ranks after it is not considered.
+        """
+        sequence = self._waiting.first
+        if sequence is None or (rival is not None and rival.rank < sequence.rank):
+            return None
+        if len(self._running) >= self._max_running:
+            self._why_waiting = WaitReason.BATCH
+            return None
+        if not self._give_blocks(sequence):
+            self._why_waiting = WaitReason.CACHE
+            return None
+        self._waiting.remove(sequence)
+        bisect.insort(self._running, sequence, key=lambda each: each.rank)
+        if not sequence.admitted:
+            self._count_admission(sequence)
+        return sequence
+
+    def _give_blocks(self, sequence: Sequence) -> bool:
+        """Blocks for all tokens of a waiting sequence, those of a cached prefix first; False if too few are free."""
         holds_prompt = bool(sequence.block_table)
         if not holds_prompt:
             sequence.block_table = self._blocks.take_prefix(sequence.token_ids)
@@ -156,9 +206,6 @@ class Scheduler:
                     self._drop_computed(sequence)
                 return False
             self._reclaim_waiting(sequence)
-        self._running.append(self._waiting.popleft())
-        if not sequence.admitted:
-            self._count_admission(sequence)
         return True
 
     def _count_admission(self, sequence: Sequence) -> None:
@@ -170,13 +217,13 @@ class Scheduler:
             self.prefix_hits += sequence.cached_tokens
 
     def _start_siblings(self, first: Sequence) -> None:
-        """Queue the other choices, ahead of younger requests, with the full blocks of the prompt shared."""
-        for sibling in reversed(self._siblings.pop(first.request.request_id, [])):
+        """Queue the other choices, with the full blocks of the prompt shared."""
+        for sibling in self._siblings.pop(first.request.request_id, []):
             sibling.block_table = self._blocks.fork(first.block_table, first.num_prompt - 1)
             sibling.num_computed = len(sibling.block_table) * self._blocks.block_size
             sibling.cached_tokens = first.cached_tokens
             sibling.admitted = True
-            self._waiting.appendleft(sibling)
+            self._waiting.add(sibling)
 
 
 def _share(sequence: Sequence, budget: int) -> ScheduledSequence:

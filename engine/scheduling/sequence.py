@@ -22,6 +22,7 @@ class Sequence:
         num_computed: leading tokens whose keys and values are in the cache.
         block_table: cache block of each run of `block_size` positions.
         cached_tokens: prompt tokens that were found in the cache when the sequence was admitted.
+        arrival: number of its request in the order of arrival.
         admitted: whether it has taken part in a step before; a preempted one comes back with this set.
     """
 
@@ -32,11 +33,17 @@ class Sequence:
     num_computed: int = 0
     block_table: list[int] = field(default_factory=list)
     cached_tokens: int = 0
+    arrival: int = 0
     admitted: bool = False
 
     @property
     def sampling(self) -> SamplingParams:
         return self.request.sampling
+
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        """Place in the order of all sequences: by priority, then arrival, then choice; the lowest goes first."""
+        return self.request.priority, self.arrival, self.choice
 
     @property
     def num_prompt(self) -> int:

@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from engine.client import EngineClient
+from engine.stats import EngineStats
 from engine.types import OutputDelta, SamplingParams
 
 PREFIX = "quire_"
@@ -142,6 +143,7 @@ class _EngineCollector(Collector):
         usage = stats.kv_blocks_used / stats.kv_blocks_total if stats.kv_blocks_total else 0.0
         yield self._gauge("num_requests_running", "Sequences taking part in steps", stats.running)
         yield self._gauge("num_requests_waiting", "Sequences waiting", stats.waiting)
+        yield self._waiting_by_reason(stats)
         yield self._gauge("kv_cache_usage_perc", "Share of the KV cache in use, 0 to 1", usage)
         yield self._gauge("engine_healthy", "1 while the engine takes requests", float(self._engine.healthy))
         yield self._counter("prompt_tokens", "Prompt tokens of admitted requests", stats.prompt_tokens_total)
@@ -152,6 +154,19 @@ class _EngineCollector(Collector):
         yield self._counter("engine_restarts", "Engine processes started for one that failed", stats.restarts_total)
         yield self._counter("engine_steps", "Steps of the engine", stats.steps_total)
         yield self._cache_info()
+
+    def _waiting_by_reason(self, stats: EngineStats) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(
+            f"{PREFIX}num_requests_waiting_by_reason", "Sequences waiting, by reason", labels=[_LABEL, "reason"]
+        )
+        for reason, value in (
+            ("cache", stats.waiting_for_cache),
+            ("batch", stats.waiting_for_batch),
+            ("budget", stats.waiting_for_budget),
+            ("prompt", stats.waiting_for_prompt),
+        ):
+            family.add_metric([self._model_name, reason], value)
+        return family
 
     def _cache_info(self) -> InfoMetricFamily:
         model = self._engine.model

@@ -27,5 +27,7 @@ async def create_chat_completion(body: ChatCompletionRequest, request: Request, 
     refuse_unsupported(body)
     sampling = chat_sampling(body, services.text.defaults, services.engine.model)
     prompt = await chat_prompt(body.messages, body, services.text)
-    generation = admit(services, "chatcmpl", [prompt], sampling, prompt_param="messages", timeout=body.timeout)
+    generation = admit(
+        services, "chatcmpl", [prompt], sampling, prompt_param="messages", timeout=body.timeout, priority=body.priority
+    )
     return await respond(request, body, services, generation, model, ChatFormat)

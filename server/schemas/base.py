@@ -86,6 +86,7 @@ class GenerationFields(ModelChoice):
     timeout: Annotated[float, Field(gt=0, le=MAX_TIMEOUT)] | None = Field(
         None, description="seconds from its arrival after which the request fails; default is the server's"
     )
+    priority: Int32 | None = Field(None, description="the lower, the sooner its turn; default 0")
 
     user: str | None = Field(None, description="accepted; has no effect")
     metadata: dict[str, Any] | None = Field(None, description="accepted; has no effect")

@@ -85,10 +85,12 @@ def samples(client: TestClient) -> dict[tuple[str, ...], float]:
 
 
 def test_engine_metrics(client: TestClient, engine: FakeEngine) -> None:
-    engine.stats = EngineStats(3, 2, 100, 25, 50, 1000, 400, 1000, 600, 1)
+    engine.stats = EngineStats(3, 2, 100, 25, 50, 1000, 400, 1000, 600, 1, waiting_for_cache=1, waiting_for_prompt=1)
     found = samples(client)
     assert found[("quire_num_requests_running",)] == 3
     assert found[("quire_num_requests_waiting",)] == 2
+    for reason, count in (("cache", 1), ("batch", 0), ("budget", 0), ("prompt", 1)):
+        assert found[("quire_num_requests_waiting_by_reason", reason)] == count
     assert found[("quire_kv_cache_usage_perc",)] == 0.25
     assert found[("quire_prompt_tokens_total",)] == 1000
     assert found[("quire_generation_tokens_total",)] == 400

@@ -1,4 +1,4 @@
-"""More requests than may wait: refused before the first byte, and nothing is counted for ever."""
+"""More requests than may wait: refused before the first byte, and nothing is counted for ever. Deadlines, priorities."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from fastapi.testclient import TestClient
 
 from server.app import create_app
 from server.config import ServerConfig
@@ -57,3 +58,15 @@ def test_a_client_that_leaves_gives_its_place_to_the_next(text: ModelText, strea
             assert app.state.services.queue.requests == 0
 
     run(scenario())
+
+
+@pytest.mark.parametrize("body", [BODY, {"prompt": ["a", "b"]}])
+def test_deadline_and_priority_reach_the_engine(
+    client: TestClient, engine: FakeEngine, body: dict[str, object]
+) -> None:
+    path = CHAT if "messages" in body else "/v1/completions"
+    assert client.post(path, json={**body, "timeout": 2.5, "priority": -3}).status_code == 200
+    assert {(each.timeout, each.priority) for each in engine.requests} == {(2.5, -3)}
+    engine.requests.clear()
+    assert client.post(path, json={**body, "timeout": None, "priority": None}).status_code == 200
+    assert {(each.timeout, each.priority) for each in engine.requests} == {(None, 0)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,14 +28,17 @@ class Arrival:
 def arrivals(draw: st.DrawFn) -> list[Arrival]:
     return [
         Arrival(
-            request(
-                str(number),
-                COMMON[: draw(st.sampled_from([0, 5, 12, 24]))] + draw(TAILS),
-                max_tokens=draw(st.sampled_from([1, 8, 24])),
-                n=draw(st.sampled_from([1, 1, 2, 4])),
-                seed=number,
-                ignore_eos=draw(st.booleans()),
-                stop=draw(st.sampled_from([(), ("\x03",), ("ab", "\x05\x06")])),
+            replace(
+                request(
+                    str(number),
+                    COMMON[: draw(st.sampled_from([0, 5, 12, 24]))] + draw(TAILS),
+                    max_tokens=draw(st.sampled_from([1, 8, 24])),
+                    n=draw(st.sampled_from([1, 1, 2, 4])),
+                    seed=number,
+                    ignore_eos=draw(st.booleans()),
+                    stop=draw(st.sampled_from([(), ("\x03",), ("ab", "\x05\x06")])),
+                ),
+                priority=draw(st.sampled_from([0, 0, 0, -1, 2])),
             ),
             draw(st.integers(0, 12)),
             draw(st.sampled_from([None, None, None, 0, 1, 2, 5, 12])),
@@ -57,6 +60,16 @@ def sizes(draw: st.DrawFn) -> dict[str, int | bool]:
     }
 
 
+def step_without_a_stall(engine: ToyEngine) -> StepOutput:
+    """A step; fails if an answer under way neither got its token nor gave its blocks to a more important one."""
+    under_way = [each for each in engine.core._scheduler._running if each.num_pending == 1]
+    output = engine.core.step()
+    served = {item.sequence for item in engine.runner.batches[-1].items} if under_way else set()
+    for each in under_way:
+        assert each in served or (not each.block_table and any(other.rank < each.rank for other in served))
+    return output
+
+
 def play(engine: ToyEngine, script: list[Arrival]) -> list[StepOutput]:
     """Run a script to its end; fails if it has none."""
     outputs = []
@@ -69,7 +82,7 @@ def play(engine: ToyEngine, script: list[Arrival]) -> list[StepOutput]:
                 engine.core.abort(each.what.request_id)
         if not engine.core.has_work and step > 40:
             return outputs
-        outputs.append(engine.core.step())
+        outputs.append(step_without_a_stall(engine))
         step += 1
     raise AssertionError("there is still work after 3000 steps")
 
@@ -108,6 +121,22 @@ def test_running_sequences_come_first_and_none_is_left_out(script: list[Arrival]
     for batch in engine.runner.batches:
         partial = [not item.sample for item in batch.items]
         assert not any(partial[:-1])  # only the last share of a step is a chunk with more to come
+
+
+@settings(max_examples=100, deadline=None)
+@given(script=arrivals(), size=sizes())
+def test_within_a_priority_requests_begin_in_order_of_arrival(
+    script: list[Arrival], size: dict[str, int | bool]
+) -> None:
+    engine = toy_engine(**size)  # type: ignore[arg-type]
+    play(engine, script)
+    begun: dict[int, list[int]] = {}
+    for batch in engine.runner.batches:
+        for item in batch.items:
+            arrivals_of_priority = begun.setdefault(item.sequence.request.priority, [])
+            if item.sequence.arrival not in arrivals_of_priority:
+                arrivals_of_priority.append(item.sequence.arrival)
+    assert all(numbers == sorted(numbers) for numbers in begun.values())
 
 
 @settings(max_examples=60, deadline=None)

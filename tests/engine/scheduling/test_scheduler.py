@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engine.cache.block_manager import BlockManager
@@ -9,11 +11,12 @@ from engine.errors import CapacityError
 from engine.scheduling.batch import ScheduledBatch
 from engine.scheduling.scheduler import Scheduler
 from engine.scheduling.sequence import Sequence
+from engine.scheduling.waiting import WaitReason
 from tests.fakes.toy_engine import request
 
 
-def make(num_prompt: int, name: str = "a", choices: int = 1) -> list[Sequence]:
-    what = request(name, list(range(num_prompt)), n=choices)
+def make(num_prompt: int, name: str = "a", choices: int = 1, priority: int = 0) -> list[Sequence]:
+    what = replace(request(name, list(range(num_prompt)), n=choices), priority=priority)
     return [Sequence(what, index, 0, list(what.prompt_token_ids)) for index in range(choices)]
 
 
@@ -107,8 +110,8 @@ def test_waiting_choices_give_up_the_prompt_when_nothing_else_is_left() -> None:
     assert step(queue) == [("n", 0, 12, True)]
     assert len(second.block_table) == 2
     queue.remove(first)
-    large = make(15, "large")[0]
-    queue._waiting.appendleft(large)  # as a preempted one would stand
+    large = make(15, "large", priority=-1)[0]
+    queue.add([large])
     assert step(queue) == [("large", 0, 15, True)]
     assert second.block_table == []
     queue.remove(large)
@@ -142,3 +145,68 @@ def test_batch_counts_its_tokens() -> None:
     batch = queue.schedule()
     assert isinstance(batch, ScheduledBatch)
     assert batch.num_tokens == 8
+
+
+def test_the_more_important_goes_first_and_equals_in_order_of_arrival() -> None:
+    queue = scheduler(tokens=4, seqs=2)
+    for name, priority in (("late", 5), ("b", 0), ("c", 0), ("first", -3)):
+        queue.add(make(2, name, priority=priority))
+    assert [share[0] for share in step(queue)] == ["first", "b"]
+    assert queue.num_waiting == 2
+
+
+def test_an_important_prompt_goes_ahead_of_a_long_one_under_way_but_never_of_a_decode() -> None:
+    queue = scheduler(tokens=6)
+    queue.add(make(2, "decodes", priority=9))
+    step(queue)
+    queue.add(make(40, "long", priority=5))
+    assert step(queue) == [("decodes", 2, 1, True), ("long", 0, 5, False)]
+    queue.add(make(4, "urgent", priority=1))
+    taken = step(queue)
+    assert [share[0] for share in taken] == ["decodes", "urgent", "long"]
+    assert [share[2] for share in taken] == [1, 4, 1]
+
+
+def test_the_least_important_youngest_makes_room() -> None:
+    queue = scheduler(num_blocks=3)
+    for name, priority in (("low", 1), ("high", 0), ("lower", 1)):
+        queue.add(make(4, name, priority=priority))
+    assert [share[0] for share in step(queue)] == ["high", "low", "lower"]
+    assert [share[0] for share in step(queue)] == ["high"]  # takes what `lower` had, then nothing is left for `low`
+    assert queue.preemptions == 2
+
+
+def test_a_preempted_sequence_stands_before_those_that_came_later() -> None:
+    queue = scheduler(num_blocks=2, seqs=2)
+    queue.add(make(4, "a"))
+    queue.add(make(4, "b"))
+    step(queue)
+    queue.add(make(1, "c"))
+    assert [share[0] for share in step(queue)] == ["a"]
+    assert [each.request.request_id for each in queue._waiting] == ["b", "c"]
+
+
+def waiting(queue: Scheduler) -> dict[str, int]:
+    return {reason.value: count for reason in WaitReason if (count := queue.num_waiting_for(reason))}
+
+
+def test_why_sequences_wait() -> None:
+    queue = scheduler(seqs=1)
+    queue.add(make(1, "a"))
+    queue.add(make(1, "b"))
+    step(queue)
+    assert waiting(queue) == {"batch": 1}
+
+    queue = scheduler(num_blocks=2)
+    queue.add(make(4, "a"))
+    queue.add(make(8, "b"))
+    queue.add(make(1, "c"))
+    step(queue)
+    assert waiting(queue) == {"cache": 2}
+
+    queue = scheduler(tokens=4)
+    queue.add(make(6, "a", choices=3))
+    queue.add(make(1, "b"))
+    step(queue)
+    assert waiting(queue) == {"budget": 1, "prompt": 2}
+    assert queue.num_waiting == 3
