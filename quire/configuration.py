@@ -33,6 +33,19 @@ def add_model_options(parser: ArgumentParser, engine: Sequence[str] | None = Non
     add_settings(parser, EngineConfig, "engine", leave_out={"model", *others})
 
 
+def add_server_options(parser: ArgumentParser) -> None:
+    """Everything `quire serve` can be told: the model, and a flag for every setting."""
+    parser.add_argument(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        default=argparse.SUPPRESS,
+        help="model directory or hub id (org/name); without one, the demo model that comes with Quire",
+    )
+    add_settings(parser, ServerConfig, "server")
+    add_model_options(parser)
+
+
 def sources_of(arguments: argparse.Namespace) -> list[Source]:
     """Where settings come from, the winner first: command line, environment, configuration file.
 

@@ -83,15 +83,3 @@ def test_unknown_variables_stop_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUIRE_THREDS", "1")
     with pytest.raises(ConfigError, match="QUIRE_THREADS"):
         serve.run([])
-
-
-def test_show_config_names_origins_and_hides_the_key(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("QUIRE_API_KEY", "secret")
-    assert serve.run(["--show-config", "--port", "9"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert "port = 9  # command line" in lines
-    assert "api_key = (hidden)  # environment" in lines
-    assert "prefix_caching = true  # default" in lines
-    assert not any("secret" in line for line in lines)
