@@ -58,7 +58,10 @@ def build_engine(config: EngineConfig) -> tuple[EngineCore, ModelInfo]:
 
     blocks = BlockManager(plan.num_blocks, plan.block_size, prefix_caching=config.prefix_caching)
     scheduler = Scheduler(
-        blocks, max_num_seqs=config.max_num_seqs, max_num_batched_tokens=config.max_num_batched_tokens
+        blocks,
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        max_step_seconds=config.max_step_ms / 1000,
     )
     model = _describe(config, directory, loaded, backend, plan, end_token_ids, time.monotonic() - started)
     core = EngineCore(model, scheduler, blocks, runner, tokens, request_timeout=config.request_timeout)

@@ -41,6 +41,9 @@ class EngineConfig:
         512, "most prompts that may wait for their first token; further ones are refused with 429; 0 means any number"
     )
     max_queued_tokens: int = setting(0, "most tokens of the prompts that wait together; 0 means any number")
+    max_step_ms: float = setting(
+        0.0, "milliseconds a step may take while answers are under way: prompts are cut into smaller chunks; 0 is off"
+    )
     request_timeout: float = setting(
         0.0, "seconds from its arrival after which a request fails that names no `timeout` itself; 0 means never"
     )
@@ -76,6 +79,8 @@ class EngineConfig:
         for name in ("max_queued_requests", "max_queued_tokens"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative (0 means any number), not {getattr(self, name)}.")
+        if not 0.0 <= self.max_step_ms < math.inf:
+            raise ConfigError(f"max_step_ms must be milliseconds, or 0 for off, not {self.max_step_ms}.")
         if not 0.0 <= self.request_timeout < math.inf:
             raise ConfigError(f"request_timeout must be seconds, or 0 for never, not {self.request_timeout}.")
         if self.threads > MAX_THREADS:

@@ -39,7 +39,7 @@ class EngineCore:
         runner: computes it.
         tokens: bytes of every token id.
         request_timeout: seconds a request has that says nothing itself; 0 means any time.
-        clock: seconds from any fixed moment; deadlines are measured by it.
+        clock: seconds from any fixed moment; deadlines and the time of steps are measured by it.
     """
 
     def __init__(
@@ -144,8 +144,9 @@ class EngineCore:
         return StepOutput(tuple(deltas), failures, self.stats)
 
     def _run(self, batch: ScheduledBatch, deltas: list[OutputDelta]) -> None:
+        started = self._clock()
         tokens = self._runner.collect(self._runner.submit(batch))
-        self._scheduler.advance(batch)
+        self._scheduler.advance(batch, self._clock() - started)
         for item, sampled in zip(batch.items, tokens, strict=True):
             if sampled is None:
                 continue

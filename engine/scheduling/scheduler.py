@@ -23,6 +23,7 @@ from collections.abc import Sequence as Sequences
 from engine.cache.block_manager import BlockManager
 from engine.errors import CapacityError
 from engine.scheduling.batch import ScheduledBatch, ScheduledSequence
+from engine.scheduling.pacing import StepPacer
 from engine.scheduling.sequence import Sequence
 from engine.scheduling.waiting import WaitingQueue, WaitReason
 
@@ -36,6 +37,8 @@ class Scheduler:
         blocks: the cache's blocks.
         max_num_seqs: most sequences in one step.
         max_num_batched_tokens: most tokens in one step.
+        max_step_seconds: what a step may take while answers are under way, kept by shorter chunks of prompts; 0 means
+            any time.
 
     Attributes:
         preemptions: sequences that had to give back their blocks, so far.
@@ -44,10 +47,12 @@ class Scheduler:
         prefix_hits: of these, the ones found.
     """
 
-    def __init__(self, blocks: BlockManager, *, max_num_seqs: int, max_num_batched_tokens: int) -> None:
+    def __init__(
+        self, blocks: BlockManager, *, max_num_seqs: int, max_num_batched_tokens: int, max_step_seconds: float = 0.0
+    ) -> None:
         self._blocks = blocks
         self._max_running = max_num_seqs
-        self._max_tokens = max_num_batched_tokens
+        self._pacer = StepPacer(max_num_batched_tokens, max_step_seconds)
         self._waiting = WaitingQueue()
         self._running: list[Sequence] = []  # by rank
         self._siblings: dict[str, list[Sequence]] = {}  # further choices, until the first has computed the prompt
@@ -87,7 +92,7 @@ class Scheduler:
         """The next step, with blocks for all of its tokens; None when there is nothing to do."""
         self._why_waiting = WaitReason.BUDGET
         items = self._decodes()
-        budget = self._max_tokens - len(items)
+        budget = self._pacer.tokens_for_prompts(len(items))
         prompts = deque(sequence for sequence in self._running if sequence.num_pending > 1)
         while budget:
             sequence = self._admit_before(prompts[0] if prompts else None)
@@ -114,8 +119,15 @@ class Scheduler:
                 items.append(share)
         return items
 
-    def advance(self, batch: ScheduledBatch) -> None:
-        """The step was computed: its tokens are in the cache. Call this before sampled tokens are appended."""
+    def advance(self, batch: ScheduledBatch, seconds: float = 0.0) -> None:
+        """The step was computed: its tokens are in the cache. Call this before sampled tokens are appended.
+
+        Args:
+            batch: the step.
+            seconds: how long it took; 0 if that was not measured.
+        """
+        if batch.num_tokens > len(batch.items):
+            self._pacer.observe(batch.num_tokens, seconds)
         for item in batch.items:
             sequence = item.sequence
             sequence.num_computed = item.start + item.num_tokens

@@ -1,4 +1,4 @@
-"""More requests than may wait: refused before the first byte, and nothing is counted for ever. Deadlines, priorities."""
+"""More requests than may wait: refused before the first byte, nothing counted for ever. Deadlines, priorities."""
 
 from __future__ import annotations
 

@@ -102,6 +102,18 @@ def test_many_streams_are_the_same_as_each_alone(model: Path) -> None:
         assert replace(answer, cached_tokens=0) == expected[key], key
 
 
+def test_the_pace_of_steps_changes_no_token(model: Path) -> None:
+    """The clock of this machine decides the chunks; whatever they are, tokens are the same."""
+    config = EngineConfig(model=str(model), kernels="native", threads=1, block_size=8, max_num_batched_tokens=64)
+    paced = replace(config, max_step_ms=0.001, max_num_seqs=8)
+
+    together = run(build_engine(paced)[0], requests())
+
+    expected = alone(model, requests())
+    for key, answer in together.items():
+        assert replace(answer, cached_tokens=0) == expected[key], key
+
+
 def test_choices_of_one_request_differ_and_are_the_same_again(model: Path) -> None:
     config = EngineConfig(model=str(model), kernels="native", threads=1)
     wanted = [sampled(index, prompt, choices=3) for index, prompt in enumerate(prompts()[:4])]

@@ -24,6 +24,8 @@ from engine.errors import ConfigError
         ("kv_cache_tokens", -1),
         ("max_queued_requests", -1),
         ("max_queued_tokens", -1),
+        ("max_step_ms", -1.0),
+        ("max_step_ms", float("nan")),
         ("request_timeout", -1.0),
         ("request_timeout", float("nan")),
         ("memory_fraction", 0.0),

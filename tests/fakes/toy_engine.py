@@ -77,13 +77,19 @@ def toy_engine(
     max_num_batched_tokens: int = 64,
     prefix_caching: bool = True,
     runner: ToyRunner | None = None,
+    max_step_seconds: float = 0.0,
     request_timeout: float = 0.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> ToyEngine:
     """A toy engine of this size."""
     model = toy_model(max_model_len=max_model_len, block_size=block_size, kv_cache_tokens=num_blocks * block_size)
     blocks = BlockManager(num_blocks, block_size, prefix_caching=prefix_caching)
-    scheduler = Scheduler(blocks, max_num_seqs=max_num_seqs, max_num_batched_tokens=max_num_batched_tokens)
+    scheduler = Scheduler(
+        blocks,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
+        max_step_seconds=max_step_seconds,
+    )
     runner = runner or ToyRunner(
         block_size, VOCAB_SIZE, max_num_batched_tokens=max_num_batched_tokens, max_num_seqs=max_num_seqs
     )

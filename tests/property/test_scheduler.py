@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 from hypothesis import given, settings
@@ -47,8 +48,11 @@ def arrivals(draw: st.DrawFn) -> list[Arrival]:
     ]
 
 
+Size = dict[str, int | bool | float]
+
+
 @st.composite
-def sizes(draw: st.DrawFn) -> dict[str, int | bool]:
+def sizes(draw: st.DrawFn) -> Size:
     """Engines so small that chunks, queues and preemption are the rule; every request above fits one alone."""
     block_size = draw(st.sampled_from([1, 2, 4, 5]))
     return {
@@ -57,6 +61,7 @@ def sizes(draw: st.DrawFn) -> dict[str, int | bool]:
         "max_num_seqs": draw(st.sampled_from([1, 3, 6, 12])),
         "max_num_batched_tokens": draw(st.sampled_from([1, 7, 16, 40])),
         "prefix_caching": draw(st.booleans()),
+        "max_step_seconds": draw(st.sampled_from([0.0, 0.0, 1e-9])),
     }
 
 
@@ -89,9 +94,7 @@ def play(engine: ToyEngine, script: list[Arrival]) -> list[StepOutput]:
 
 @settings(max_examples=200, deadline=None)
 @given(script=arrivals(), size=sizes())
-def test_every_request_ends_and_depends_on_nothing_but_itself(
-    script: list[Arrival], size: dict[str, int | bool]
-) -> None:
+def test_every_request_ends_and_depends_on_nothing_but_itself(script: list[Arrival], size: Size) -> None:
     engine = toy_engine(**size)  # type: ignore[arg-type]
     outputs = play(engine, script)  # the toy runner itself checks the bounds of each step
     assert not any(output.failures for output in outputs)
@@ -115,7 +118,7 @@ def test_every_request_ends_and_depends_on_nothing_but_itself(
 
 @settings(max_examples=60, deadline=None)
 @given(script=arrivals(), size=sizes())
-def test_running_sequences_come_first_and_none_is_left_out(script: list[Arrival], size: dict[str, int | bool]) -> None:
+def test_running_sequences_come_first_and_none_is_left_out(script: list[Arrival], size: Size) -> None:
     engine = toy_engine(**size)  # type: ignore[arg-type]
     play(engine, script)
     for batch in engine.runner.batches:
@@ -125,9 +128,7 @@ def test_running_sequences_come_first_and_none_is_left_out(script: list[Arrival]
 
 @settings(max_examples=100, deadline=None)
 @given(script=arrivals(), size=sizes())
-def test_within_a_priority_requests_begin_in_order_of_arrival(
-    script: list[Arrival], size: dict[str, int | bool]
-) -> None:
+def test_within_a_priority_requests_begin_in_order_of_arrival(script: list[Arrival], size: Size) -> None:
     engine = toy_engine(**size)  # type: ignore[arg-type]
     play(engine, script)
     begun: dict[int, list[int]] = {}
@@ -141,7 +142,7 @@ def test_within_a_priority_requests_begin_in_order_of_arrival(
 
 @settings(max_examples=60, deadline=None)
 @given(script=arrivals(), size=sizes())
-def test_the_same_script_gives_the_same_steps(script: list[Arrival], size: dict[str, int | bool]) -> None:
-    one = play(toy_engine(**size), script)  # type: ignore[arg-type]
-    two = play(toy_engine(**size), script)  # type: ignore[arg-type]
+def test_the_same_script_gives_the_same_steps(script: list[Arrival], size: Size) -> None:
+    one = play(toy_engine(**size, clock=itertools.count().__next__), script)  # type: ignore[arg-type]
+    two = play(toy_engine(**size, clock=itertools.count().__next__), script)  # type: ignore[arg-type]
     assert one == two
