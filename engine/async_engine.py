@@ -108,6 +108,11 @@ class AsyncEngine:
         return self._death is None
 
     @property
+    def responsive(self) -> bool:
+        """Whether a step has completed or a ping was answered within the last half of `hang_timeout`."""
+        return self.healthy and self._silent_looks <= LOOKS // 2
+
+    @property
     def pid(self) -> int:
         """Of the engine process."""
         return self._process.pid

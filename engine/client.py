@@ -27,6 +27,11 @@ class EngineClient(Protocol):
         """Whether the engine takes requests."""
         ...
 
+    @property
+    def responsive(self) -> bool:
+        """Whether a step has completed or a ping was answered lately."""
+        ...
+
     def check_available(self) -> None:
         """Refuse while no requests are taken.
 

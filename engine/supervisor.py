@@ -68,6 +68,11 @@ class SupervisedEngine:
         return self._engine.healthy
 
     @property
+    def responsive(self) -> bool:
+        """As `EngineClient.responsive`."""
+        return self._engine.responsive
+
+    @property
     def pid(self) -> int:
         """Of the engine process; changes with every restart."""
         return self._engine.pid

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
-from engine.client import EngineClient
 from engine.config import EngineConfig
 from engine.errors import ConfigError, EngineDeadError
 from engine.supervisor import SupervisedEngine
@@ -20,12 +19,16 @@ from server.app import create_app
 from server.banner import banner, base_url
 from server.config import ServerConfig
 from server.dependencies import Services
+from server.gateway import Gateway
 from server.keys import KeyRing
 from server.observability.logs import configure_logging
 from server.text import load_model_text
 from server.tls import tls_options
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+LAST_WORDS_SECONDS = 5
+"""What answers get, once their engine is gone, to say so before their connections are cut."""
 
 
 def run(server: ServerConfig, engine: EngineConfig) -> int:
@@ -44,7 +47,7 @@ def run(server: ServerConfig, engine: EngineConfig) -> int:
         QuireError: the model cannot be loaded.
         EngineDeadError: the engine has failed too often.
     """
-    configure_logging(server.log_level)
+    configure_logging(server.log_level, server.log_format)
     # what is wrong with these files is said before a model is loaded
     tls_options(server)
     KeyRing(server)
@@ -81,73 +84,82 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, with two changes to how it ends.
-
-    Signals are handled by us: it would end the process before the engine is closed. And answers that are not done
-    after `patience` seconds lose their engine, so that each ends as clients understand, with an error.
-    """
-
-    def __init__(self, config: uvicorn.Config, engine: EngineClient, patience: float) -> None:
-        super().__init__(config)
-        self._engine = engine
-        self._patience = patience
+    """uvicorn without its handling of signals, which would end the process before the engine is closed."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals alone."""
         yield
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no further requests, and wait for those there are."""
-        closing = asyncio.create_task(self._close_engine())
-        try:
-            await super().shutdown(sockets)
-        finally:
-            closing.cancel()
-
-    async def _close_engine(self) -> None:
-        await asyncio.sleep(self._patience)
-        await self._engine.close()
-
-
-def _last_resort(config: ServerConfig) -> int:
-    """Seconds after which connections are cut; by then answers have ended by themselves."""
-    return math.ceil(config.shutdown_timeout) + 5
-
 
 async def _serve(config: ServerConfig, engine_config: EngineConfig, listener: socket.socket) -> None:
+    """Answer on the port from now on, with refusals until the model is loaded."""
     loop = asyncio.get_running_loop()
     loading = asyncio.current_task()
     if loading is not None:
         for each in SIGNALS:
             loop.add_signal_handler(each, loading.cancel, each)
-    text = load_model_text(Path(engine_config.model))
-    engine = await SupervisedEngine.start(engine_config)
-    try:
-        app = create_app(engine, text, config)
-        server = _Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                server_header=False,
-                timeout_graceful_shutdown=_last_resort(config),
-                **tls_options(config),
-            ),
-            engine,
-            config.shutdown_timeout,
+    gateway = Gateway()
+    server = _Server(
+        uvicorn.Config(
+            gateway,
+            lifespan="off",
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=LAST_WORDS_SECONDS,
+            **tls_options(config),
         )
-        for each in SIGNALS:
-            loop.add_signal_handler(each, server.handle_exit, each, None)
-        services: Services = app.state.services
-        url = base_url(config.host, listener.getsockname()[1], tls=bool(config.ssl_certfile))
-        print(banner(engine.model, services.names, config, url, chat=text.template is not None), flush=True)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        giving_up = asyncio.create_task(engine.given_up())
-        await asyncio.wait({serving, giving_up}, return_when=asyncio.FIRST_COMPLETED)
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        text = await asyncio.to_thread(load_model_text, Path(engine_config.model))
+        engine = await SupervisedEngine.start(engine_config)
+        try:
+            app = create_app(engine, text, config)
+            gateway.open(app)
+            services: Services = app.state.services
+            url = base_url(config.host, listener.getsockname()[1], tls=bool(config.ssl_certfile))
+            print(banner(engine.model, services.names, config, url, chat=text.template is not None), flush=True)
+            await _until_the_end(gateway, engine, config.shutdown_timeout)
+        finally:
+            await engine.close()
+    finally:
         server.should_exit = True
         await serving
-        if giving_up.done():
-            raise EngineDeadError(giving_up.result())
-        giving_up.cancel()
+
+
+async def _until_the_end(gateway: Gateway, engine: SupervisedEngine, patience: float) -> None:
+    """Wait for a signal, then for the answers that run; a second signal ends the waiting.
+
+    Answers that are not done after `patience` seconds lose their engine, so that each ends as clients understand, with
+    an error.
+
+    Raises:
+        EngineDeadError: the engine has failed too often.
+    """
+    signalled = asyncio.Event()
+    for each in SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(each, signalled.set)
+    giving_up = asyncio.create_task(engine.given_up())
+    await _first(giving_up, asyncio.create_task(signalled.wait()))
+    gateway.close()
+    if not giving_up.cancelled():
+        raise EngineDeadError(giving_up.result())
+    signalled.clear()
+    await _first(
+        asyncio.create_task(gateway.drained()),
+        asyncio.create_task(signalled.wait()),
+        asyncio.create_task(asyncio.sleep(patience)),
+    )
+    await engine.close()
+    await _first(asyncio.create_task(gateway.drained()), asyncio.create_task(asyncio.sleep(LAST_WORDS_SECONDS)))
+
+
+async def _first(*tasks: asyncio.Task[Any]) -> None:
+    """Wait for one of the tasks and cancel the others."""
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await engine.close()
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -42,6 +42,8 @@ SCOPES = {
     ("POST", "/tokenize"): AccessScope.USER,
     ("POST", "/detokenize"): AccessScope.USER,
     ("GET", "/health"): AccessScope.PUBLIC,
+    ("GET", "/health/live"): AccessScope.PUBLIC,
+    ("GET", "/health/ready"): AccessScope.PUBLIC,
     ("GET", "/metrics"): AccessScope.METRICS,
 }
 """Every route there is. A new one is entered here too, so that its scope is decided and not happened upon."""

@@ -48,8 +48,16 @@ def test_tokenize_refusals(client: TestClient) -> None:
     assert error_of(client.post("/detokenize", json={}))["param"] == "tokens"
 
 
-def test_health(client: TestClient) -> None:
-    assert client.get("/health").status_code == 200
+def test_health(client: TestClient, engine: FakeEngine) -> None:
+    def answers() -> list[tuple[int, str]]:
+        replies = [client.get(path) for path in ("/health/live", "/health", "/health/ready")]
+        return [(reply.status_code, reply.json()["status"]) for reply in replies]
+
+    assert answers() == [(200, "ok")] * 3
+    engine.responsive = False
+    assert answers() == [(200, "ok")] + [(503, "engine_stalled")] * 2
+    engine.healthy = False
+    assert answers() == [(200, "ok")] + [(503, "engine_dead")] * 2
 
 
 def test_request_ids(client: TestClient) -> None:

@@ -47,7 +47,8 @@ class Server:
                 if httpx.get(f"http://127.0.0.1:{self.port}/health", timeout=2).status_code == 200:
                     return
             except httpx.TransportError:
-                time.sleep(0.1)
+                pass
+            time.sleep(0.1)
         self.process.kill()
         raise RuntimeError(f"quire serve did not answer:\n{self.process.communicate()[0]}")
 

@@ -254,7 +254,10 @@ def test_a_stopped_process_is_found_and_killed(state: str) -> None:
         if state == "busy":
             task = asyncio.create_task(collect(engine, request("a", [2, 3], max_tokens=200)))
             await until(lambda: engine.stats.running > 0)
+        assert engine.responsive
         os.kill(engine.pid, signal.SIGSTOP)
+        await until(lambda: not engine.responsive)
+        assert engine.healthy
         assert await engine.ended() == "The engine process has not answered for 1 seconds."
         assert not engine.healthy
         if state == "busy":

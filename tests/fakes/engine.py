@@ -81,6 +81,7 @@ class FakeEngine:
         answer: the script for a choice of a request.
         model: shown to the server.
         stats: shown to the server.
+        responsive: shown to the server.
         healthy: shown to the server; also whether `generate` works.
         delay: seconds before each step.
         gate: if set, steps wait until it is.
@@ -94,6 +95,7 @@ class FakeEngine:
     model: ModelInfo = MODEL
     stats: EngineStats = EngineStats()
     healthy: bool = True
+    responsive: bool = True
     delay: float = 0.0
     gate: asyncio.Event | None = None
     failure: Exception | None = None
