@@ -13,6 +13,7 @@ from server.dependencies import make_services
 from server.errors import install_error_handlers
 from server.keys import KeyRing
 from server.middleware import REQUEST_ID, BoundaryMiddleware
+from server.observability.request_log import RequestLogMiddleware
 from server.routes import chat, completions, models, operations, tokenize
 from server.schemas.errors import ERROR_RESPONSES
 from server.schemas.fields import IGNORED_HEADER
@@ -54,6 +55,7 @@ def create_app(engine: EngineClient, text: ModelText, config: ServerConfig) -> F
     table = RouteTable([*described, *(route for router in ROUTERS for route in router.routes)])
     app.add_middleware(AccessMiddleware, config=config, keys=KeyRing(config), routes=table)
     app.add_middleware(BoundaryMiddleware)  # each one added surrounds those before
+    app.add_middleware(RequestLogMiddleware)
     if config.cors_origins:
         _allow_web_pages(app, config)
     return app

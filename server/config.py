@@ -11,6 +11,7 @@ from engine.config import setting
 from engine.errors import ConfigError
 
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\sA-Z]+")
 
@@ -59,6 +60,7 @@ class ServerConfig:
     max_body_bytes: int = setting(16 * 1024 * 1024, "largest request body")
     shutdown_timeout: float = setting(10.0, "seconds running answers get to finish when the server is told to end")
     log_level: LogLevel = setting("info", "least severe messages to log")
+    log_format: LogFormat = setting("text", "how to log: text for people, json for machines, one object per line")
     root_path: str = setting("", "path prefix a reverse proxy strips before it hands requests on")
 
     def __post_init__(self) -> None:
@@ -72,6 +74,8 @@ class ServerConfig:
             raise ConfigError(f"shutdown_timeout must not be negative, not {self.shutdown_timeout}.")
         if self.log_level not in get_args(LogLevel):
             raise ConfigError(f"log_level must be one of {', '.join(get_args(LogLevel))}, not '{self.log_level}'.")
+        if self.log_format not in get_args(LogFormat):
+            raise ConfigError(f"log_format must be one of {', '.join(get_args(LogFormat))}, not '{self.log_format}'.")
         if not all(self.served_model_name):
             raise ConfigError("served_model_name must not contain an empty name.")
         if not self.ssl_certfile and (self.ssl_keyfile or self.ssl_ca_certs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ class Generation:
         choices: number of choices, prompt-major: choice `k` of prompt `p` has index `p * n + k`.
         with_logprobs: whether log-probabilities were asked for.
         usage: grows while pieces are read.
+        finish_reasons: of each choice, once it has ended; None before.
+        first_token_at: when the first token came, by `time.perf_counter`.
     """
 
     def __init__(
@@ -63,6 +66,8 @@ class Generation:
         self._cached = [0] * len(requests)
         self.choices = self._n * len(requests)
         self.with_logprobs = requests[0].sampling.logprobs is not None
+        self.finish_reasons: list[str | None] = [None] * self.choices
+        self.first_token_at: float | None = None
         self.usage = Usage(sum(len(request.prompt_token_ids) for request in requests))
 
     async def pieces(self) -> AsyncGenerator[Piece, None]:
@@ -97,6 +102,10 @@ class Generation:
         self._cached[prompt] = max(self._cached[prompt], delta.cached_tokens)
         self.usage.cached_tokens = sum(self._cached)
         self.usage.completion_tokens += len(delta.token_ids)
+        if self.first_token_at is None and delta.token_ids:
+            self.first_token_at = time.perf_counter()
+        if delta.finish is not None:
+            self.finish_reasons[choice] = delta.finish.reason.value
         self._metrics.on_delta(choice, delta)
 
 

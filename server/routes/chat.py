@@ -9,6 +9,7 @@ from server.admission import admit
 from server.chat.formats import ChatFormat
 from server.chat.prompt import chat_prompt
 from server.dependencies import ServicesDep
+from server.observability.request_log import log_generation
 from server.respond import respond
 from server.schemas.chat import ChatCompletionRequest
 from server.schemas.fields import refuse_unsupported
@@ -30,4 +31,5 @@ async def create_chat_completion(body: ChatCompletionRequest, request: Request, 
     generation = admit(
         services, "chatcmpl", [prompt], sampling, prompt_param="messages", timeout=body.timeout, priority=body.priority
     )
+    log_generation(request, model, generation)
     return await respond(request, body, services, generation, model, ChatFormat)

@@ -9,6 +9,7 @@ from server.admission import admit
 from server.chat.formats import CompletionFormat
 from server.chat.prompt import completion_prompts
 from server.dependencies import ServicesDep
+from server.observability.request_log import log_generation
 from server.respond import respond
 from server.schemas.completion import CompletionRequest
 from server.schemas.fields import refuse_unsupported
@@ -31,4 +32,5 @@ async def create_completion(body: CompletionRequest, request: Request, services:
     generation = admit(
         services, "cmpl", prompts, sampling, prompt_param="prompt", timeout=body.timeout, priority=body.priority
     )
+    log_generation(request, model, generation)
     return await respond(request, body, services, generation, model, CompletionFormat)
