@@ -86,7 +86,7 @@ class KeyRing:
         except ConfigError as problem:
             logger.error("%s The keys stay as they were.", problem)
         else:
-            logger.info("read %s again: %d keys are valid", self._file, len(self._keys))
+            logger.info("read %s again; valid keys: %d", self._file, len(self._keys))
 
     def _with_file(self, file: Path) -> Digests:
         return _digests([*self._own, *read_key_file(file)], str(file))
