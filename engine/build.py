@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from engine.cache.paged_kv_cache import PagedKVCache
 from engine.config import EngineConfig
 from engine.core import EngineCore
 from engine.errors import CheckpointError
-from engine.execution.memory import CachePlan, plan_cache, wanted_length
+from engine.execution.memory import CachePlan, longest_sequence, plan_cache
 from engine.execution.model_runner import ModelRunner
 from engine.model.config import load_config
 from engine.model.loader import LoadedModel, load_model
@@ -21,6 +22,10 @@ from engine.text.defaults import generation_defaults
 from engine.text.token_bytes import token_bytes
 from engine.text.tokenizer import load_tokenizer
 from engine.types import ModelInfo
+
+logger = logging.getLogger(__name__)
+
+SMALLEST_SHARE_OF_TOKENS = 0.75
 
 
 def build_engine(config: EngineConfig) -> tuple[EngineCore, ModelInfo]:
@@ -42,12 +47,13 @@ def build_engine(config: EngineConfig) -> tuple[EngineCore, ModelInfo]:
     model_config = load_config(directory, config.ignore_config_keys)
     tokenizer = load_tokenizer(directory)
     tokens = token_bytes(tokenizer, model_config.vocab_size)
+    _warn_of_a_small_tokenizer(tokenizer.vocab_size, model_config.vocab_size, directory)
     end_token_ids = generation_defaults(directory, tokenizer).eos_token_ids
     loaded = load_model(
         directory,
         backend,
         config=model_config,
-        max_positions=wanted_length(config, model_config),
+        max_positions=longest_sequence(config, model_config),
         max_tokens=config.max_num_batched_tokens,
     )
 
@@ -73,6 +79,17 @@ def _model_directory(config: EngineConfig) -> Path:
     if not config.model or not directory.is_dir():
         raise CheckpointError(f"There is no model directory '{config.model}'.")
     return directory
+
+
+def _warn_of_a_small_tokenizer(known: int, vocab_size: int, directory: Path) -> None:
+    """Vocabularies are padded by a few per cent; a larger gap looks like the tokenizer of another model."""
+    if known < SMALLEST_SHARE_OF_TOKENS * vocab_size:
+        logger.warning(
+            "The tokenizer in %s knows %d tokens, the model has %d; if answers make no sense, it is another model's.",
+            directory,
+            known,
+            vocab_size,
+        )
 
 
 def _describe(

@@ -62,9 +62,7 @@ def plan_cache(config: EngineConfig, model_config: ModelConfig, free_bytes: int 
         ConfigError: `max_model_len` exceeds what the model supports.
         CapacityError: the cache does not fit in memory, or not even one sequence fits in the cache.
     """
-    kv_format = KVFormat(
-        model_config.num_layers, model_config.num_kv_heads, model_config.head_dim, kv_dtype(config.kv_cache_dtype)
-    )
+    kv_format = _kv_format(config, model_config)
     wanted_len = wanted_length(config, model_config)
     free = free_memory() if free_bytes is None else free_bytes
     if config.kv_cache_tokens:
@@ -73,6 +71,19 @@ def plan_cache(config: EngineConfig, model_config: ModelConfig, free_bytes: int 
         num_blocks = _blocks_that_fit(config, kv_format, free, wanted_len)
     length = _affordable_length(config, kv_format, num_blocks, wanted_len)
     return CachePlan(kv_format, num_blocks, config.block_size, length)
+
+
+def longest_sequence(config: EngineConfig, model_config: ModelConfig, free_bytes: int | None = None) -> int:
+    """Upper bound for `CachePlan.max_model_len`, known before the weights are loaded.
+
+    A configuration may claim any number of positions; tables are made for those a cache in this memory could hold.
+
+    Raises:
+        ConfigError: `max_model_len` exceeds what the model supports.
+    """
+    free = free_memory() if free_bytes is None else free_bytes
+    affordable = config.kv_cache_tokens or free // _kv_format(config, model_config).bytes_per_token
+    return min(wanted_length(config, model_config), max(affordable + config.block_size, 1))
 
 
 def wanted_length(config: EngineConfig, model_config: ModelConfig) -> int:
@@ -88,6 +99,11 @@ def wanted_length(config: EngineConfig, model_config: ModelConfig) -> int:
             "(max_position_embeddings in config.json). Set it to that or less, or to 0 for as long as possible."
         )
     return config.max_model_len or most
+
+
+def _kv_format(config: EngineConfig, model_config: ModelConfig) -> KVFormat:
+    dtype = kv_dtype(config.kv_cache_dtype)
+    return KVFormat(model_config.num_layers, model_config.num_kv_heads, model_config.head_dim, dtype)
 
 
 def _blocks_asked_for(config: EngineConfig, kv_format: KVFormat, free: int) -> int:

@@ -14,6 +14,8 @@ from engine.model.rope_config import read_rope
 
 DEFAULT_MAX_POSITIONS = 2048
 DEFAULT_MAX_WINDOW_LAYERS = 28
+MOST_LAYERS = 10_000
+"""More than any model has: beyond it a configuration is damaged, and believing it would fill the memory."""
 
 HARMLESS_KEYS = frozenset(
     {
@@ -168,7 +170,7 @@ def resolve_config(reader: ConfigReader, spec: ArchSpec) -> ModelConfig:
     if (reader.text("hidden_act") or "silu") not in ("silu", "swish"):
         raise reader.unsupported("hidden_act", "but Quire knows only 'silu'")
     num_heads, num_kv_heads, head_dim = _read_heads(reader, spec)
-    num_layers = reader.integer("num_hidden_layers")
+    num_layers = reader.integer("num_hidden_layers", maximum=MOST_LAYERS)
     max_positions = reader.integer("max_position_embeddings", DEFAULT_MAX_POSITIONS)
     qkv_bias, o_bias = _read_attention_bias(reader, spec.attention_bias)
     return ModelConfig(

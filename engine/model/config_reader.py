@@ -60,8 +60,8 @@ class ConfigReader:
         self._read.add(key)
         return self._values.get(key)
 
-    def integer(self, key: str, default: int | None = None, *, minimum: int = 1) -> int:
-        """A whole number of at least `minimum`; required where there is no default."""
+    def integer(self, key: str, default: int | None = None, *, minimum: int = 1, maximum: int | None = None) -> int:
+        """A whole number from `minimum` to `maximum`; required where there is no default."""
         value = self.get(key)
         if value is None and default is not None:
             return default
@@ -69,6 +69,8 @@ class ConfigReader:
             raise self._missing(key)
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
             raise self.wrong(key, f"must be a whole number of at least {minimum}")
+        if maximum is not None and value > maximum:
+            raise self.wrong(key, f"must be at most {maximum}")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -71,4 +72,4 @@ def _summary(report: QuantizeReport) -> str:
     ]
     lines = [f"{report.source} -> {report.out}", *(f"  {name:<12} {value}" for name, value in rows)]
     lines += [f"  warning      {warning}" for warning in report.warnings]
-    return "\n".join([*lines, "", f"Serve it: quire serve {report.out}"])
+    return "\n".join([*lines, "", f"Serve it: quire serve {shlex.quote(report.out)}"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+
+import pytest
 
 from engine.build import build_engine
 from engine.config import EngineConfig
@@ -15,3 +18,20 @@ def test_the_model_is_called_by_its_given_name_or_by_its_directory(tmp_path: Pat
     for given, expected in (("", "tiny"), ("org/model", "org/model")):
         _, model = build_engine(EngineConfig(model=str(directory), name=given, threads=1, kv_cache_tokens=64))
         assert (model.name, model.path) == (expected, str(directory))
+
+
+def test_a_tokenizer_that_is_much_too_small_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    directory = tmp_path / "tiny"
+    write_tiny_llama(directory)
+    settings = EngineConfig(model=str(directory), threads=1, kv_cache_tokens=64)
+    build_engine(settings)
+    assert "another model's" not in caplog.text
+
+    path = directory / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    few = dict(sorted(vocabulary.items(), key=lambda item: item[1])[: len(vocabulary) // 2])
+    tokenizer["model"].update(vocab=few, merges=[])
+    path.write_text(json.dumps(tokenizer))
+    build_engine(settings)
+    assert "another model's" in caplog.text

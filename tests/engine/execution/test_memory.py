@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from engine.config import EngineConfig
 from engine.errors import CapacityError, ConfigError
-from engine.execution.memory import CachePlan, plan_cache
+from engine.execution.memory import CachePlan, longest_sequence, plan_cache
 from engine.model.config import ModelConfig
 from tests.engine.execution.steps import model_config
 
@@ -105,3 +106,10 @@ def test_free_memory_of_this_machine_is_used_by_default(model: ModelConfig) -> N
 
     assert isinstance(plan, CachePlan)
     assert plan.num_tokens == 1024
+
+
+def test_what_a_configuration_claims_is_bounded_by_what_a_cache_could_hold(model: ModelConfig) -> None:
+    claims = replace(model, max_position_embeddings=10**12)
+    assert longest_sequence(EngineConfig(), claims, free_bytes=5000 * TOKEN) == 5000 + 16
+    assert longest_sequence(EngineConfig(kv_cache_tokens=100), claims, free_bytes=5000 * TOKEN) == 100 + 16
+    assert longest_sequence(EngineConfig(), model, free_bytes=5000 * TOKEN) == 1024

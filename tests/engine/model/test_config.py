@@ -218,6 +218,7 @@ def test_unknown_architectures(changes: dict[str, Any], fragment: str, tmp_path:
         ({"hidden_size": 64.5}, "'hidden_size' must be a whole number"),
         ({"hidden_size": True}, "'hidden_size' must be a whole number"),
         ({"num_hidden_layers": 0}, "'num_hidden_layers' must be a whole number of at least 1, not 0"),
+        ({"num_hidden_layers": 10**9}, "'num_hidden_layers' must be at most 10000, not 1000000000"),
         ({"num_attention_heads": -4}, "'num_attention_heads' must be"),
         ({"num_key_value_heads": 3}, "'num_key_value_heads' must divide num_attention_heads"),
         ({"num_attention_heads": 6, "num_key_value_heads": 6}, "'num_attention_heads' must divide hidden_size"),
