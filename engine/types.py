@@ -10,6 +10,7 @@ import enum
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import NamedTuple
 
 from engine.errors import InvalidRequestError
@@ -94,6 +95,7 @@ class SamplingParams:
     logprobs: int | None = None
 
     def __post_init__(self) -> None:
+        self._check_types()
         object.__setattr__(self, "stop", _strings(self.stop))
         object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
         object.__setattr__(self, "logit_bias", dict(self.logit_bias))
@@ -109,6 +111,17 @@ class SamplingParams:
     def greedy(self) -> bool:
         """Whether the likeliest token is always taken."""
         return self.temperature == 0
+
+    def _check_types(self) -> None:
+        for name in ("n", "min_tokens", "top_k", "max_tokens", "seed", "logprobs"):
+            value = getattr(self, name)
+            optional = name in ("max_tokens", "seed", "logprobs")
+            whole = isinstance(value, Integral) and not isinstance(value, bool)
+            _require(whole or (optional and value is None), f"{name} must be a whole number, not {value!r}.", name)
+        for name in ("temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"):
+            value = getattr(self, name)
+            is_number = isinstance(value, Real) and not isinstance(value, bool)
+            _require(is_number, f"{name} must be a number, not {value!r}.", name)
 
     def _check_lengths(self) -> None:
         _require(1 <= self.n <= MAX_CHOICES, f"n must be between 1 and {MAX_CHOICES}, not {self.n}.", "n")

@@ -270,3 +270,16 @@ def test_generate_for_real(quire: Quire, shared: Path) -> None:
     assert out.startswith(", there was a little girl")
     longer = quire("generate", shared / "models" / "stories260k", "Once upon a time", *arguments, "--stop", "girl")[1]
     assert longer == ", there was a little \n"
+
+
+def test_a_full_disk_behind_the_output_gets_one_line() -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "quire", "--help"],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert (run.returncode, run.stderr) == (1, "error: There is no space left where the output goes.\n")
