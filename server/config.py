@@ -58,6 +58,7 @@ class ServerConfig:
     ssl_ca_certs: str = setting("", "authorities in PEM; with them every client must show a certificate of theirs")
     ping_interval: float = setting(15.0, "seconds between keep-alive comments in a stream")
     max_body_bytes: int = setting(16 * 1024 * 1024, "largest request body")
+    stall_timeout: float = setting(60.0, "seconds a client may leave full buffers unread before it is cut off")
     shutdown_timeout: float = setting(10.0, "seconds running answers get to finish when the server is told to end")
     log_level: LogLevel = setting("info", "least severe messages to log")
     log_format: LogFormat = setting("text", "how to log: text for people, json for machines, one object per line")
@@ -68,6 +69,8 @@ class ServerConfig:
             raise ConfigError(f"port must be between 0 and 65535, not {self.port}.")
         if not self.ping_interval > 0:
             raise ConfigError(f"ping_interval must be above 0 seconds, not {self.ping_interval}.")
+        if not self.stall_timeout > 0:
+            raise ConfigError(f"stall_timeout must be above 0 seconds, not {self.stall_timeout}.")
         if self.max_body_bytes < 1:
             raise ConfigError(f"max_body_bytes must be at least 1, not {self.max_body_bytes}.")
         if not self.shutdown_timeout >= 0:

@@ -22,10 +22,13 @@ from server.dependencies import Services
 from server.gateway import Gateway
 from server.keys import KeyRing
 from server.observability.logs import configure_logging
+from server.stalled_readers import protocol_with_limit
 from server.text import load_model_text
 from server.tls import tls_options
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+SEND_BUFFER_BYTES = 65536
 
 LAST_WORDS_SECONDS = 5
 """What answers get, once their engine is gone, to say so before their connections are cut."""
@@ -70,6 +73,8 @@ def bind(host: str, port: int) -> socket.socket:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, proto)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # connections inherit it; by itself the system would hold megabytes for each client that does not read
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         listener.bind(address)
         # without this another process could take the same port until the server listens
         listener.listen(2048)
@@ -103,6 +108,7 @@ async def _serve(config: ServerConfig, engine_config: EngineConfig, listener: so
     server = _Server(
         uvicorn.Config(
             gateway,
+            http=protocol_with_limit(config.stall_timeout),
             lifespan="off",
             log_config=None,
             server_header=False,

@@ -1,0 +1,67 @@
+"""Clients that ask for a stream and do not read it."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tests.fakes.toy_server import PATIENCE, ToyServer, eventually
+
+READERS = 50
+
+
+def stalled_reader(server: ToyServer, number: int) -> socket.socket:
+    """A connection with a long answer on its way, more than fits all buffers, of which nothing is read."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    address = urlsplit(server.url)
+    connection.connect((address.hostname, address.port))
+    fields = {"prompt": [3 + number], "max_tokens": 250, "ignore_eos": True, "logprobs": 20, "stream": True, "n": 2}
+    body = json.dumps(fields).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: application/json\r\n"
+    connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    return connection
+
+
+def test_they_delay_nobody_and_are_cut_off(tmp_path: Path) -> None:
+    limits = {"engine": {"kv_cache_tokens": 65536, "max_num_seqs": 256}, "server": {"stall_timeout": 1}}
+    with ToyServer(tmp_path, "toy", **limits).ready() as server:
+        expected = server.complete([5, 6], max_tokens=20).json()["choices"][0]["text"]
+        stalled = [stalled_reader(server, number) for number in range(READERS)]
+        try:
+            for _ in range(5):
+                assert server.complete([5, 6], max_tokens=20).json()["choices"][0]["text"] == expected
+            eventually(lambda: server.metric("request_unfinished_total") == READERS)
+            assert server.metric("num_requests_running") == server.metric("num_requests_waiting") == 0
+            assert server.metric("kv_cache_usage_perc") == 0
+            for connection in stalled:
+                assert ends(connection)
+        finally:
+            for connection in stalled:
+                connection.close()
+        assert server.complete([5, 6], max_tokens=20).json()["choices"][0]["text"] == expected
+
+
+def ends(connection: socket.socket) -> bool:
+    """Whether the other side has cut the connection before its answer was complete."""
+    connection.settimeout(PATIENCE)
+    data = b""
+    try:
+        while more := connection.recv(1 << 16):
+            data += more
+    except ConnectionResetError:
+        pass
+    return b"[DONE]" not in data
+
+
+def test_one_who_reads_slowly_gets_everything(tmp_path: Path) -> None:
+    with ToyServer(tmp_path, "toy", server={"stall_timeout": 30}).ready() as server:
+        connection = stalled_reader(server, 0)
+        connection.settimeout(PATIENCE)
+        data = b""
+        while b"[DONE]" not in data[-100:]:
+            data += connection.recv(3000)
+        connection.close()
+        assert server.metric("request_unfinished_total") == 0
