@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,12 +30,13 @@ class Server:
     def __init__(self, *arguments: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/v1"
+        # a file and not a pipe: nobody reads while tests run, and a full pipe would stop the server
+        self._output = tempfile.TemporaryFile(mode="w+", encoding="utf-8")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-m", "quire", "serve", *arguments, "--port", str(self.port)],
             cwd=ROOT,
-            stdout=subprocess.PIPE,
+            stdout=self._output,
             stderr=subprocess.STDOUT,
-            text=True,
         )
         self._wait_until_ready()
 
@@ -42,7 +44,7 @@ class Server:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                raise RuntimeError(f"quire serve ended:\n{self.process.communicate()[0]}")
+                raise RuntimeError(f"quire serve ended:\n{self._printed()}")
             try:
                 if httpx.get(f"http://127.0.0.1:{self.port}/health", timeout=2).status_code == 200:
                     return
@@ -50,13 +52,20 @@ class Server:
                 pass
             time.sleep(0.1)
         self.process.kill()
-        raise RuntimeError(f"quire serve did not answer:\n{self.process.communicate()[0]}")
+        self.process.wait()
+        raise RuntimeError(f"quire serve did not answer:\n{self._printed()}")
 
     def stop(self) -> tuple[int, str]:
         """End it as an init system would; exit code and everything it printed."""
         self.process.send_signal(signal.SIGTERM)
-        output, _ = self.process.communicate(timeout=30)
-        return self.process.returncode, output
+        code = self.process.wait(timeout=30)
+        return code, self._printed()
+
+    def _printed(self) -> str:
+        """Everything it has printed; may be asked for once."""
+        with self._output:
+            self._output.seek(0)
+            return self._output.read()
 
 
 @pytest.fixture(scope="session")
