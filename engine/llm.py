@@ -103,6 +103,11 @@ class LLM:
             ids = _rows(cast("Sequence[int] | Sequence[Sequence[int]]", prompt_token_ids))
             return self._answer([None] * len(ids), ids, sampling_params)
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        for text in texts:
+            if not isinstance(text, str):
+                raise InvalidRequestError(
+                    f"A prompt must be a text, not {text!r:.60}; give token ids as prompt_token_ids.", param="prompts"
+                )
         return self._answer(texts, [self._tokenizer.encode(text) for text in texts], sampling_params)
 
     def chat(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,12 @@ def test_one_prompt_or_many_text_or_ids(llm: LLM) -> None:
     assert ids[0].outputs == one[0].outputs
     assert ids[0].prompt is None
     assert llm.generate(prompt_token_ids=[one[0].prompt_token_ids], sampling_params=GREEDY)[0].outputs == one[0].outputs
+
+
+@pytest.mark.parametrize("prompts", [[None], [[1, 2, 3]], ["Hello", b"Hello"]])
+def test_prompts_that_are_no_texts_are_refused(llm: LLM, prompts: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="A prompt must be a text"):
+        llm.generate(prompts, GREEDY)
 
 
 def test_choices_stop_strings_and_logprobs(llm: LLM) -> None:
