@@ -28,7 +28,7 @@ from engine.model.forward_batch import ForwardBatch
 from engine.model.transformer import Transformer
 from engine.types import GenerationRequest, SamplingParams
 
-DEMO = Path(__file__).resolve().parents[1] / "demo" / "model"
+DEMO = Path(__file__).resolve().parents[1] / "demo" / "quire-demo"
 
 
 @dataclass(frozen=True, slots=True)
