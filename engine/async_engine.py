@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
@@ -137,7 +138,7 @@ class AsyncEngine:
         # the process gets an id of our own: a late delta of an aborted request must not reach a new one of its name
         wire_id = f"{request.request_id}/{next(self._numbers)}"
         stream = self._streams[wire_id] = DeltaStream(request.sampling.n)
-        self._send(AddRequest(replace(with_seed(request), request_id=wire_id)))
+        self._send(AddRequest(replace(with_seed(request), request_id=wire_id), time.monotonic()))
         try:
             unread = request.sampling.n
             while unread:

@@ -10,7 +10,7 @@ from engine.scheduling.batch import SampledToken
 from engine.scheduling.sequence import Sequence
 from engine.scheduling.stopping import finish_at_token
 from engine.text.token_bytes import TokenBytes
-from engine.types import Finish, FinishReason, OutputDelta, TokenLogprob, TopLogprob
+from engine.types import Finish, FinishReason, OutputDelta, Timings, TokenLogprob, TopLogprob
 
 
 class Choice:
@@ -37,6 +37,7 @@ class Choice:
         self._max_tokens = max_tokens
         self._tokens = tokens
         self._end_token_ids = end_token_ids
+        self._told = False  # whether a delta has gone out
         sampling = sequence.sampling
         self._emitter = Emitter(
             StopMatcher(strings, min_tokens=sampling.min_tokens, include=sampling.include_stop_str_in_output)
@@ -44,12 +45,16 @@ class Choice:
             else None
         )
 
-    def append(self, sampled: SampledToken) -> OutputDelta | None:
-        """Take in the token sampled by a step; what has become certain by it, None if nothing has."""
+    def append(self, sampled: SampledToken, now: float) -> OutputDelta | None:
+        """Take in the token sampled by a step that ended `now`; what has become certain by it, None if nothing has."""
         self.sequence.token_ids.append(sampled.token_id)
         finish = self._push(sampled)
         emitted = self._emitter.take(final=finish is not None)
-        return self._delta(emitted, finish) if emitted or finish is not None else None
+        if not emitted and finish is None:
+            return None
+        told = self._told and finish is None
+        self._told = True
+        return self._delta(emitted, finish, None if told else self.sequence.timeline.timings(now))
 
     def _push(self, sampled: SampledToken) -> Finish | None:
         sequence = self.sequence
@@ -72,7 +77,7 @@ class Choice:
         top = tuple(TopLogprob(token_id, self._tokens.of(token_id), logprob) for token_id, logprob in sampled.top)
         return TokenLogprob(sampled.token_id, data, sampled.logprob, top)
 
-    def _delta(self, emitted: list[EmittedToken], finish: Finish | None) -> OutputDelta:
+    def _delta(self, emitted: list[EmittedToken], finish: Finish | None, timings: Timings | None) -> OutputDelta:
         sequence = self.sequence
         wants_logprobs = sequence.sampling.logprobs is not None
         return OutputDelta(
@@ -83,4 +88,5 @@ class Choice:
             tuple(token.logprob for token in emitted if token.logprob is not None) if wants_logprobs else None,
             sequence.cached_tokens,
             finish,
+            timings,
         )

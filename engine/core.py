@@ -19,6 +19,7 @@ from engine.scheduling.runner import Runner
 from engine.scheduling.scheduler import Scheduler
 from engine.scheduling.sequence import Sequence
 from engine.scheduling.stopping import most_tokens
+from engine.scheduling.timeline import Timeline
 from engine.scheduling.waiting import WaitReason
 from engine.stats import EngineStats
 from engine.text.token_bytes import TokenBytes
@@ -90,8 +91,12 @@ class EngineCore:
             waiting_for_prompt=self._scheduler.num_waiting_for(WaitReason.PROMPT),
         )
 
-    def add(self, request: GenerationRequest) -> None:
+    def add(self, request: GenerationRequest, sent_at: float | None = None) -> None:
         """Queue a request.
+
+        Args:
+            request: what to answer.
+            sent_at: when it was sent here, by this engine's clock; its time counts from then. None means now.
 
         Raises:
             InvalidRequestError: this engine can never answer it, its id is in use, or it has no seed.
@@ -104,9 +109,10 @@ class EngineCore:
             raise InvalidRequestError("A request must carry a seed when it reaches the engine.", param="seed")
         strings = stop_strings(request.sampling)
         max_tokens = most_tokens(len(request.prompt_token_ids), request.sampling, self.model)
+        arrived = self._clock() if sent_at is None else sent_at
         choices = [
             Choice(
-                Sequence(request, index, seed, list(request.prompt_token_ids)),
+                Sequence(request, index, seed, list(request.prompt_token_ids), timeline=Timeline(arrived)),
                 max_tokens=max_tokens,
                 strings=strings,
                 tokens=self._tokens,
@@ -118,7 +124,7 @@ class EngineCore:
         self._scheduler.add([choice.sequence for choice in choices])
         timeout = request.timeout or self._request_timeout
         if timeout:
-            self._deadlines.set(request.request_id, self._clock() + timeout)
+            self._deadlines.set(request.request_id, arrived + timeout)
 
     def abort(self, request_id: str) -> None:
         """Drop a request wherever it is; unknown and finished ones are ignored."""
@@ -146,13 +152,15 @@ class EngineCore:
     def _run(self, batch: ScheduledBatch, deltas: list[OutputDelta]) -> None:
         started = self._clock()
         tokens = self._runner.collect(self._runner.submit(batch))
-        self._scheduler.advance(batch, self._clock() - started)
+        ended = self._clock()
+        self._scheduler.advance(batch, ended - started)
         for item, sampled in zip(batch.items, tokens, strict=True):
+            sequence = item.sequence
+            sequence.timeline.computed(started, ended, sampled=sampled is not None)
             if sampled is None:
                 continue
-            sequence = item.sequence
             self._generated += 1
-            delta = self._requests[sequence.request.request_id][sequence.choice].append(sampled)
+            delta = self._requests[sequence.request.request_id][sequence.choice].append(sampled, ended)
             if delta is not None:
                 deltas.append(delta)
                 if delta.finish is not None:

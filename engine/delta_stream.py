@@ -73,4 +73,5 @@ def merge(deltas: Sequence[OutputDelta]) -> OutputDelta:
         token_ids=tuple(token for delta in deltas for token in delta.token_ids),
         data=b"".join(delta.data for delta in deltas),
         logprobs=logprobs,
+        timings=last.timings or deltas[0].timings,
     )

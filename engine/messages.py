@@ -15,6 +15,7 @@ class AddRequest(NamedTuple):
     """Queue a request."""
 
     request: GenerationRequest
+    sent_at: float  # seconds by `time.monotonic`, which counts from the start of the machine for both processes
 
 
 class AbortRequest(NamedTuple):

@@ -67,9 +67,9 @@ def _serve(channel: Channel, core: EngineCore) -> None:
         refused: list[RequestFailed] = []
         for command in commands:
             match command:
-                case AddRequest(request):
+                case AddRequest(request, sent_at):
                     try:
-                        core.add(request)
+                        core.add(request, sent_at)
                     except QuireError as error:
                         refused.append(RequestFailed(request.request_id, type(error).__name__, str(error)))
                 case AbortRequest(request_id):

@@ -220,6 +220,15 @@ class Finish(NamedTuple):
     stop: str | int | None = None
 
 
+class Timings(NamedTuple):
+    """Where the time of one choice went inside the engine, in seconds, and what it suffered there."""
+
+    queue: float  # from when its request was sent to the engine to the first step it took part in
+    prefill: float  # from there to its first token
+    decode: float  # from there on
+    preemptions: int  # times its cache blocks were taken, so that it had to be computed again
+
+
 class OutputDelta(NamedTuple):
     """What one step adds to one choice. Everything in it is final: it is never taken back.
 
@@ -234,6 +243,7 @@ class OutputDelta(NamedTuple):
     logprobs: tuple[TokenLogprob, ...] | None = None  # one per token id, if asked for
     cached_tokens: int = 0  # prompt tokens that were not computed again; the same in every delta
     finish: Finish | None = None
+    timings: Timings | None = None  # on the first and the last delta of a choice, as of then
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,6 +165,7 @@ class Scheduler:
         self._waiting.add(sequence)
         self._drop_computed(sequence)
         self.preemptions += 1
+        sequence.timeline.preemptions += 1
 
     def _reclaim_waiting(self, sequence: Sequence) -> None:
         """Blocks for the only sequence that could run, taken from waiting choices which hold their prompt's.

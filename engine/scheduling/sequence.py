@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from engine.scheduling.timeline import Timeline
 from engine.types import GenerationRequest, SamplingParams
 
 
@@ -24,6 +25,7 @@ class Sequence:
         cached_tokens: prompt tokens that were found in the cache when the sequence was admitted.
         arrival: number of its request in the order of arrival.
         admitted: whether it has taken part in a step before; a preempted one comes back with this set.
+        timeline: when what happened to it.
     """
 
     request: GenerationRequest
@@ -35,6 +37,7 @@ class Sequence:
     cached_tokens: int = 0
     arrival: int = 0
     admitted: bool = False
+    timeline: Timeline = field(default_factory=Timeline)
 
     @property
     def sampling(self) -> SamplingParams:

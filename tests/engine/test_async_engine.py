@@ -359,7 +359,7 @@ def test_the_process_ends_with_its_parent(state: str) -> None:
         if state != "loading":
             assert ours.recv(1 << 16)  # it is ready
         if state == "busy":
-            ours.sendall(frame(AddRequest(request("a", [2], max_tokens=200))))
+            ours.sendall(frame(AddRequest(request("a", [2], max_tokens=200), 0.0)))
             assert ours.recv(1 << 16)
     assert child.wait(timeout=60) is not None
 

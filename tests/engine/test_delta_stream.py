@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.delta_stream import DeltaStream, merge
 from engine.errors import RequestFailedError
-from engine.types import Finish, FinishReason, OutputDelta, TokenLogprob
+from engine.types import Finish, FinishReason, OutputDelta, Timings, TokenLogprob
 
 LENGTH = Finish(FinishReason.LENGTH)
 
@@ -69,3 +69,11 @@ def test_a_failure_comes_after_what_was_there_before_it_and_stays() -> None:
                 await stream.read()
 
     asyncio.run(body())
+
+
+def test_merging_keeps_what_is_known_of_the_time() -> None:
+    early, late = Timings(1.0, 2.0, 0.0, 0), Timings(1.0, 2.0, 3.0, 1)
+    first, middle, last = delta([1])._replace(timings=early), delta([2]), delta([3])._replace(timings=late)
+    assert merge([first, middle]).timings == early
+    assert merge([merge([first, middle]), delta([4])]).timings == early
+    assert merge([first, middle, last]).timings == late

@@ -19,7 +19,7 @@ from tests.fakes.toy_engine import request, toy_model
 
 
 def test_messages_arrive_whole_however_they_are_cut() -> None:
-    messages = [AbortRequest("a"), AddRequest(request("b", range(50_000))), AbortRequest("c")]
+    messages = [AbortRequest("a"), AddRequest(request("b", range(50_000)), 1.5), AbortRequest("c")]
     data = b"".join(map(frame, messages))
     ours, theirs = socket.socketpair()
     with ours, theirs:
