@@ -1,6 +1,6 @@
 """Speed of the native CPU ops, each next to a yardstick measured in the same run.
 
-    python benchmarks/bench_cpu_ops.py [--threads N] [--isa avx512|avx2|portable] [--rounds R]
+    python -m benchmarks.bench_cpu_ops [--threads N] [--isa avx512|avx2|portable] [--rounds R]
 
 Decode is held to the read bandwidth of the same threads, prefill to torch.mm in float32. Every figure is the median of
 alternating rounds; shared machines drift by a factor of two within minutes, so only ratios within a run mean anything.

@@ -1,6 +1,6 @@
 """Speed of the bare engine loop: no server, no second process.
 
-    python benchmarks/bench_engine.py [MODEL] [--streams 1 8 32] [--tokens 128] [--prompt 64] [--threads N]
+    python -m benchmarks.bench_engine [MODEL] [--streams 1 8 32] [--tokens 128] [--prompt 64] [--threads N]
 
 For each number of streams it prints tokens per second while prompts are computed and while answers are generated, and
 what a generating step costs the host outside the forward pass: scheduling, building the input, sampling, emitting.

@@ -1,0 +1,91 @@
+"""What a benchmark says: the machine, and rows of measured values beside the value aimed at."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+PACKAGES = ("torch", "fastapi", "pydantic", "uvicorn", "uvloop", "httptools", "sse-starlette")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measured value.
+
+    Attributes:
+        name: what was measured.
+        value: the best of all repetitions.
+        unit: of the value.
+        target: what is aimed at; None for values that only explain others.
+        at_least: whether more is better.
+    """
+
+    name: str
+    value: float
+    unit: str
+    target: float | None = None
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None if there is none."""
+        if self.target is None:
+            return None
+        return self.value >= self.target if self.at_least else self.value <= self.target
+
+    def __str__(self) -> str:
+        line = f"{self.name:56s} {self.value:10.4g} {self.unit:10s}"
+        if self.target is None:
+            return line.rstrip()
+        return f"{line} {'≥' if self.at_least else '≤'} {self.target:g}  {'met' if self.met else 'MISSED'}"
+
+
+def machine() -> dict[str, str | float]:
+    """What it ran on; `load` is the average of the last minute, so that a shared machine shows."""
+    return {
+        "cpu": cpu_name(),
+        "cores": os.cpu_count() or 1,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 2),
+        **{name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def cpu_name() -> str:
+    """The processor, as Linux names it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def add_report_option(parser: argparse.ArgumentParser) -> None:
+    """`--json FILE`."""
+    parser.add_argument("--json", type=Path, help="also write machine and rows to this file")
+
+
+def report(benchmark: str, rows: list[Row], file: Path | None) -> None:
+    """Print the rows, and write them to `file` with the date and the machine."""
+    described = machine()
+    print("  ".join(f"{name} {value}" for name, value in described.items()))
+    for row in rows:
+        print(row)
+    if file is not None:
+        content = {
+            "benchmark": benchmark,
+            "command": " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "machine": described,
+            "rows": [{**asdict(row), "met": row.met} for row in rows],
+        }
+        file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,22 @@
+"""`quire serve` with an engine process of one's choice: `python -m benchmarks.serve_with JSON`.
+
+The JSON holds settings by the names `server` and `engine`, and by `module` what the engine process runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from unittest import mock
+
+from engine.config import EngineConfig
+from engine.supervisor import SupervisedEngine
+from server.config import ServerConfig
+from server.main import run
+
+if __name__ == "__main__":
+    given = json.loads(sys.argv[1])
+    start = functools.partial(SupervisedEngine.start, module=given["module"])
+    with mock.patch.object(SupervisedEngine, "start", start):
+        sys.exit(run(ServerConfig(**given["server"]), EngineConfig(**given["engine"])))
