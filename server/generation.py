@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from engine.client import EngineClient
 from engine.errors import RequestFailedError
-from engine.types import GenerationRequest, OutputDelta
+from engine.types import GenerationRequest, OutputDelta, Timings
 from server.chat.assembler import ChoiceAssembler, Piece
 from server.observability.metrics import RequestMetrics
 from server.queue_gate import QueuePlace
@@ -68,7 +68,29 @@ class Generation:
         self.with_logprobs = requests[0].sampling.logprobs is not None
         self.finish_reasons: list[str | None] = [None] * self.choices
         self.first_token_at: float | None = None
+        self._timings: dict[int, Timings] = {}  # of each choice, as it said last
         self.usage = Usage(sum(len(request.prompt_token_ids) for request in requests))
+
+    @property
+    def timings(self) -> Timings | None:
+        """Where the time went in the engine, as far as it has said so: of the prompt and the choice that took longest.
+
+        Preemptions are those of all choices together.
+        """
+        if not self._timings:
+            return None
+        prompts = [each for choice, each in self._timings.items() if choice % self._n == 0]
+        return Timings(
+            max((each.queue for each in prompts), default=0.0),
+            max((each.prefill for each in prompts), default=0.0),
+            max(each.decode for each in self._timings.values()),
+            sum(each.preemptions for each in self._timings.values()),
+        )
+
+    @property
+    def longest_gap(self) -> float | None:
+        """Seconds of the longest silence within a choice; None where none had a second delta."""
+        return self._metrics.longest_gap
 
     async def pieces(self) -> AsyncGenerator[Piece, None]:
         """The pieces of all choices, interleaved as they come. Closing it early aborts what still runs.
@@ -104,6 +126,8 @@ class Generation:
         self.usage.completion_tokens += len(delta.token_ids)
         if self.first_token_at is None and delta.token_ids:
             self.first_token_at = time.perf_counter()
+        if delta.timings is not None:
+            self._timings[choice] = delta.timings
         if delta.finish is not None:
             self.finish_reasons[choice] = delta.finish.reason.value
         self._metrics.on_delta(choice, delta)

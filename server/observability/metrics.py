@@ -56,9 +56,32 @@ class Metrics:
         self.end_to_end = self._histogram(
             "e2e_request_latency_seconds", "From admission to the end of the answer", _LATENCY_BUCKETS
         )
+        self.queue_time = self._histogram(
+            "request_queue_time_seconds", "Of a prompt, from the engine's inbox to its first step", _LATENCY_BUCKETS
+        )
+        self.prefill_time = self._histogram(
+            "request_prefill_time_seconds", "Of a prompt, from its first step to its first token", _LATENCY_BUCKETS
+        )
+        self.decode_time = self._histogram(
+            "request_decode_time_seconds", "Of a choice, from its first token to its last", _LATENCY_BUCKETS
+        )
+        self.inference_time = self._histogram(
+            "request_inference_time_seconds", "Of a choice, from its first step to its last token", _LATENCY_BUCKETS
+        )
+        self.time_per_token = self._histogram(
+            "request_time_per_output_token_seconds",
+            "Of a choice, its decode time by its tokens after the first",
+            _INTER_TOKEN_BUCKETS,
+        )
         self.prompt_tokens = self._histogram("request_prompt_tokens", "Prompt tokens per request", _COUNT_BUCKETS)
         self.generation_tokens = self._histogram(
             "request_generation_tokens", "Tokens answered per request", _COUNT_BUCKETS
+        )
+        self.longest_choice = self._histogram(
+            "request_max_num_generation_tokens", "Tokens of the longest choice per request", _COUNT_BUCKETS
+        )
+        self.computed_tokens = self._histogram(
+            "request_prefill_kv_computed_tokens", "Prompt tokens per request that were not cached", _COUNT_BUCKETS
         )
         self.params_n = self._histogram("request_params_n", "Choices asked for", _COUNT_BUCKETS)
         self.params_max_tokens = self._histogram(
@@ -90,15 +113,21 @@ class Metrics:
 
 
 class RequestMetrics:
-    """Follows one HTTP request from admission to its end: a context manager around the reading of its deltas."""
+    """Follows one HTTP request from admission to its end: a context manager around the reading of its deltas.
+
+    Attributes:
+        longest_gap: seconds of the longest silence within a choice so far; None before a second delta of one.
+    """
 
     def __init__(self, metrics: Metrics, prompt_tokens: int, sampling: SamplingParams) -> None:
         self._metrics = metrics
         self._prompt_tokens = prompt_tokens
         self._sampling = sampling
         self._start = time.perf_counter()
-        self._tokens = 0
+        self._cached = 0
+        self._tokens: dict[int, int] = {}  # of each choice
         self._latest: dict[int, float] = {}
+        self.longest_gap: float | None = None
 
     def __enter__(self) -> RequestMetrics:
         self._start = time.perf_counter()
@@ -111,11 +140,30 @@ class RequestMetrics:
             if not self._latest:
                 self._metrics.first_token.observe(now - self._start)
             if choice in self._latest:
-                self._metrics.inter_token.observe((now - self._latest[choice]) / len(delta.token_ids))
+                gap = now - self._latest[choice]
+                self.longest_gap = max(self.longest_gap or 0.0, gap)
+                self._metrics.inter_token.observe(gap / len(delta.token_ids))
             self._latest[choice] = now
-            self._tokens += len(delta.token_ids)
+            self._tokens[choice] = self._tokens.get(choice, 0) + len(delta.token_ids)
         if delta.finish is not None:
             self._metrics.finished(delta.finish.reason.value)
+            self._on_end(choice, delta)
+
+    def _on_end(self, choice: int, delta: OutputDelta) -> None:
+        """Record what the engine says about a choice that has ended. The first of a prompt speaks for the prompt."""
+        metrics, timings = self._metrics, delta.timings
+        if delta.choice == 0:
+            self._cached += delta.cached_tokens
+        if timings is None:
+            return
+        if delta.choice == 0:
+            metrics.queue_time.observe(timings.queue)
+            metrics.prefill_time.observe(timings.prefill)
+        metrics.decode_time.observe(timings.decode)
+        metrics.inference_time.observe(timings.prefill + timings.decode)
+        following = self._tokens.get(choice, 0) - 1
+        if following > 0:
+            metrics.time_per_token.observe(timings.decode / following)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -123,11 +171,14 @@ class RequestMetrics:
         metrics = self._metrics
         metrics.end_to_end.observe(time.perf_counter() - self._start)
         metrics.prompt_tokens.observe(self._prompt_tokens)
-        metrics.generation_tokens.observe(self._tokens)
+        metrics.generation_tokens.observe(sum(self._tokens.values()))
+        metrics.longest_choice.observe(max(self._tokens.values(), default=0))
         metrics.params_n.observe(self._sampling.n)
         if self._sampling.max_tokens is not None:
             metrics.params_max_tokens.observe(self._sampling.max_tokens)
-        if error is not None:
+        if error is None:
+            metrics.computed_tokens.observe(self._prompt_tokens - self._cached)
+        else:
             metrics.unfinished("error" if isinstance(error, Exception) else "abort")
 
 

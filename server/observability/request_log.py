@@ -77,12 +77,18 @@ def _log(scope: Scope, status: int, start: float) -> None:
 
 
 def _figures(model: str, generation: Generation, start: float) -> dict[str, Any]:
-    usage, first = generation.usage, generation.first_token_at
+    usage, first, timings = generation.usage, generation.first_token_at, generation.timings
     return {
         "model": model,
         "prompt_tokens": usage.prompt_tokens,
         "cached_tokens": usage.cached_tokens,
         "completion_tokens": usage.completion_tokens,
         "first_token_seconds": None if first is None else round(first - start, 6),
+        "queue_seconds": None if timings is None else round(timings.queue, 6),
+        "prefill_seconds": None if timings is None else round(timings.prefill, 6),
+        # an answer that was broken off has not said how long it took
+        "decode_seconds": round(timings.decode, 6) if timings and any(generation.finish_reasons) else None,
+        "longest_gap_seconds": None if generation.longest_gap is None else round(generation.longest_gap, 6),
+        "preemptions": None if timings is None else timings.preemptions,
         "finish_reasons": generation.finish_reasons,
     }

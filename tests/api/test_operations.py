@@ -7,9 +7,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from engine.errors import RequestFailedError
 from engine.stats import EngineStats
+from engine.types import Timings
 from tests.api.conftest import MakeClient
 from tests.api.test_refusals import error_of
-from tests.fakes.engine import FakeEngine
+from tests.fakes.engine import FakeEngine, always, script
 
 CHAT = "/v1/chat/completions"
 BODY = {"messages": [{"role": "user", "content": "Hi"}]}
@@ -124,7 +125,26 @@ def test_request_metrics(client: TestClient, engine: FakeEngine) -> None:
     assert found[("quire_request_generation_tokens_sum",)] == 4 + 3
     assert found[("quire_request_prompt_tokens_count",)] == 3
     assert found[("quire_request_params_n_sum",)] == 4
+    assert found[("quire_request_max_num_generation_tokens_sum",)] == 2 + 3
     assert found[("quire_request_params_max_tokens_sum",)] == 2
+
+
+def test_metrics_of_where_the_time_went(client: TestClient, engine: FakeEngine) -> None:
+    engine.answer = always(script("a b c", cached_tokens=4, timings=Timings(0.25, 0.5, 2.0, 1)))
+    prompt_tokens = client.post("/v1/completions", json={"prompt": ["ab", "cd"], "n": 2}).json()["usage"][
+        "prompt_tokens"
+    ]
+    found = samples(client)
+
+    def histogram(name: str) -> tuple[float, float]:
+        return found[(f"quire_{name}_count",)], found[(f"quire_{name}_sum",)]
+
+    assert histogram("request_queue_time_seconds") == (2, 2 * 0.25)
+    assert histogram("request_prefill_time_seconds") == (2, 2 * 0.5)
+    assert histogram("request_decode_time_seconds") == (4, 4 * 2.0)
+    assert histogram("request_inference_time_seconds") == (4, 4 * 2.5)
+    assert histogram("request_time_per_output_token_seconds") == (4, 4 * 1.0)
+    assert histogram("request_prefill_kv_computed_tokens") == (1, prompt_tokens - 2 * 4)
 
 
 def test_servers_do_not_share_metrics(make_client: MakeClient) -> None:

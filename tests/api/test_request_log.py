@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from engine.errors import RequestFailedError
+from engine.types import Timings
 from server.observability.logs import FIELDS, JsonFormatter, TextFormatter
 from tests.api.conftest import MakeClient
 from tests.fakes.engine import FakeEngine, always, script
@@ -37,6 +38,7 @@ def test_an_answer(client: TestClient, engine: FakeEngine, caplog: pytest.LogCap
     assert level == "INFO"
     assert 0 < fields.pop("first_token_seconds") <= fields.pop("total_seconds")
     assert fields.pop("prompt_tokens") > 10
+    assert fields.pop("longest_gap_seconds") > 0
     assert fields == {
         "request_id": "mine",
         "method": "POST",
@@ -45,10 +47,30 @@ def test_an_answer(client: TestClient, engine: FakeEngine, caplog: pytest.LogCap
         "model": "fake-model",
         "cached_tokens": 2,
         "completion_tokens": 4,
+        "queue_seconds": 0.25,
+        "prefill_seconds": 0.5,
+        "decode_seconds": 2.0,
+        "preemptions": 2,
         "finish_reasons": ["length", "length"],
     }
     for formatter in (JsonFormatter(), TextFormatter()):
         assert not any("private" in formatter.format(each) for each in caplog.records if each.name.startswith("server"))
+
+
+def test_the_slowest_part_of_a_request_is_shown(
+    client: TestClient, engine: FakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    times = {
+        (0, 0): Timings(1.0, 2.0, 3.0, 0),
+        (0, 1): Timings(9.0, 9.0, 4.0, 1),  # waited for the first choice, which is no news about the prompt
+        (1, 0): Timings(5.0, 1.0, 1.0, 2),
+        (1, 1): Timings(9.0, 9.0, 2.0, 0),
+    }
+    engine.answer = lambda request, choice: script("a b", timings=times[len(request.prompt_token_ids) - 3, choice])
+    client.post("/v1/completions", json={"prompt": ["ab", "abc"], "n": 2})
+    ((_, fields),) = ended(caplog)
+    assert [fields[f"{phase}_seconds"] for phase in ("queue", "prefill", "decode")] == [5.0, 2.0, 4.0]
+    assert fields["preemptions"] == 3
 
 
 def test_an_answer_that_failed(client: TestClient, engine: FakeEngine, caplog: pytest.LogCaptureFixture) -> None:
@@ -57,6 +79,7 @@ def test_an_answer_that_failed(client: TestClient, engine: FakeEngine, caplog: p
     client.post("/v1/completions", json={"prompt": "Hi"})
     (_, streamed), (_, whole) = ended(caplog)
     assert (streamed["status"], streamed["finish_reasons"], streamed["completion_tokens"]) == (200, [None], 1)
+    assert {streamed[name] for name in ("queue_seconds", "prefill_seconds", "decode_seconds", "preemptions")} == {None}
     assert (whole["route"], whole["status"], whole["finish_reasons"]) == ("/v1/completions", 500, [None])
 
 

@@ -69,8 +69,18 @@ def test_counters_are_shown_as_rates_and_histograms_as_quantiles() -> None:
     for title, expression in expressions(PANELS):
         for name in re.findall(rf"\b{PREFIX}\w+", expression):
             if name.endswith(("_total", "_bucket")):
-                assert f"rate({name}" in expression, title
+                assert f"rate({name}" in expression or f"increase({name}" in expression, title
             assert not name.endswith("_bucket") or "histogram_quantile" in expression, title
+
+
+def test_what_decides_how_long_requests_take_is_shown() -> None:
+    shown = " ".join(expression for _, expression in expressions(PANELS))
+    for name in (
+        *("num_requests_waiting_by_reason", "engine_restarts_total", "num_preemptions_total"),
+        *("prefix_cache_hits_total", "request_queue_time_seconds_bucket", "time_to_first_token_seconds_bucket"),
+        *("inter_token_latency_seconds_bucket", "request_prefill_time_seconds_bucket"),
+    ):
+        assert PREFIX + name in shown
 
 
 def test_the_choice_of_a_model_comes_from_an_exported_label() -> None:

@@ -14,6 +14,7 @@ from engine.types import (
     GenerationRequest,
     ModelInfo,
     OutputDelta,
+    Timings,
     TokenLogprob,
     TopLogprob,
 )
@@ -52,12 +53,14 @@ class Script:
         finish: how the choice ends; None means it never does.
         cached_tokens: reported with every delta.
         per_delta: tokens that go out together.
+        timings: told with the finish.
     """
 
     tokens: tuple[Token, ...]
     finish: Finish | None = Finish(FinishReason.STOP)
     cached_tokens: int = 0
     per_delta: int = 1
+    timings: Timings | None = Timings(0.25, 0.5, 2.0, 1)
 
 
 def script(text: str | Sequence[bytes], **settings: object) -> Script:
@@ -180,7 +183,7 @@ def deltas_of(request: GenerationRequest, choice: int, what: Script) -> list[Out
             )
         )
     if finish is not None:
-        deltas.append(OutputDelta(request.request_id, choice, (), b"", None, what.cached_tokens, finish))
+        deltas.append(OutputDelta(request.request_id, choice, (), b"", None, what.cached_tokens, finish, what.timings))
     return deltas
 
 
