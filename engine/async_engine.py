@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,19 @@ from engine.admission import check_request, with_seed
 from engine.config import EngineConfig
 from engine.delta_stream import DeltaStream
 from engine.errors import EngineDeadError, QuireError
-from engine.messages import AbortRequest, AddRequest, Command, EngineFailed, EngineReady, Ping, Shutdown, StepOutput
+from engine.messages import (
+    AbortRequest,
+    AddRequest,
+    Command,
+    EngineFailed,
+    EngineReady,
+    Load,
+    LoadProgress,
+    ModelChecked,
+    Ping,
+    Shutdown,
+    StepOutput,
+)
 from engine.revival import revive
 from engine.stats import EngineStats
 from engine.transport import ChannelClosedError, frame, read_message
@@ -36,6 +48,18 @@ LOOKS = 4
 Looks are counted and not seconds: where the parent itself stood still (a suspended machine, a stopped process group, an
 event loop that runs only now and then), it must not blame the child.
 """
+
+
+OnProgress = Callable[[LoadProgress], None]
+WhenChecked = Callable[[], Awaitable[None]]
+
+
+def ignore_progress(progress: LoadProgress) -> None:
+    """An `OnProgress` for whom nobody waits."""
+
+
+async def load_at_once() -> None:
+    """A `WhenChecked` that lets loading go on."""
 
 
 class AsyncEngine:
@@ -64,16 +88,26 @@ class AsyncEngine:
         self._receiving.add_done_callback(self._end_receiving)
 
     @classmethod
-    async def start(cls, config: EngineConfig, *, module: str = "engine.process") -> AsyncEngine:
-        """Start the process and wait until its model is loaded.
+    async def start(
+        cls,
+        config: EngineConfig,
+        *,
+        module: str = "engine.process",
+        on_progress: OnProgress = ignore_progress,
+        when_checked: WhenChecked = load_at_once,
+    ) -> AsyncEngine:
+        """Start the process and wait until its model is loaded. Cancelling ends the process.
 
         Args:
             config: settings of the engine.
             module: run as the child process, with the socket's file descriptor as its argument.
+            on_progress: told how far loading is, whenever it has got further.
+            when_checked: awaited once all that can be known without loading is in order; the process has taken no
+                memory for the model yet, so this is the time to end another one that must make room.
 
         Raises:
             QuireError: the model cannot be loaded; the class is that of the error in the process.
-            EngineDeadError: the process ended without saying why, or took longer than `load_timeout`.
+            EngineDeadError: the process ended without saying why, or got no further for `load_timeout` seconds.
         """
         ours, theirs = socket.socketpair()
         with contextlib.ExitStack() as on_failure:
@@ -84,12 +118,21 @@ class AsyncEngine:
             reader, writer = await asyncio.open_connection(sock=ours)
             on_failure.callback(writer.transport.abort)
             writer.write(frame(config))
-            try:
-                model = await asyncio.wait_for(_await_ready(reader, process), config.load_timeout)
-            except TimeoutError as error:
-                raise EngineDeadError(
-                    f"The model was not loaded within {config.load_timeout:g} seconds (load_timeout)."
-                ) from error
+            on_progress(LoadProgress("start"))
+            model: ModelInfo | None = None
+            while model is None:
+                match await _next_event(reader, process, config.load_timeout):
+                    case LoadProgress() as progress:
+                        on_progress(progress)
+                    case ModelChecked():
+                        await when_checked()
+                        writer.write(frame(Load()))
+                    case EngineReady(loaded):
+                        model = loaded
+                    case EngineFailed(kind, message):
+                        raise revive(kind, message)
+                    case other:
+                        raise QuireError(f"The engine process began with a message '{type(other).__name__}'.")
             on_failure.pop_all()
         return cls(process, reader, writer, model, config.hang_timeout)
 
@@ -215,19 +258,15 @@ class AsyncEngine:
                 stream.fail(EngineDeadError(message))  # one each: a traceback grows with every raise
 
 
-async def _await_ready(reader: asyncio.StreamReader, process: subprocess.Popen[bytes]) -> ModelInfo:
+async def _next_event(reader: asyncio.StreamReader, process: subprocess.Popen[bytes], patience: float) -> object:
+    """What a process that loads says next."""
     try:
-        event = await read_message(reader)
+        return await asyncio.wait_for(read_message(reader), patience)
     except ChannelClosedError:
         how = await _await_exit(process)
         raise EngineDeadError(f"The engine process ended while loading ({how}); see its output above.") from None
-    match event:
-        case EngineReady(model):
-            return model
-        case EngineFailed(kind, message):
-            raise revive(kind, message)
-        case _:
-            raise QuireError(f"The engine process began with an unexpected message ({type(event).__name__}).")
+    except TimeoutError:
+        raise EngineDeadError(f"Loading the model got no further for {patience:g} seconds (load_timeout).") from None
 
 
 def _spawn(module: str, connection: socket.socket) -> subprocess.Popen[bytes]:

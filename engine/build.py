@@ -13,6 +13,7 @@ from engine.core import EngineCore
 from engine.errors import CheckpointError
 from engine.execution.memory import CachePlan, longest_sequence, plan_cache
 from engine.execution.model_runner import ModelRunner
+from engine.load_report import UNREPORTED, LoadReport
 from engine.model.config import load_config
 from engine.model.loader import LoadedModel, load_model
 from engine.ops.backend import Backend
@@ -28,10 +29,14 @@ logger = logging.getLogger(__name__)
 SMALLEST_SHARE_OF_TOKENS = 0.75
 
 
-def build_engine(config: EngineConfig) -> tuple[EngineCore, ModelInfo]:
+def build_engine(config: EngineConfig, report: LoadReport = UNREPORTED) -> tuple[EngineCore, ModelInfo]:
     """Load a model and put an engine around it, warmed up: the largest step the scheduler may ask for has been run.
 
     The cache and the model's buffers have their final size then; sampling still copies the rows it works on.
+
+    Args:
+        config: settings.
+        report: told how far loading is.
 
     Raises:
         ConfigError: a setting does not fit the model or the machine.
@@ -42,6 +47,7 @@ def build_engine(config: EngineConfig) -> tuple[EngineCore, ModelInfo]:
         NativeLibraryError: native kernels are asked for by name and cannot be used.
     """
     started = time.monotonic()
+    report.stage("checks")
     directory = _model_directory(config)
     backend = select_backend(config.device, config.kernels, config.threads)
     model_config = load_config(directory, config.ignore_config_keys)
@@ -55,11 +61,14 @@ def build_engine(config: EngineConfig) -> tuple[EngineCore, ModelInfo]:
         config=model_config,
         max_positions=longest_sequence(config, model_config),
         max_tokens=config.max_num_batched_tokens,
+        report=report,
     )
 
+    report.stage("cache")
     plan = plan_cache(config, model_config)
     cache = PagedKVCache(plan.format, plan.num_blocks, plan.block_size, backend.device)
     runner = ModelRunner(loaded, cache, config, end_token_ids)
+    report.stage("warm-up")
     runner.warm_up()
 
     blocks = BlockManager(plan.num_blocks, plan.block_size, prefix_caching=config.prefix_caching)

@@ -55,7 +55,9 @@ class EngineConfig:
     hang_timeout: float = setting(
         120.0, "seconds without a sign of life after which the engine counts as hung; must exceed its longest step"
     )
-    load_timeout: float = setting(3600.0, "most seconds loading may take")
+    load_timeout: float = setting(
+        600.0, "seconds loading may go on without getting any further, after which it counts as hung"
+    )
     max_restarts: int = setting(3, "restarts of a failed engine within restart_window after which the server gives up")
     restart_window: float = setting(300.0, "seconds after which a restart of the engine is forgotten")
     ignore_config_keys: tuple[str, ...] = setting((), "keys of config.json to accept although Quire does not know them")

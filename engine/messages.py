@@ -32,6 +32,26 @@ class Shutdown(NamedTuple):
     """End the process after the current step."""
 
 
+class Load(NamedTuple):
+    """Go on with loading, after `ModelChecked`."""
+
+
+class LoadProgress(NamedTuple):
+    """How far loading is; sent only when it has got further.
+
+    `stage` is the part: `start` (of the process), `checks`, `weights` (counted in bytes of the files), `cache`,
+    `warm-up`. `done` of `total`; both are 0 where nothing can be counted.
+    """
+
+    stage: str
+    done: int = 0
+    total: int = 0
+
+
+class ModelChecked(NamedTuple):
+    """All that can be known without loading is in order; the process waits for `Load`."""
+
+
 class EngineReady(NamedTuple):
     """The model is loaded; requests are taken from now on."""
 
@@ -64,5 +84,5 @@ class StepOutput(NamedTuple):
     stats: EngineStats
 
 
-Command = AddRequest | AbortRequest | Ping | Shutdown
-Event = EngineReady | EngineFailed | StepOutput
+Command = AddRequest | AbortRequest | Ping | Shutdown | Load
+Event = LoadProgress | ModelChecked | EngineReady | EngineFailed | StepOutput

@@ -11,17 +11,22 @@ import select
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 from engine.config import EngineConfig
 from engine.core import EngineCore
 from engine.errors import QuireError
+from engine.load_report import LoadReport
 from engine.messages import (
     AbortRequest,
     AddRequest,
     Command,
     EngineFailed,
     EngineReady,
+    Load,
+    LoadProgress,
+    ModelChecked,
     Ping,
     RequestFailed,
     Shutdown,
@@ -31,7 +36,10 @@ from engine.types import ModelInfo
 
 logger = logging.getLogger(__name__)
 
-BuildEngine = Callable[[EngineConfig], tuple[EngineCore, ModelInfo]]
+REPORT_SECONDS = 0.2
+"""Least time between two reports of how far a part of loading is."""
+
+BuildEngine = Callable[[EngineConfig, LoadReport], tuple[EngineCore, ModelInfo]]
 
 
 def run_engine_process(file_descriptor: int, build: BuildEngine) -> None:
@@ -50,7 +58,7 @@ def run_engine_process(file_descriptor: int, build: BuildEngine) -> None:
         try:
             config: EngineConfig = channel.receive()
             try:
-                core, model = build(config)
+                core, model = build(config, _LoadReport(channel))
             except QuireError as error:
                 channel.send(EngineFailed(type(error).__name__, str(error)))
                 return
@@ -58,6 +66,31 @@ def run_engine_process(file_descriptor: int, build: BuildEngine) -> None:
             _serve(channel, core)
         except ChannelClosedError:
             logger.info("The parent process is gone; the engine process ends.")
+
+
+class _LoadReport:
+    """Tells the parent, and waits for it once the model is checked."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._latest = LoadProgress("")
+        self._sent_at = 0.0
+
+    def checked(self) -> None:
+        self._channel.send(ModelChecked())
+        self._channel.receive()  # Load: nothing else is said to a process without a model
+
+    def stage(self, name: str, total: int = 0) -> None:
+        self._send(LoadProgress(name, 0, total))
+
+    def reach(self, done: int) -> None:
+        if done > self._latest.done and time.monotonic() - self._sent_at >= REPORT_SECONDS:
+            self._send(self._latest._replace(done=done))
+
+    def _send(self, progress: LoadProgress) -> None:
+        self._latest = progress
+        self._sent_at = time.monotonic()
+        self._channel.send(progress)
 
 
 def _serve(channel: Channel, core: EngineCore) -> None:
@@ -78,6 +111,8 @@ def _serve(channel: Channel, core: EngineCore) -> None:
                     pass  # the step below is the answer
                 case Shutdown():
                     return
+                case Load():
+                    pass  # long done
         output = core.step()
         channel.send(output._replace(failures=(*refused, *output.failures)))
 

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 
-from engine.async_engine import AsyncEngine
+from engine.async_engine import AsyncEngine, OnProgress, WhenChecked, ignore_progress, load_at_once
 from engine.config import EngineConfig
 from engine.errors import EngineDeadError, EngineRestartingError, QuireError
 from engine.stats import EngineStats, continued
@@ -28,9 +28,10 @@ class SupervisedEngine:
     the last.
     """
 
-    def __init__(self, config: EngineConfig, module: str, engine: AsyncEngine) -> None:
+    def __init__(self, config: EngineConfig, module: str, engine: AsyncEngine, on_progress: OnProgress) -> None:
         self._config = config
         self._module = module
+        self._on_progress = on_progress
         self._engine = engine
         self._before = EngineStats()  # of the processes that are no more
         self._failures: deque[float] = deque()  # when, within the window
@@ -39,17 +40,27 @@ class SupervisedEngine:
         self._supervising = asyncio.create_task(self._supervise())
 
     @classmethod
-    async def start(cls, config: EngineConfig, *, module: str = "engine.process") -> SupervisedEngine:
+    async def start(
+        cls,
+        config: EngineConfig,
+        *,
+        module: str = "engine.process",
+        on_progress: OnProgress = ignore_progress,
+        when_checked: WhenChecked = load_at_once,
+    ) -> SupervisedEngine:
         """Start the first process and wait until its model is loaded. A failure of this one is not tried again.
 
         Args:
             config: settings of the engine.
             module: as for `AsyncEngine.start`.
+            on_progress: as for `AsyncEngine.start`; told of later processes too.
+            when_checked: as for `AsyncEngine.start`, for the first process.
 
         Raises:
             QuireError: as `AsyncEngine.start`.
         """
-        return cls(config, module, await AsyncEngine.start(config, module=module))
+        engine = await AsyncEngine.start(config, module=module, on_progress=on_progress, when_checked=when_checked)
+        return cls(config, module, engine, on_progress)
 
     @property
     def model(self) -> ModelInfo:
@@ -121,7 +132,7 @@ class SupervisedEngine:
         while self._may_restart():
             logger.error("%s Starting a new engine process.", reason)
             try:
-                return await AsyncEngine.start(self._config, module=self._module)
+                return await AsyncEngine.start(self._config, module=self._module, on_progress=self._on_progress)
             except QuireError as error:
                 reason = str(error)
                 await asyncio.sleep(PAUSE_SECONDS)

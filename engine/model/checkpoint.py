@@ -50,6 +50,7 @@ class _Entry:
     path: Path
     dtype: str
     shape: tuple[int, ...]
+    num_bytes: int
 
 
 class Checkpoint:
@@ -59,6 +60,7 @@ class Checkpoint:
         self.directory = directory
         self._entries = entries
         self._readers = readers
+        self._read: set[str] = set()
 
     @classmethod
     def open(cls, directory: Path) -> Checkpoint:
@@ -86,6 +88,16 @@ class Checkpoint:
     def names(self) -> tuple[str, ...]:
         """Names of all tensors, file by file."""
         return tuple(self._entries)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all tensors, as stored."""
+        return sum(entry.num_bytes for entry in self._entries.values())
+
+    @property
+    def bytes_read(self) -> int:
+        """Size of the tensors that have been asked for, as stored."""
+        return sum(self._entries[name].num_bytes for name in self._read)
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
@@ -128,6 +140,7 @@ class Checkpoint:
             tensor: torch.Tensor = self._readers[self.path_of(name)].get_tensor(name)
         except (OSError, SafetensorError) as error:
             raise self.error(name, f"it cannot be read: {error}") from error
+        self._read.add(name)
         return tensor
 
     def error(self, name: str, fact: str) -> CheckpointError:
@@ -238,7 +251,7 @@ def _parse_entry(path: Path, name: str, facts: Any) -> tuple[_Entry, int]:
     dtype, shape, offsets = facts.get("dtype"), facts.get("shape"), facts.get("data_offsets")
     if not isinstance(dtype, str) or not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
         raise corrupt
-    return _Entry(path, dtype, tuple(shape)), offsets[1]
+    return _Entry(path, dtype, tuple(shape), offsets[1] - offsets[0]), offsets[1]
 
 
 def _are_sizes(value: Any) -> TypeGuard[list[int]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from engine.load_report import UNREPORTED, LoadReport
 from engine.model.attention import AttentionShape, RotaryTables, SelfAttention
 from engine.model.attention_protocol import AttentionSpec
 from engine.model.checkpoint import Checkpoint
@@ -60,6 +61,7 @@ def load_model(
     config: ModelConfig | None = None,
     max_positions: int | None = None,
     max_tokens: int = 512,
+    report: LoadReport = UNREPORTED,
 ) -> LoadedModel:
     """Read the weights of a model directory and prepare them for a backend.
 
@@ -69,6 +71,7 @@ def load_model(
         config: what to compute; None reads it from the directory.
         max_positions: positions to make rotary tables for; None means what the model was made for.
         max_tokens: tokens per forward pass to reserve memory for; more still work.
+        report: told when the files are checked, and how many of their bytes have been read.
 
     Raises:
         CheckpointError: a file or tensor is missing, malformed, left over, or contradicts config.json.
@@ -78,8 +81,10 @@ def load_model(
     checkpoint = Checkpoint.open(directory)
     layout = tensor_layout(config, checkpoint)
     check_tensors(layout, checkpoint)
+    report.checked()
+    report.stage("weights", checkpoint.num_bytes)
     loader = _Loader(checkpoint, config, backend, max_positions or config.max_position_embeddings, max_tokens)
-    return loader.load(layout)
+    return loader.load(layout, report)
 
 
 class _Loader:
@@ -97,10 +102,13 @@ class _Loader:
         self._parameters = 0
         self._weight_bytes = 0
 
-    def load(self, layout: TensorLayout) -> LoadedModel:
+    def load(self, layout: TensorLayout, report: LoadReport) -> LoadedModel:
         config, backend = self._config, self._backend
         embedding = Embedding(backend, self._table(layout.embedding))
-        layers = tuple(self._layer(index, layer) for index, layer in enumerate(layout.layers))
+        layers: list[DecoderLayer] = []
+        for index, layer in enumerate(layout.layers):
+            layers.append(self._layer(index, layer))
+            report.reach(self._checkpoint.bytes_read)
         final_norm = self._norm(layout.final_norm, config.hidden_size)
         head = build_linear(self._checkpoint, layout.head, backend)
         self._weight_bytes += head.kernel.nbytes
@@ -111,7 +119,7 @@ class _Loader:
             backend,
             self._workspace,
             embedding,
-            layers,
+            tuple(layers),
             final_norm,
             Linear(config.spec.names.head, head.kernel),
             max_positions=self._rotary.cos.shape[0],

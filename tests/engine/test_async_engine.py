@@ -19,7 +19,7 @@ from engine import async_engine
 from engine.async_engine import AsyncEngine
 from engine.config import EngineConfig
 from engine.errors import CheckpointError, EngineDeadError, InvalidRequestError, RequestFailedError
-from engine.messages import AddRequest, StepOutput
+from engine.messages import AddRequest, Load, LoadProgress, StepOutput
 from engine.transport import frame
 from engine.types import FinishReason, GenerationRequest, OutputDelta
 from tests.fakes.toy_engine import choice_tokens, request, run, toy_engine
@@ -290,8 +290,49 @@ def test_loading_and_silence_without_cause_do_not_count_as_hanging() -> None:
 
 
 def test_loading_has_a_limit_of_its_own() -> None:
-    with pytest.raises(EngineDeadError, match=r"not loaded within 0\.3 seconds"):
+    with pytest.raises(EngineDeadError, match=r"no further for 0\.3 seconds"):
         asyncio.run(AsyncEngine.start(config("hangs", load_timeout=0.3), module=MODULE))
+
+
+def test_loading_that_gets_further_may_take_longer_than_the_limit() -> None:
+    async def body(engine: AsyncEngine) -> None:
+        assert engine.healthy
+
+    with_engine(body, config("late", load_timeout=0.8))
+
+
+def test_loading_tells_how_far_it_is_and_waits_once_the_model_is_checked() -> None:
+    seen: list[LoadProgress] = []
+    checked = asyncio.Event()
+
+    async def make_room() -> None:
+        assert [each.stage for each in seen] == ["start", "checks"]
+        await asyncio.sleep(0.3)
+        assert [each.stage for each in seen] == ["start", "checks"]
+        checked.set()
+
+    async def main() -> None:
+        engine = await AsyncEngine.start(config("late"), module=MODULE, on_progress=seen.append, when_checked=make_room)
+        await engine.close()
+
+    asyncio.run(main())
+    assert checked.is_set()
+    weights = [each for each in seen if each.stage == "weights"]
+    assert weights[0] == LoadProgress("weights", 0, 4)
+    assert [each.done for each in weights] == sorted({each.done for each in weights})
+    assert len(weights) > 2
+
+
+def test_what_the_checks_find_is_found_before_room_is_made() -> None:
+    asked: list[str] = []
+
+    async def make_room() -> None:
+        asked.append("room")
+
+    for model, rooms in (("fails", 0), ("broken", 1)):
+        with pytest.raises(CheckpointError):
+            asyncio.run(AsyncEngine.start(config(model), module=MODULE, when_checked=make_room))
+        assert len(asked) == rooms
 
 
 def test_closing_fails_what_is_in_flight_and_ends_the_process() -> None:
@@ -355,9 +396,9 @@ def test_the_process_ends_with_its_parent(state: str) -> None:
     with ours, theirs:
         child = subprocess.Popen([sys.executable, "-m", MODULE, str(theirs.fileno())], pass_fds=(theirs.fileno(),))
         theirs.close()
-        ours.sendall(frame(config("hangs" if state == "loading" else "slow")))
+        ours.sendall(frame(config("hangs" if state == "loading" else "slow")) + frame(Load()))
         if state != "loading":
-            assert ours.recv(1 << 16)  # it is ready
+            assert ours.recv(1 << 16)  # it begins
         if state == "busy":
             ours.sendall(frame(AddRequest(request("a", [2], max_tokens=200), 0.0)))
             assert ours.recv(1 << 16)

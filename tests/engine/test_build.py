@@ -9,6 +9,7 @@ import pytest
 
 from engine.build import build_engine
 from engine.config import EngineConfig
+from engine.model.checkpoint import Checkpoint
 from tests.end_to_end.engine_runs import write_tiny_llama
 
 
@@ -18,6 +19,34 @@ def test_the_model_is_called_by_its_given_name_or_by_its_directory(tmp_path: Pat
     for given, expected in (("", "tiny"), ("org/model", "org/model")):
         _, model = build_engine(EngineConfig(model=str(directory), name=given, threads=1, kv_cache_tokens=64))
         assert (model.name, model.path) == (expected, str(directory))
+
+
+class Recorded:
+    """A `LoadReport` that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+        self.done: list[int] = []
+
+    def checked(self) -> None:
+        self.told.append(("checked", 0))
+
+    def stage(self, name: str, total: int = 0) -> None:
+        self.told.append((name, total))
+
+    def reach(self, done: int) -> None:
+        self.done.append(done)
+
+
+def test_loading_tells_how_far_it_is(tmp_path: Path) -> None:
+    directory = tmp_path / "tiny"
+    write_tiny_llama(directory)
+    report = Recorded()
+    build_engine(EngineConfig(model=str(directory), threads=1, kv_cache_tokens=64), report)
+    names = [name for name, _ in report.told]
+    assert names == ["checks", "checked", "weights", "cache", "warm-up"]
+    total = dict(report.told)["weights"]
+    assert 0 < report.done[0] < report.done[-1] <= total == Checkpoint.open(directory).num_bytes
 
 
 def test_a_tokenizer_that_is_much_too_small_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -165,8 +166,8 @@ def test_closing_during_a_restart_leaves_no_process(monkeypatch: pytest.MonkeyPa
     started: list[int] = []
     start = supervisor.AsyncEngine.start
 
-    async def slow_start(settings: EngineConfig, *, module: str) -> supervisor.AsyncEngine:
-        engine = await start(settings, module=module)
+    async def slow_start(settings: EngineConfig, **options: Any) -> supervisor.AsyncEngine:
+        engine = await start(settings, **options)
         started.append(engine.pid)
         return engine
 

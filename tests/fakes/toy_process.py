@@ -1,8 +1,9 @@
 """An engine process around the toy engine: `python -m tests.fakes.toy_process FD`.
 
-The config's `name`, or else its `model`, says how it behaves: `toy`; `fails` (a load error); `crashes` (an unexpected
-one); `slow` (10 ms per step); `stubborn` (does not end when told to); `hangs` (while loading); `once FILE` (loads if
-there is no such file, and makes it); `late` (takes a second to load); `stuck` (a step with the prompt [99] never ends).
+The config's `name`, or else its `model`, says how it behaves: `toy`; `fails` (a load error, found by the checks);
+`broken` (one found later); `crashes` (an unexpected one); `slow` (10 ms per step); `stubborn` (does not end when told
+to); `hangs` (while loading); `once FILE` (loads if there is no such file, and makes it); `late` (takes a second to
+load, in steps it tells of); `stuck` (a step with the prompt [99] never ends).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from engine.config import EngineConfig
 from engine.core import EngineCore
 from engine.errors import CheckpointError
+from engine.load_report import LoadReport
 from engine.scheduling.batch import ScheduledBatch
 from engine.step_loop import run_engine_process
 from engine.types import ModelInfo
@@ -42,7 +44,8 @@ class StuckRunner(SlowRunner):
 RUNNERS = {"slow": SlowRunner, "stuck": StuckRunner}
 
 
-def build(config: EngineConfig) -> tuple[EngineCore, ModelInfo]:
+def build(config: EngineConfig, report: LoadReport) -> tuple[EngineCore, ModelInfo]:
+    report.stage("checks")
     behaviour = config.name or config.model
     word, _, file = behaviour.partition(" ")
     if behaviour == "fails" or (word == "once" and Path(file).exists()):
@@ -55,8 +58,14 @@ def build(config: EngineConfig) -> tuple[EngineCore, ModelInfo]:
         time.sleep(600)
     if behaviour == "stubborn":
         threading.Thread(target=threading.Event().wait).start()
+    report.checked()
+    if behaviour == "broken":
+        raise CheckpointError("tensor 'x' has NaN in model.safetensors")
     if behaviour == "late":
-        time.sleep(1)
+        report.stage("weights", 4)
+        for part in range(1, 5):
+            time.sleep(0.25)
+            report.reach(part)
     runner = RUNNERS.get(behaviour, ToyRunner)(
         config.block_size, VOCAB_SIZE, breaks_on=lambda each: each.request_id.startswith("bad")
     )
