@@ -83,6 +83,7 @@ class AsyncEngine:
         self._death: str | None = None  # why no more requests are taken
         self._ended = asyncio.Event()
         self._silent_looks = 0
+        self._heard_at = time.monotonic()
         self._watching = asyncio.create_task(self._watch(hang_timeout))
         self._receiving = asyncio.create_task(self._receive())
         self._receiving.add_done_callback(self._end_receiving)
@@ -155,6 +156,16 @@ class AsyncEngine:
     def responsive(self) -> bool:
         """Whether a step has completed or a ping was answered within the last half of `hang_timeout`."""
         return self.healthy and self._silent_looks <= LOOKS // 2
+
+    @property
+    def silent_seconds(self) -> float:
+        """As `EngineClient.silent_seconds`."""
+        return time.monotonic() - self._heard_at
+
+    @property
+    def last_failure(self) -> str | None:
+        """As `EngineClient.last_failure`."""
+        return self._death
 
     @property
     def pid(self) -> int:
@@ -240,6 +251,7 @@ class AsyncEngine:
 
     def _dispatch(self, event: StepOutput) -> None:
         self._silent_looks = 0
+        self._heard_at = time.monotonic()
         self._stats = event.stats
         for delta in event.deltas:
             stream = self._streams.get(delta.request_id)

@@ -32,6 +32,16 @@ class EngineClient(Protocol):
         """Whether a step has completed or a ping was answered lately."""
         ...
 
+    @property
+    def silent_seconds(self) -> float:
+        """Seconds since a step completed or a ping was answered."""
+        ...
+
+    @property
+    def last_failure(self) -> str | None:
+        """Why the engine process that was replaced last, or not at all, had ended; None while none has."""
+        ...
+
     def check_available(self) -> None:
         """Refuse while no requests are taken.
 

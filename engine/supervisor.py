@@ -35,6 +35,7 @@ class SupervisedEngine:
         self._engine = engine
         self._before = EngineStats()  # of the processes that are no more
         self._failures: deque[float] = deque()  # when, within the window
+        self._last_failure: str | None = None
         self._last: str | None = None  # why no other process will be started
         self._given_up = asyncio.Event()
         self._supervising = asyncio.create_task(self._supervise())
@@ -84,6 +85,16 @@ class SupervisedEngine:
         return self._engine.responsive
 
     @property
+    def silent_seconds(self) -> float:
+        """As `EngineClient.silent_seconds`."""
+        return self._engine.silent_seconds
+
+    @property
+    def last_failure(self) -> str | None:
+        """As `EngineClient.last_failure`."""
+        return self._last_failure
+
+    @property
     def pid(self) -> int:
         """Of the engine process; changes with every restart."""
         return self._engine.pid
@@ -118,7 +129,7 @@ class SupervisedEngine:
 
     async def _supervise(self) -> None:
         while True:
-            reason = await self._engine.ended()
+            self._last_failure = reason = await self._engine.ended()
             await self._engine.close()
             successor = await self._successor(reason)
             if successor is None:

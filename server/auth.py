@@ -50,8 +50,10 @@ class AccessMiddleware:
         headers = Headers(scope=scope)
         found = self._routes.find(scope)
         needed = AccessScope.USER if found is None else found[1]
+        state = scope.setdefault("state", {})
+        state["caller"] = self._keys.caller(_offered_key(headers))
         if found is not None:
-            scope.setdefault("state", {})["route"] = (found[0].path, needed)  # for the log
+            state["route"] = (found[0].path, needed)  # for the log
         if self._keys.empty:
             refusal = _check_host(headers.get("host", ""), self._hosts) or self._check_origin(headers)
         else:

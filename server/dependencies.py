@@ -28,6 +28,7 @@ class Services:
         names: names the model answers to, the first one shown in answers.
         fingerprint: changes when what answers changes: model, format, kernels or version.
         created: when the model was brought up, in Unix seconds.
+        started: the same by `time.monotonic`.
     """
 
     engine: EngineClient
@@ -39,6 +40,7 @@ class Services:
     fingerprint: str
     ignored_fields: IgnoredFields = field(default_factory=IgnoredFields)
     created: int = field(default_factory=lambda: int(time.time()))
+    started: float = field(default_factory=time.monotonic)
 
     def model_name(self, asked: str | None) -> str:
         """The name to answer under.
@@ -69,6 +71,15 @@ def _fingerprint(model: ModelInfo) -> str:
 def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
+
+
+def caller_of(request: Request) -> str | None:
+    """A name for whoever makes this request, the same for every request with that key; None without a key of ours.
+
+    On a server without keys everybody is the same caller.
+    """
+    caller: str | None = request.state.caller
+    return caller
 
 
 ServicesDep = Annotated[Services, Depends(_services)]

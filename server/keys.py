@@ -49,6 +49,15 @@ class KeyRing:
         """Whether there is no key at all, so that the server is open."""
         return not self._keys
 
+    def caller(self, offered: str) -> str | None:
+        """A name for whoever sends this key, the same while the key is; None for no key of ours.
+
+        Where there are no keys everybody is the same caller.
+        """
+        if self.empty:
+            return ""
+        return None if self.scope_of(offered) is None else _digest(offered).hex()
+
     def scope_of(self, offered: str) -> AccessScope | None:
         """The scope of a key as a client sent it, or None for no key of ours.
 

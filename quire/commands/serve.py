@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from engine.config import EngineConfig
+from engine.errors import ConfigError
 from quire import demo_model
 from quire.arguments import ArgumentParser
 from quire.configuration import add_server_options, sources_of
@@ -17,7 +18,10 @@ from server.main import run as run_server
 
 def run(arguments: Sequence[str]) -> int:
     """Serve a model until interrupted."""
-    sources = sources_of(_parser().parse(arguments))
+    parsed = _parser().parse(arguments)
+    if getattr(parsed, "model", None) == "":
+        raise ConfigError("MODEL is empty, as it is where a variable is not set. Leave it out for the demo model.")
+    sources = sources_of(parsed)
     engine = resolve(EngineConfig, sources)
     server = resolve(ServerConfig, sources)
     hub = resolve(HubConfig, sources)

@@ -12,6 +12,7 @@ from server.scopes import AccessScope, access
 router = APIRouter(tags=["models"])
 
 
+@router.head("/v1/models", include_in_schema=False)
 @router.get("/v1/models", summary="What is served here")
 @access(AccessScope.USER)
 async def list_models(services: ServicesDep) -> dict[str, Any]:
@@ -19,6 +20,7 @@ async def list_models(services: ServicesDep) -> dict[str, Any]:
     return {"object": "list", "data": [_card(name, services) for name in services.names]}
 
 
+@router.head("/v1/models/{model_id:path}", include_in_schema=False)
 @router.get("/v1/models/{model_id:path}", summary="One model")
 @access(AccessScope.USER)
 async def get_model(model_id: str, services: ServicesDep) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -59,6 +60,42 @@ def test_health(client: TestClient, engine: FakeEngine) -> None:
     assert answers() == [(200, "ok")] + [(503, "engine_stalled")] * 2
     engine.healthy = False
     assert answers() == [(200, "ok")] + [(503, "engine_dead")] * 2
+
+
+def test_health_says_how_the_engine_is(client: TestClient, engine: FakeEngine) -> None:
+    engine.stats = EngineStats(running=3, waiting=2, restarts_total=1)
+    engine.silent_seconds, engine.last_failure = 1.25, "The engine process has ended unexpectedly (exit code 1)."
+    body = client.get("/health").json()
+    assert body.pop("uptime_seconds") >= 0
+    assert body == {
+        "status": "ok",
+        "model": "fake-model",
+        "last_step_seconds": 1.25,
+        "running": 3,
+        "waiting": 2,
+        "restarts": 1,
+        "last_failure": "The engine process has ended unexpectedly (exit code 1).",
+    }
+    assert client.get("/health/live").json() == {"status": "ok"}
+
+
+def test_health_tells_strangers_the_status_only(make_client: MakeClient) -> None:
+    client = make_client(api_key=("key",), metrics_key=("watcher",))
+    assert client.get("/health").json() == {"status": "ok"}
+    assert client.get("/health", headers={"x-api-key": "guess"}).json() == {"status": "ok"}
+    for key in ("key", "watcher"):
+        assert client.get("/health", headers={"x-api-key": key}).json()["model"] == "fake-model"
+
+
+@pytest.mark.parametrize(
+    "path", ["/health", "/health/ready", "/health/live", "/metrics", "/v1/models", "/v1/models/fake-model"]
+)
+def test_what_is_watched_answers_head_as_it_answers_get(make_client: MakeClient, path: str) -> None:
+    client = make_client(api_key=("key",))
+    for headers in ({}, {"x-api-key": "key"}):
+        assert client.head(path, headers=headers).status_code == client.get(path, headers=headers).status_code
+    assert client.head(path, headers={"x-api-key": "key"}).status_code == 200
+    assert client.head("/v1/chat/completions", headers={"x-api-key": "key"}).status_code == 405
 
 
 def test_request_ids(client: TestClient) -> None:

@@ -48,8 +48,10 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def kill_and_await_restart(engine: SupervisedEngine) -> None:
     old = engine.pid
+    assert engine.silent_seconds >= 0
     os.kill(old, signal.SIGKILL)
     await until(lambda: not engine.healthy)
+    await until(lambda: "signal 9" in (engine.last_failure or ""))
     await until(lambda: engine.healthy)
     assert engine.pid != old
 

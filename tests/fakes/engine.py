@@ -86,6 +86,8 @@ class FakeEngine:
         stats: shown to the server.
         responsive: shown to the server.
         healthy: shown to the server; also whether `generate` works.
+        silent_seconds: shown to the server.
+        last_failure: shown to the server.
         delay: seconds before each step.
         gate: if set, steps wait until it is.
         failure: raised after `fail_after` deltas of a request.
@@ -99,6 +101,8 @@ class FakeEngine:
     stats: EngineStats = EngineStats()
     healthy: bool = True
     responsive: bool = True
+    silent_seconds: float = 0.0
+    last_failure: str | None = None
     delay: float = 0.0
     gate: asyncio.Event | None = None
     failure: Exception | None = None

@@ -99,6 +99,11 @@ class ToyServer:
         """Status of a GET."""
         return httpx.get(f"{self.url}{path}", timeout=PATIENCE).status_code
 
+    def health(self) -> dict[str, Any]:
+        """What /health says."""
+        body: dict[str, Any] = httpx.get(f"{self.url}/health", timeout=PATIENCE).json()
+        return body
+
     def metric(self, name: str) -> float:
         """A metric, its labels summed up."""
         lines = httpx.get(f"{self.url}/metrics", timeout=PATIENCE).text.splitlines()

@@ -33,3 +33,18 @@ def test_a_step_that_never_ends_costs_its_requests_only(tmp_path: Path) -> None:
         assert server.complete([99]).json()["error"]["code"] == "engine_dead"
         eventually(lambda: server.complete([5, 6], max_tokens=5).status_code == 200)
         assert server.metric("engine_restarts_total") == 1
+
+
+def test_a_step_that_does_not_return_shows_in_the_health(tmp_path: Path) -> None:
+    with ToyServer(tmp_path, "stuck", engine={"hang_timeout": 8}).ready() as server, ThreadPoolExecutor(1) as pool:
+        assert server.health()["status"] == "ok"
+        stuck = pool.submit(server.complete, [99])
+        eventually(lambda: server.health()["status"] == "engine_stalled")
+        silent = server.health()
+        assert silent["last_step_seconds"] > 2
+        assert server.status("/health/live") == 200
+        assert stuck.result().status_code == 503
+        eventually(lambda: server.health()["status"] == "ok")
+        assert server.health()["restarts"] == 1
+        assert "has not answered for 8 seconds" in server.health()["last_failure"]
+        assert server.health()["last_step_seconds"] < silent["last_step_seconds"]

@@ -83,3 +83,11 @@ def test_unknown_variables_stop_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUIRE_THREDS", "1")
     with pytest.raises(ConfigError, match="QUIRE_THREADS"):
         serve.run([])
+
+
+def test_an_empty_name_is_no_request_for_the_demo_model(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="MODEL is empty"):
+        serve.run([""])
+    monkeypatch.setenv("QUIRE_MODEL", "")  # as the compose file passes a variable that is not set
+    serve.run([])
+    assert served.engine.name == demo_model.NAME
