@@ -12,10 +12,9 @@ from engine.model.config_reader import read_json
 from engine.ops.select import select_backend
 from engine.text.tokenizer import load_tokenizer
 from quantize.calibration import CalibrationRows, TextGenerator, rows_from_model, rows_from_text
-from quantize.exl2.allocate import allocate
+from quantize.exl2.allocate import plan_of
 from quantize.exl2.head import head_groups
 from quantize.exl2.layout import Group
-from quantize.measure import SensitivityProbe
 from quantize.memory import row_length
 from quantize.model_quantizer import ModelQuantizer
 from quantize.openings import read_openings
@@ -23,7 +22,7 @@ from quantize.options import QuantizeOptions
 from quantize.output_directory import output_directory
 from quantize.preflight import check_job, check_values
 from quantize.progress import Progress
-from quantize.recipe import DEFAULT
+from quantize.recipe import RECIPES
 from quantize.report import MatrixReport, QuantizeReport
 from quantize.source_model import SourceModel, open_source
 from quantize.text_windows import check_vocabulary
@@ -67,7 +66,7 @@ def quantize_model(
         with clock.stage("measurement"):
             plan = _plan(options, source, calibration, progress)
         progress.stage("Quantizing", len(plan))
-        quantizer = ModelQuantizer(source, calibration.tokens, plan, DEFAULT, progress)
+        quantizer = ModelQuantizer(source, calibration.tokens, plan, RECIPES[options.recipe], progress)
         with clock.stage("quantization"):
             sizes = write_model(
                 folder,
@@ -110,9 +109,9 @@ def _plan(
     """Groups of every matrix, within the budget."""
     head = source.model.head
     progress.stage("Measuring", len(source.shapes) - 1)
-    choices = SensitivityProbe(source, calibration.tokens, options.bpw, DEFAULT, progress).measure()
-    chosen = allocate(choices, options.bpw)
-    plan = {matrix.name: option.groups for matrix, option in zip(choices, chosen, strict=True)}
+    recipe = RECIPES[options.recipe]
+    choices = recipe.measure(source, calibration.tokens, options.bpw, progress)
+    plan = plan_of(choices, recipe.allocate(choices, options.bpw, options.seed))
     plan[head.prefix] = head_groups(head.in_features, options.head_bits)
     return plan
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -10,21 +12,54 @@ from engine.model.linear import Linear
 from engine.ops.exl2 import WIDTHS
 from quantize.capture import exchanged
 from quantize.divergence import kl_divergence
-from quantize.exl2.allocate import MatrixChoices
+from quantize.exl2.allocate import Choices
 from quantize.exl2.candidates import group_rows, matrix_options
 from quantize.exl2.estimate import estimate_errors
 from quantize.exl2.layout import Group
+from quantize.exl2.scales import ScaleSearch
 from quantize.gptq import quantize_matrix
 from quantize.half_layer import HalfLayer, halves, whole_row
 from quantize.hessian import HessianFactor, InputMoments, factor_hessian
 from quantize.progress import Progress
-from quantize.recipe import Recipe
 from quantize.source_model import SourceModel
 
 MOMENT_ROWS = 16
 PROBE_ROWS = 4
 PROBE_GROUP_SIZE = 64
 LOGIT_POSITIONS = 2048
+
+
+class Measurement(Protocol):
+    """Finds out what each choice of widths would cost a model."""
+
+    def __call__(
+        self, source: SourceModel, rows: torch.Tensor, bits_per_weight: float, progress: Progress
+    ) -> list[Choices]:
+        """Choices for every matrix of the decoder layers; the model stays as it is.
+
+        Args:
+            source: the model.
+            rows: int32 [rows, length] calibration tokens.
+            bits_per_weight: what will be asked for.
+            progress: is told of every finished matrix.
+
+        Raises:
+            QuantizationError: calibration gives inputs that are not finite, or a Hessian that cannot be factored.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SensitivityMeasurement:
+    """Implements `Measurement` with a `SensitivityProbe`."""
+
+    search: ScaleSearch
+
+    def __call__(
+        self, source: SourceModel, rows: torch.Tensor, bits_per_weight: float, progress: Progress
+    ) -> list[Choices]:
+        """See `Measurement`."""
+        return SensitivityProbe(source, rows, bits_per_weight, self.search, progress).measure()
 
 
 class SensitivityProbe:
@@ -38,16 +73,16 @@ class SensitivityProbe:
         source: the model.
         rows: int32 [rows, length] calibration tokens, of which the first few are used.
         bits_per_weight: what will be asked for; matrices are probed with about that width.
-        recipe: how they will be quantized.
+        search: finds the scales of groups.
         progress: is told of every finished matrix.
     """
 
     def __init__(
-        self, source: SourceModel, rows: torch.Tensor, bits_per_weight: float, recipe: Recipe, progress: Progress
+        self, source: SourceModel, rows: torch.Tensor, bits_per_weight: float, search: ScaleSearch, progress: Progress
     ) -> None:
         self._source = source
         self._model = source.model
-        self._recipe = recipe
+        self._search = search
         self._progress = progress
         self._probe_bits = max(bits for bits in WIDTHS if bits <= max(bits_per_weight, min(WIDTHS)))
         self._streams = [self._model.embed(row) for row in rows[:MOMENT_ROWS]]
@@ -56,7 +91,7 @@ class SensitivityProbe:
         self._positions = torch.linspace(0, length - 1, per_row, device=self._streams[0].device).long()
         self._reference = self._outputs(0, self._streams[:probes])
 
-    def measure(self) -> list[MatrixChoices]:
+    def measure(self) -> list[Choices]:
         """Choices for every matrix of the decoder layers, in the order of computation.
 
         Raises:
@@ -84,16 +119,14 @@ class SensitivityProbe:
             yield linear, factor
         yield half.exit, factor_hessian(exit_moments.hessian(), exit_moments.name)
 
-    def _measure(
-        self, linear: Linear, factor: HessianFactor, layer: int, before: Sequence[torch.Tensor]
-    ) -> MatrixChoices:
+    def _measure(self, linear: Linear, factor: HessianFactor, layer: int, before: Sequence[torch.Tensor]) -> Choices:
         """Estimate and probe one matrix of `layer`, whose inputs are the streams `before`."""
         weight = self._source.weight(linear.prefix)
         in_features, out_features = weight.shape
-        errors = estimate_errors(weight, factor, self._recipe.search)
+        errors = estimate_errors(weight, factor, self._search)
         group_size = max(size for size in errors if size <= PROBE_GROUP_SIZE)
         groups = [Group(self._probe_bits, rows) for rows in group_rows(in_features, group_size)]
-        probe = quantize_matrix(weight, factor, groups, self._recipe.search).weight
+        probe = quantize_matrix(weight, factor, groups, self._search).weight
         kernel = self._model.backend.prepare_dense(probe.T.contiguous(), self._source.bias(linear.prefix))
         with exchanged(linear, kernel):
             outputs = self._outputs(layer, before)
@@ -102,8 +135,8 @@ class SensitivityProbe:
             for reference, output in zip(self._reference, outputs, strict=True)
         )
         estimated = sum(errors[group_size][self._probe_bits])
-        return MatrixChoices(
-            name=linear.prefix,
+        return Choices(
+            names=(linear.prefix,),
             weights=weight.numel(),
             sensitivity=divergence / len(outputs) / estimated if estimated > 0 else 0.0,
             options=matrix_options(in_features, out_features, errors),

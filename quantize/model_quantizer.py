@@ -95,26 +95,26 @@ class ModelQuantizer:
 
     def _quantize_half(self, half: HalfLayer, streams: Streams) -> Tensors:
         """Quantize the entry matrices, then the exit matrix on what they feed it; advances the streams."""
-        entry_name = half.entry[0].prefix
-        moments = InputMoments(entry_name)
+        entry = InputMoments(half.entry[0].prefix)
         for quantized, original in zip(streams.quantized, streams.original, strict=True):
-            moments.add(half.entry_inputs(quantized), self._drifted(half.entry_inputs(original)))
+            entry.add(half.entry_inputs(quantized), self._drifted(half.entry_inputs(original)))
         # the original rows must pass the half while its entry still is the original one
         original_inputs = [half.exit_inputs(stream) for stream in streams.original]
-        factor = factor_hessian(moments.hessian(), entry_name)
+        exit_inputs = [half.exit_inputs(stream) for stream in streams.quantized] if self._recipe.stale_exit else []
+        factor = factor_hessian(entry.hessian(), entry.name)
         for linear in half.entry:
-            yield from self._quantize(linear, moments, factor)
+            yield from self._quantize(linear, entry, factor)
 
+        exit_inputs = exit_inputs or [half.exit_inputs(stream) for stream in streams.quantized]
         moments = InputMoments(half.exit.prefix)
-        exit_inputs = []
-        for quantized, original, inputs in zip(streams.quantized, streams.original, original_inputs, strict=True):
-            exit_inputs.append(half.exit_inputs(quantized))
-            moments.add(exit_inputs[-1], self._drifted(inputs), self._drifted(original - quantized))
+        drifts = zip(streams.original, streams.quantized, strict=True)
+        for inputs, original, (ahead, behind) in zip(exit_inputs, original_inputs, drifts, strict=True):
+            moments.add(inputs, self._drifted(original), self._drifted(ahead - behind))
         for stream, inputs in zip(streams.original, original_inputs, strict=True):
             half.advance(stream, inputs)
         yield from self._quantize(half.exit, moments, factor_hessian(moments.hessian(), half.exit.prefix))
         for stream, inputs in zip(streams.quantized, exit_inputs, strict=True):
-            half.advance(stream, inputs)
+            half.advance(stream, half.exit_inputs(stream) if self._recipe.stale_exit else inputs)
 
     def _quantize_head(self, streams: Streams) -> Tensors:
         model = self._source.model

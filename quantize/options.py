@@ -9,6 +9,7 @@ from pathlib import Path
 from engine.config import setting
 from engine.errors import ConfigError
 from quantize.exl2.head import HEAD_SHARES
+from quantize.recipe import RECIPES
 
 MOST = 1 << 62
 """Largest whole number that is taken anywhere: more than any machine holds, and products of it are still numbers."""
@@ -30,6 +31,7 @@ class QuantizeOptions:
     length: int = setting(512, "tokens per calibration row, at most the model's context length")
     text: Path | None = setting(None, "calibration text (UTF-8); without one the model writes its own")
     seed: int = setting(0, "seed of everything drawn at random")
+    recipe: str = setting("default", "default, or exllamav2: as ExLlamaV2's own converter does it, to compare with")
     shard_bytes: int = setting(8 << 30, "size at which a weight file is closed and the next one begun, in bytes")
     threads: int = setting(0, "CPU threads; 0 means one per physical core this process may use")
     ignore_config_keys: tuple[str, ...] = setting((), "keys of config.json to accept although Quire does not know them")
@@ -40,6 +42,8 @@ class QuantizeOptions:
         if self.head_bits not in HEAD_SHARES:
             choices = ", ".join(str(bits) for bits in HEAD_SHARES)
             raise ConfigError(f"head_bits must be one of {choices}, not {self.head_bits}.")
+        if self.recipe not in RECIPES:
+            raise ConfigError(f"recipe must be one of {', '.join(RECIPES)}, not {self.recipe}.")
         for name, least in (("rows", 1), ("length", 16), ("shard_bytes", 1), ("seed", 0), ("threads", 0)):
             if not least <= getattr(self, name) <= MOST:
                 raise ConfigError(f"{name} must be between {least} and {MOST}, not {getattr(self, name)}.")

@@ -1,10 +1,14 @@
-"""How matrices are quantized: what a job holds fixed for all of them."""
+"""How a model is quantized: what a job holds fixed for all of its matrices."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from quantize.exl2.allocate import Allocator, HullAllocator
+from quantize.exl2.anneal import Annealing
 from quantize.exl2.scales import CommonFactorSearch, FreeCodeSearch, ScaleSearch
+from quantize.measure import Measurement, SensitivityMeasurement
+from quantize.yardstick import BlockMeasurement
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,19 +16,42 @@ class Recipe:
     """Choices of the encoder that the format leaves open.
 
     Attributes:
+        measure: finds out what each choice of widths would cost.
+        allocate: picks the widths within a budget.
         search: finds the scales of a group.
         correct_drift: aim at the original model's outputs instead of its weights, so that matrices make good what the
             ones before them spoiled.
         residual_share: fraction of the residual stream's own drift that the matrices writing to it repay; counts only
             with `correct_drift`.
+        stale_exit: quantize o and down for the inputs they get before the matrices that feed them are quantized.
     """
 
+    measure: Measurement
+    allocate: Allocator
     search: ScaleSearch
     correct_drift: bool
     residual_share: float
+    stale_exit: bool
 
 
-PLAIN = Recipe(CommonFactorSearch(), correct_drift=False, residual_share=0.0)
-"""As ExLlamaV2 quantizes a matrix whose widths are given: the yardstick that tests hold the default to."""
+EXLLAMAV2 = Recipe(
+    measure=BlockMeasurement(CommonFactorSearch()),
+    allocate=Annealing(),
+    search=CommonFactorSearch(),
+    correct_drift=False,
+    residual_share=0.0,
+    stale_exit=True,
+)
+"""As ExLlamaV2's converter does it, step by step: the yardstick that other recipes are held to."""
 
-DEFAULT = Recipe(FreeCodeSearch(), correct_drift=True, residual_share=0.5)
+DEFAULT = Recipe(
+    measure=SensitivityMeasurement(FreeCodeSearch()),
+    allocate=HullAllocator(),
+    search=FreeCodeSearch(),
+    correct_drift=True,
+    residual_share=0.5,
+    stale_exit=False,
+)
+
+RECIPES = {"default": DEFAULT, "exllamav2": EXLLAMAV2}
+"""What a job can be asked for by name."""

@@ -6,30 +6,67 @@ import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from engine.errors import QuantizationError
 from quantize.exl2.candidates import Option
+from quantize.exl2.layout import Group
 
 
 @dataclass(frozen=True, slots=True)
-class MatrixChoices:
-    """What can be chosen for one matrix.
+class Choices:
+    """What can be chosen for one matrix, or for a few that are chosen together.
 
     Attributes:
-        name: checkpoint prefix.
-        weights: number of its weights.
+        names: checkpoint prefixes of the matrices.
+        weights: number of their weights.
         sensitivity: what one unit of an option's error costs the model.
-        options: by rising bits, on their lower convex hull (`candidates.lower_hull`).
+        options: in an order the allocator expects.
     """
 
-    name: str
+    names: tuple[str, ...]
     weights: int
     sensitivity: float
     options: Sequence[Option]
 
 
-def allocate(matrices: Sequence[MatrixChoices], bits_per_weight: float) -> list[Option]:
+Plan = dict[str, tuple[Group, ...]]
+"""Groups of every matrix, by its checkpoint prefix."""
+
+
+class Allocator(Protocol):
+    """Picks one option of each of `choices` within a budget."""
+
+    def __call__(self, choices: Sequence[Choices], bits_per_weight: float, seed: int) -> list[Option]:
+        """The options picked, in the order of `choices`; `seed` is of whatever is drawn at random.
+
+        Raises:
+            QuantizationError: even the smallest options exceed the budget; the message gives the least possible figure.
+        """
+        ...
+
+
+def plan_of(choices: Sequence[Choices], picked: Sequence[Option]) -> Plan:
+    """The groups that the options `picked` give every matrix."""
+    return {
+        name: groups
+        for each, option in zip(choices, picked, strict=True)
+        for name, groups in zip(each.names, option.layouts, strict=True)
+    }
+
+
+class HullAllocator:
+    """Implements `Allocator` by the exact optimum on convex hulls; see `allocate`."""
+
+    def __call__(self, choices: Sequence[Choices], bits_per_weight: float, seed: int) -> list[Option]:  # noqa: ARG002
+        """See `Allocator`; nothing is drawn at random."""
+        return allocate(choices, bits_per_weight)
+
+
+def allocate(matrices: Sequence[Choices], bits_per_weight: float) -> list[Option]:
     """Pick an option for every matrix so that the sum of sensitivity · error is least within the budget.
+
+    Options must come by rising bits and lie on their lower convex hull (`candidates.lower_hull`).
 
     Starts with the smallest options and buys, again and again, the step that saves most per bit. On convex hulls that
     is the exact optimum for the bits it uses; what one step leaves over goes to the best single step that still fits.
@@ -72,14 +109,14 @@ def require_reachable(bits_per_weight: float, least: float) -> None:
         )
 
 
-def _next_step(matrices: Sequence[MatrixChoices], index: int, position: int) -> tuple[float, int]:
+def _next_step(matrices: Sequence[Choices], index: int, position: int) -> tuple[float, int]:
     """(-damage saved per bit, matrix) of the step after `position`."""
     matrix = matrices[index]
     here, there = matrix.options[position], matrix.options[position + 1]
     return -matrix.sensitivity * (here.error - there.error) / (there.bits - here.bits), index
 
 
-def _spend_rest(matrices: Sequence[MatrixChoices], chosen: list[int], rest: int) -> None:
+def _spend_rest(matrices: Sequence[Choices], chosen: list[int], rest: int) -> None:
     """Move one matrix to the larger option that saves most among those that cost no more than `rest`."""
     best, best_index, best_position = 0.0, 0, 0
     for index, matrix in enumerate(matrices):

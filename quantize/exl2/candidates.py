@@ -22,15 +22,16 @@ _PRICE_RANGE = 1e12
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One choice for one matrix.
+    """One choice for one matrix, or for a few that are chosen together.
 
     Attributes:
-        groups: widths and rows of its groups, in stored order.
-        bits: everything stored for the matrix.
-        error: estimated tr(ΔᵀHΔ), Δ being the change of the weights and H the inputs' second moments.
+        layouts: widths and rows of the groups of each matrix, in stored order.
+        bits: everything stored for them.
+        error: what it spoils, in a unit of the measurement's own: for a single matrix the estimated tr(ΔᵀHΔ), Δ being
+            the change of the weights and H the inputs' second moments.
     """
 
-    groups: tuple[Group, ...]
+    layouts: tuple[tuple[Group, ...], ...]
     bits: int
     error: float
 
@@ -66,10 +67,10 @@ def matrix_options(
             groups = tuple(Group(bits, size) for bits, size in zip(widths, rows, strict=True))
             if groups not in found:
                 error = sum(by_width[bits][index] for index, bits in enumerate(widths))
-                found[groups] = Option(groups, layout_bits(groups, out_features), error)
+                found[groups] = Option((groups,), layout_bits(groups, out_features), error)
         for bits in (min(WIDTHS), max(WIDTHS)):
             groups = tuple(Group(bits, size) for size in rows)
-            found[groups] = Option(groups, layout_bits(groups, out_features), sum(by_width[bits]))
+            found[groups] = Option((groups,), layout_bits(groups, out_features), sum(by_width[bits]))
     return lower_hull(list(found.values()))
 
 

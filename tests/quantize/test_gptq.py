@@ -9,14 +9,13 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from engine.model.formats.exl2 import exl2_state
+from quantize.exl2.encode import encode
 from quantize.exl2.layout import Group, WidthShare, group_layout
 from quantize.exl2.scales import CommonFactorSearch
 from quantize.gptq import QuantizedMatrix, quantize_matrix, round_to_nearest
 from quantize.hessian import InputMoments, factor_hessian
-
-
-def _nibbles(words: torch.Tensor) -> torch.Tensor:
-    return torch.stack([(words >> (4 * j)) & 15 for j in range(8)], dim=-1).flatten(1).to(torch.uint8)
+from quantize.recipe import EXLLAMAV2
 
 
 @pytest.mark.parametrize("name", ["b4_g128_bias", "mix632_oddlast"])
@@ -36,12 +35,13 @@ def test_reproduces_the_original_quantizer_bit_for_bit(golden: Path, name: str) 
     ]
     groups = group_layout(weight.shape[0], shares)
     assert [group.bits for group in groups] == json.loads(meta["groups"])
-    result = quantize_matrix(weight, factor, groups, CommonFactorSearch())
-    assert torch.equal(torch.argsort(result.order).int(), tensors["linear.q_invperm"])
-    assert torch.equal(result.scale_max, tensors["linear.q_scale_max"])
-    assert torch.equal(result.scale_codes, _nibbles(tensors["linear.q_scale"]))
+    result = quantize_matrix(weight, factor, groups, EXLLAMAV2.search)
     assert torch.equal(result.codes, tensors["ref.codes"])
     assert torch.equal(result.weight, tensors["ref.weight"].float())
+    stored = exl2_state("linear", encode(result, tensors.get("linear.bias"), weight.shape[1]))
+    assert {name for name in tensors if name.startswith("linear.")} == set(stored)
+    for name, tensor in stored.items():
+        assert torch.equal(tensor, tensors[name]), name
 
 
 def _problem(seed: int = 0, rows: int = 128, columns: int = 64) -> tuple[torch.Tensor, torch.Tensor]:

@@ -42,16 +42,16 @@ def _log_probabilities(source: SourceModel, rows: torch.Tensor) -> torch.Tensor:
 
 def test_every_matrix_is_measured_and_none_is_changed(source: SourceModel, rows: torch.Tensor) -> None:
     before = _log_probabilities(source, rows)
-    choices = SensitivityProbe(source, rows, 4.0, DEFAULT, NoProgress()).measure()
+    choices = SensitivityProbe(source, rows, 4.0, DEFAULT.search, NoProgress()).measure()
     assert torch.equal(_log_probabilities(source, rows), before)
-    assert [each.name for each in choices] == [name for name, _ in source.model.linears()][:-1]
+    assert [name for each in choices for name in each.names] == [name for name, _ in source.model.linears()][:-1]
     assert all(each.sensitivity > 0 for each in choices)
-    assert all(each.weights == source.weight(each.name).numel() for each in choices)
+    assert all(each.weights == source.weight(each.names[0]).numel() for each in choices)
 
 
 def test_damage_predicted_for_a_matrix_is_what_it_does(source: SourceModel, rows: torch.Tensor) -> None:
     reference = _log_probabilities(source, rows)
-    choices = SensitivityProbe(source, rows, 4.0, DEFAULT, NoProgress()).measure()
+    choices = SensitivityProbe(source, rows, 4.0, DEFAULT.search, NoProgress()).measure()
     half = halves(source.model.layers[0])[0]
     moments = InputMoments("q")
     for row in rows:
@@ -59,7 +59,7 @@ def test_damage_predicted_for_a_matrix_is_what_it_does(source: SourceModel, rows
     measured = choices[0]
     option = min(measured.options, key=lambda each: abs(each.bits / measured.weights - 4.5))
     result = quantize_matrix(
-        source.weight(measured.name), factor_hessian(moments.hessian(), "q"), option.groups, DEFAULT.search
+        source.weight(measured.names[0]), factor_hessian(moments.hessian(), "q"), option.layouts[0], DEFAULT.search
     )
     half.entry[0].kernel = source.model.backend.prepare_dense(result.weight.T.contiguous(), None)
     divergence = float(kl_divergence(reference, _log_probabilities(source, rows)).mean())

@@ -13,7 +13,7 @@ from quantize.exl2.head import head_groups
 from quantize.exl2.layout import Group
 from quantize.half_layer import whole_row
 from quantize.model_quantizer import ModelQuantizer
-from quantize.recipe import DEFAULT, PLAIN, Recipe
+from quantize.recipe import DEFAULT, EXLLAMAV2, Recipe
 from quantize.source_model import SourceModel, open_source
 from tests.quantize.models import NoProgress, write_dense_model
 
@@ -42,5 +42,5 @@ def _divergence(model: Path, rows: torch.Tensor, others: torch.Tensor, recipe: R
 def test_correcting_for_drift_beats_the_yardstick(tmp_path: Path) -> None:
     model = write_dense_model(tmp_path)
     rows = torch.randint(2, 250, (40, 64), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
-    plain, corrected = (_divergence(model, rows[:32], rows[32:], recipe) for recipe in (PLAIN, DEFAULT))
+    plain, corrected = (_divergence(model, rows[:32], rows[32:], recipe) for recipe in (EXLLAMAV2, DEFAULT))
     assert 0 < corrected < 0.9 * plain

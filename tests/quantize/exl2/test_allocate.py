@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.errors import QuantizationError
 from engine.ops.exl2 import WIDTHS, layout_bits
-from quantize.exl2.allocate import MatrixChoices, allocate
+from quantize.exl2.allocate import Choices, allocate
 from quantize.exl2.candidates import Option, group_rows, lower_hull, matrix_options
 from quantize.exl2.layout import Group
 
@@ -18,25 +18,25 @@ points = st.lists(st.tuples(st.integers(1, 500), st.floats(0.01, 100.0)), min_si
 
 
 @st.composite
-def problems(draw: st.DrawFn) -> list[MatrixChoices]:
+def problems(draw: st.DrawFn) -> list[Choices]:
     matrices = []
     for index in range(draw(st.integers(1, 5))):
-        options = lower_hull([Option((Group(2, 32),), bits, error) for bits, error in draw(points)])
-        matrices.append(MatrixChoices(f"m{index}", 100, draw(st.floats(0.01, 10.0)), options))
+        options = lower_hull([Option(((Group(2, 32),),), bits, error) for bits, error in draw(points)])
+        matrices.append(Choices((f"m{index}",), 100, draw(st.floats(0.01, 10.0)), options))
     return matrices
 
 
-def _damage(matrices: list[MatrixChoices], chosen: list[Option]) -> float:
+def _damage(matrices: list[Choices], chosen: list[Option]) -> float:
     return sum(matrix.sensitivity * option.error for matrix, option in zip(matrices, chosen, strict=True))
 
 
-def _least_bits(matrices: list[MatrixChoices]) -> float:
+def _least_bits(matrices: list[Choices]) -> float:
     return sum(matrix.options[0].bits for matrix in matrices) / sum(matrix.weights for matrix in matrices)
 
 
 @given(problems(), st.floats(0, 5), st.floats(0, 5))
 @settings(max_examples=200, deadline=None)
-def test_budget_is_kept_and_more_is_never_worse(matrices: list[MatrixChoices], first: float, second: float) -> None:
+def test_budget_is_kept_and_more_is_never_worse(matrices: list[Choices], first: float, second: float) -> None:
     least = _least_bits(matrices) + 1e-9
     damages = []
     for extra in sorted((first, second)):
@@ -48,7 +48,7 @@ def test_budget_is_kept_and_more_is_never_worse(matrices: list[MatrixChoices], f
 
 @given(problems(), st.floats(0, 5))
 @settings(max_examples=100, deadline=None)
-def test_no_other_choice_of_the_same_size_is_better(matrices: list[MatrixChoices], extra: float) -> None:
+def test_no_other_choice_of_the_same_size_is_better(matrices: list[Choices], extra: float) -> None:
     chosen = allocate(matrices, _least_bits(matrices) + 1e-9 + extra)
     # the last, gap-filling step is no part of the exact optimum, so what it bought is left out of the comparison
     steps = [list(matrix.options) for matrix in matrices]
@@ -67,7 +67,7 @@ def test_no_other_choice_of_the_same_size_is_better(matrices: list[MatrixChoices
 
 
 def test_an_impossible_budget_says_what_is_possible() -> None:
-    matrix = MatrixChoices("m", 100, 1.0, [Option((Group(2, 32),), 245, 1.0)])
+    matrix = Choices(("m",), 100, 1.0, [Option(((Group(2, 32),),), 245, 1.0)])
     with pytest.raises(QuantizationError, match=r"at least 2\.450"):
         allocate([matrix], 2.0)
 
@@ -81,12 +81,12 @@ def test_options_are_storable_and_hold_the_extremes(groups: int, group_size: int
     errors = {group_size: {bits: [each * 4.0**-bits for each in base] for bits in WIDTHS}}
     options = matrix_options(in_features, 64, errors)
     for option in options:
-        widths = [group.bits for group in option.groups]
+        widths = [group.bits for group in option.layouts[0]]
         assert widths == sorted(widths, reverse=True)
-        assert sum(group.rows for group in option.groups) == in_features
-        assert option.bits == layout_bits(option.groups, 64)
-    assert {group.bits for group in options[0].groups} == {2}
-    assert {group.bits for group in options[-1].groups} == {8}
+        assert sum(group.rows for group in option.layouts[0]) == in_features
+        assert option.bits == layout_bits(option.layouts[0], 64)
+    assert {group.bits for group in options[0].layouts[0]} == {2}
+    assert {group.bits for group in options[-1].layouts[0]} == {8}
     for first, second in itertools.pairwise(options):
         assert second.bits > first.bits
         assert second.error < first.error

@@ -24,7 +24,7 @@ def test_estimates_follow_the_real_errors(columns: int) -> None:
     assert len(options) > 10
     ratios = []
     for option in options[:: len(options) // 8]:
-        difference = quantize_matrix(weight, factor, option.groups, search).weight - weight
+        difference = quantize_matrix(weight, factor, option.layouts[0], search).weight - weight
         damped = inputs.T @ inputs + factor.damping * torch.eye(128)
         ratios.append(float((difference * (damped @ difference)).sum()) / option.error)
     assert all(0.8 < ratio < 1.6 for ratio in ratios), ratios
