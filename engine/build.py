@@ -11,7 +11,7 @@ from engine.cache.paged_kv_cache import PagedKVCache
 from engine.config import EngineConfig
 from engine.core import EngineCore
 from engine.errors import CheckpointError
-from engine.execution.memory import CachePlan, longest_sequence, plan_cache
+from engine.execution.memory import CachePlan, check_cache_still_fits, plan_model
 from engine.execution.model_runner import ModelRunner
 from engine.load_report import UNREPORTED, LoadReport
 from engine.model.config import load_config
@@ -55,17 +55,19 @@ def build_engine(config: EngineConfig, report: LoadReport = UNREPORTED) -> tuple
     tokens = token_bytes(tokenizer, model_config.vocab_size)
     _warn_of_a_small_tokenizer(tokenizer.vocab_size, model_config.vocab_size, directory)
     end_token_ids = generation_defaults(directory, tokenizer).eos_token_ids
+    memory = plan_model(config, directory, model_config, backend)
+    plan, config = memory.cache, memory.applied_to(config)
     loaded = load_model(
         directory,
         backend,
         config=model_config,
-        max_positions=longest_sequence(config, model_config),
+        max_positions=plan.max_model_len,
         max_tokens=config.max_num_batched_tokens,
         report=report,
     )
 
     report.stage("cache")
-    plan = plan_cache(config, model_config)
+    check_cache_still_fits(memory, backend)
     cache = PagedKVCache(plan.format, plan.num_blocks, plan.block_size, backend.device)
     runner = ModelRunner(loaded, cache, config, end_token_ids)
     report.stage("warm-up")

@@ -95,3 +95,11 @@ def _figures(path: Path) -> dict[str, int]:
     """The lines `name number …` of a file of the kernel."""
     rows = (line.split() for line in path.read_text().splitlines())
     return {row[0]: int(row[1]) for row in rows if len(row) >= 2}
+
+
+def readable_size(number: int) -> str:
+    """Bytes for people, e.g. `3.5 GiB`."""
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if number >= unit:
+            return f"{number / unit:.1f} {name}"
+    return f"{number} B"

@@ -38,6 +38,7 @@ COMMANDS = {
     "quantize": Command("quire.commands.quantize", "make an EXL2 model directory"),
     "convert": Command("quire.commands.convert", "write a model as dense float16"),
     "eval": Command("quire.commands.eval", "measure perplexity, and divergence from a reference model"),
+    "plan": Command("quire.commands.plan", "say what a model would take of the memory there is"),
     "config": Command("quire.commands.config", "show the settings a server would have, and where they come from"),
     "doctor": Command("quire.commands.doctor", "say what is wrong with this installation or a model"),
 }

@@ -1,17 +1,32 @@
-"""How large the KV cache is, and with it how long a sequence may be."""
+"""What a model will take of the memory there is: decided before anything large is allocated, and kept to afterwards.
+
+Everything is known from config.json, the headers of the tensors and the settings. `quire plan` shows what is decided
+here, and `build_engine` allocates it.
+"""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from engine.cache.kv_format import KVFormat, kv_dtype
+from engine.cache.kv_format import KVFormat
 from engine.config import EngineConfig
-from engine.errors import CapacityError, ConfigError
-from engine.free_memory import free_memory
+from engine.errors import CapacityError
+from engine.execution.need import Need, least_need, whole_blocks
+from engine.execution.shortage import describe_shortage
+from engine.free_memory import readable_size
+from engine.model.checkpoint import Checkpoint
 from engine.model.config import ModelConfig
+from engine.model.footprint import WeightFootprint, weight_footprint
+from engine.ops.backend import Backend
 
 logger = logging.getLogger(__name__)
+
+DEFAULTS = EngineConfig()
+HALVINGS = 3
+"""How often limits on a step that have their defaults may be halved where memory is short: 512 tokens to 64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,109 +61,200 @@ class CachePlan:
         return self.format.dtype_name
 
 
-def plan_cache(config: EngineConfig, model_config: ModelConfig, free_bytes: int | None = None) -> CachePlan:
-    """Decide the size of the cache. Call it once the weights are loaded, so that they no longer count as free.
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """What will be allocated, in bytes.
+
+    Attributes:
+        free: what there was when the plan was made; None where the system does not tell.
+        weights: of the model.
+        workspace: activations, logits, kernels' scratch, sampling, rotary tables.
+        cache: the KV cache.
+        max_num_seqs: most sequences in a step.
+        max_num_batched_tokens: most tokens in a step.
+    """
+
+    free: int | None
+    weights: WeightFootprint
+    workspace: int
+    cache: CachePlan
+    max_num_seqs: int
+    max_num_batched_tokens: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights.total + self.workspace + self.cache.num_bytes
+
+    @property
+    def headroom(self) -> int | None:
+        """What is left of the free memory."""
+        return None if self.free is None else self.free - self.total
+
+    @property
+    def most_cache_tokens(self) -> int | None:
+        """Tokens the largest cache would hold that still fits."""
+        if self.free is None:
+            return None
+        room = self.free - self.weights.total - self.workspace
+        return room // (self.cache.block_size * self.cache.format.bytes_per_token) * self.cache.block_size
+
+    def applied_to(self, config: EngineConfig) -> EngineConfig:
+        """The settings with everything that was automatic decided."""
+        return replace(
+            config,
+            max_num_seqs=self.max_num_seqs,
+            max_num_batched_tokens=self.max_num_batched_tokens,
+            max_model_len=self.cache.max_model_len,
+            kv_cache_tokens=self.cache.num_tokens,
+        )
+
+
+def plan_model(config: EngineConfig, directory: Path, model_config: ModelConfig, backend: Backend) -> MemoryPlan:
+    """Decide what to allocate for a model directory, from the headers of its files; see `plan_memory`.
+
+    Raises:
+        CheckpointError, UnsupportedModelError: the directory does not hold the model config.json describes.
+        ConfigError, CapacityError: as `plan_memory`.
+    """
+    weights = weight_footprint(model_config, Checkpoint.open(directory), backend)
+    return plan_memory(config, model_config, weights, backend)
+
+
+def plan_memory(
+    config: EngineConfig,
+    model_config: ModelConfig,
+    weights: WeightFootprint,
+    backend: Backend,
+    free_bytes: int | None = None,
+) -> MemoryPlan:
+    """Decide what to allocate. Nothing of the model is in memory yet.
 
     With `kv_cache_tokens` the cache has that size (rounded up to whole blocks). Otherwise it takes `memory_fraction` of
-    the free memory, but no more than `max_num_seqs` sequences of full length could use. A `max_model_len` that was left
-    automatic is reduced to what the cache holds.
+    what weights and workspace leave, but no more than `max_num_seqs` sequences of full length could use. A
+    `max_model_len` that is automatic is reduced to what fits. Where not even a small cache fits,
+    `max_num_batched_tokens`, `max_num_seqs` and `memory_fraction` give way, as long as they have their defaults.
 
     Args:
         config: settings.
-        model_config: of the loaded model.
+        model_config: of the model.
+        weights: what they will take.
+        backend: what will compute the model.
         free_bytes: free memory; None asks the system.
 
     Raises:
         ConfigError: `max_model_len` exceeds what the model supports.
-        CapacityError: the cache does not fit in memory, or not even one sequence fits in the cache.
+        CapacityError: it does not fit; the message has the figures and what to set.
     """
-    kv_format = _kv_format(config, model_config)
-    wanted_len = wanted_length(config, model_config)
-    free = free_memory() if free_bytes is None else free_bytes
-    if config.kv_cache_tokens:
-        num_blocks = _blocks_asked_for(config, kv_format, free)
+    free = _free_memory(config, backend) if free_bytes is None else free_bytes
+
+    def need_of(candidate: EngineConfig) -> Need:
+        return least_need(candidate, model_config, weights, backend)
+
+    for candidate in _candidates(config):
+        need = need_of(candidate)
+        if free is None or need.total <= free:
+            _tell_of_reductions(config, candidate)
+            return _plan(candidate, weights, need, free)
+    raise CapacityError(describe_shortage(config, free or 0, weights, need_of))
+
+
+def check_cache_still_fits(plan: MemoryPlan, backend: Backend) -> None:
+    """Look again once the weights are there, for other programs take memory too.
+
+    Raises:
+        CapacityError: what is free now is less than the cache takes.
+    """
+    if plan.free is None:
+        return
+    free = backend.memory.free()
+    if free < plan.cache.num_bytes:
+        raise CapacityError(
+            f"While the weights were loaded, free memory fell to {readable_size(free)}; the KV cache was to take "
+            f"{readable_size(plan.cache.num_bytes)}. End what else takes memory, or set kv_cache_tokens to less than "
+            f"{plan.cache.num_tokens}."
+        )
+
+
+def _free_memory(config: EngineConfig, backend: Backend) -> int | None:
+    try:
+        return backend.memory.free()
+    except CapacityError:
+        if not config.kv_cache_tokens:
+            raise
+        logger.warning("The system does not say how much memory is free: it is not checked whether the model fits.")
+        return None
+
+
+def _candidates(config: EngineConfig) -> Iterator[EngineConfig]:
+    """The settings, then, with smaller and smaller limits where these have their defaults."""
+    yield config
+    for halving in range(1, HALVINGS + 1):
+        smaller = {
+            name: getattr(DEFAULTS, name) >> halving
+            for name in ("max_num_batched_tokens", "max_num_seqs")
+            if getattr(config, name) == getattr(DEFAULTS, name)
+        }
+        if smaller:
+            yield replace(config, **smaller)
+
+
+def _tell_of_reductions(config: EngineConfig, chosen: EngineConfig) -> None:
+    for name in ("max_num_batched_tokens", "max_num_seqs"):
+        before, after = getattr(config, name), getattr(chosen, name)
+        if before != after:
+            logger.warning("Memory is short: %s is %d, and not %d.", name, after, before)
+
+
+def _plan(config: EngineConfig, weights: WeightFootprint, need: Need, free: int | None) -> MemoryPlan:
+    """The plan with these settings, whose least need fits."""
+    room = None if free is None else free - need.weights - need.fixed
+    if config.kv_cache_tokens or room is None:
+        num_blocks, length = _asked_for(config, need, room)
     else:
-        num_blocks = _blocks_that_fit(config, kv_format, free, wanted_len)
-    length = _affordable_length(config, kv_format, num_blocks, wanted_len)
-    return CachePlan(kv_format, num_blocks, config.block_size, length)
-
-
-def longest_sequence(config: EngineConfig, model_config: ModelConfig, free_bytes: int | None = None) -> int:
-    """Upper bound for `CachePlan.max_model_len`, known before the weights are loaded.
-
-    A configuration may claim any number of positions; tables are made for those a cache in this memory could hold.
-
-    Raises:
-        ConfigError: `max_model_len` exceeds what the model supports.
-    """
-    free = free_memory() if free_bytes is None else free_bytes
-    affordable = config.kv_cache_tokens or free // _kv_format(config, model_config).bytes_per_token
-    return min(wanted_length(config, model_config), max(affordable + config.block_size, 1))
-
-
-def wanted_length(config: EngineConfig, model_config: ModelConfig) -> int:
-    """Longest sequence that is asked for, in tokens; what memory allows may be less.
-
-    Raises:
-        ConfigError: `max_model_len` exceeds what the model supports.
-    """
-    most = model_config.max_position_embeddings
-    if config.max_model_len > most:
-        raise ConfigError(
-            f"max_model_len is {config.max_model_len}, but the model supports at most {most} tokens "
-            "(max_position_embeddings in config.json). Set it to that or less, or to 0 for as long as possible."
+        num_blocks, length = _sized(config, need, room)
+    if length < need.wanted_length:
+        logger.warning(
+            "Context length reduced from %d to %d tokens, which is what the KV cache holds; raise %s for more.",
+            need.wanted_length,
+            length,
+            "kv_cache_tokens" if config.kv_cache_tokens else "memory_fraction",
         )
-    return config.max_model_len or most
-
-
-def _kv_format(config: EngineConfig, model_config: ModelConfig) -> KVFormat:
-    dtype = kv_dtype(config.kv_cache_dtype)
-    return KVFormat(model_config.num_layers, model_config.num_kv_heads, model_config.head_dim, dtype)
-
-
-def _blocks_asked_for(config: EngineConfig, kv_format: KVFormat, free: int) -> int:
-    num_blocks = -(-config.kv_cache_tokens // config.block_size)
-    needed = num_blocks * config.block_size * kv_format.bytes_per_token
-    if needed > free:
-        raise CapacityError(
-            f"A KV cache of {config.kv_cache_tokens} tokens takes {_mib(needed)}, {_mib(needed - free)} more than the "
-            f"{_mib(free)} that are free. Lower kv_cache_tokens to at most {free // kv_format.bytes_per_token}"
-            f"{_smaller_type_hint(kv_format)}, or free memory."
-        )
-    return num_blocks
-
-
-def _blocks_that_fit(config: EngineConfig, kv_format: KVFormat, free: int, length: int) -> int:
-    affordable = int(free * config.memory_fraction) // (config.block_size * kv_format.bytes_per_token)
-    useful = config.max_num_seqs * -(-length // config.block_size)
-    return min(affordable, useful)
-
-
-def _affordable_length(config: EngineConfig, kv_format: KVFormat, num_blocks: int, length: int) -> int:
-    """Longest sequence the cache holds, at most `length`."""
-    held = num_blocks * config.block_size
-    if held >= length:
-        return length
-    setting = "kv_cache_tokens" if config.kv_cache_tokens else "memory_fraction"
-    if config.max_model_len or held == 0:
-        missing = (-(-length // config.block_size) - num_blocks) * config.block_size * kv_format.bytes_per_token
-        raise CapacityError(
-            f"The KV cache would hold {held} tokens, but one sequence of max_model_len ({length}) tokens takes "
-            f"{_mib(missing)} more. Raise {setting}, lower max_model_len{_smaller_type_hint(kv_format)}, "
-            "or free memory."
-        )
-    logger.warning(
-        "Context length reduced from %d to %d tokens, which is what the KV cache holds; raise %s for more.",
-        length,
-        held,
-        setting,
+    return MemoryPlan(
+        free=free,
+        weights=weights,
+        workspace=need.fixed + length * need.per_position,
+        cache=CachePlan(need.kv_format, num_blocks, config.block_size, length),
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens,
     )
-    return held
 
 
-def _smaller_type_hint(kv_format: KVFormat) -> str:
-    return ", set kv_cache_dtype to float16" if kv_format.dtype.itemsize > 2 else ""
+def _asked_for(config: EngineConfig, need: Need, room: int | None) -> tuple[int, int]:
+    """Blocks, and the longest sequence, with the cache that was asked for."""
+    held = need.cache_tokens
+    length = min(need.wanted_length, held)
+    if room is not None and need.per_position:
+        length = min(length, (room - need.cache) // need.per_position)
+    return held // config.block_size, length
 
 
-def _mib(size: int) -> str:
-    return f"{size / 2**20:.1f} MiB"
+def _sized(config: EngineConfig, need: Need, room: int) -> tuple[int, int]:
+    """Blocks, and the longest sequence, with the cache sized from what is left for it."""
+    share = int(room * config.memory_fraction)
+    least = need.cache + need.length * need.per_position
+    if share < least:
+        if config.memory_fraction != DEFAULTS.memory_fraction:
+            raise CapacityError(
+                f"memory_fraction {config.memory_fraction:g} of what weights and workspace leave is "
+                f"{readable_size(max(share, 0))}; a KV cache for one sequence of {need.length} tokens takes "
+                f"{readable_size(least - share)} more. Raise memory_fraction, or lower max_model_len."
+            )
+        logger.warning("Memory is short: the KV cache gets %s, more than memory_fraction.", readable_size(need.cache))
+        share = least
+    token_bytes = need.kv_format.bytes_per_token
+    length = min(need.wanted_length, share // (need.per_position + token_bytes))
+    affordable = (share - length * need.per_position) // (token_bytes * config.block_size)
+    useful = config.max_num_seqs * (whole_blocks(length, config.block_size) // config.block_size)
+    num_blocks = min(affordable, useful)
+    return num_blocks, min(length, num_blocks * config.block_size)

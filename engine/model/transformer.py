@@ -140,6 +140,11 @@ class Transformer:
         wide = self._output_workspace.get("wide_logits", x.shape[0], self.config.vocab_size, torch.float32)
         return wide.copy_(projected)
 
+    @property
+    def workspace_bytes(self) -> int:
+        """Memory its activations and logits hold."""
+        return self._workspace.nbytes + self._output_workspace.nbytes
+
     def linears(self) -> Iterator[tuple[str, Linear]]:
         """Every matrix with its name in the checkpoint: the layers' in the order of computation, then the head."""
         for layer in self.layers:

@@ -19,6 +19,7 @@ from typing import Protocol
 
 import torch
 
+from engine.ops.backend_memory import BackendMemory
 from engine.ops.exl2 import Exl2Tensors
 
 
@@ -80,6 +81,11 @@ class Backend(Protocol):
     @property
     def threads(self) -> int:
         """Threads the kernels use; 0 where that means nothing."""
+        ...
+
+    @property
+    def memory(self) -> BackendMemory:
+        """What its device has, and what a model will take of it."""
         ...
 
     def prepare_dense(self, weight: torch.Tensor, bias: torch.Tensor | None) -> LinearKernel:

@@ -8,6 +8,7 @@ from cpu_ext.context import Context, check
 from cpu_ext.loader import Isa, load_library
 from engine.ops import cpu_linear
 from engine.ops.backend import AttentionBatch, LinearKernel
+from engine.ops.cpu_memory import CpuMemory
 from engine.ops.exl2 import Exl2Tensors
 from engine.ops.tensor_checks import require, require_float_tensor, require_tensor
 
@@ -47,6 +48,10 @@ class CpuBackend:
     @property
     def threads(self) -> int:
         return self._context.threads
+
+    @property
+    def memory(self) -> CpuMemory:
+        return CpuMemory(self.threads)
 
     def prepare_dense(self, weight: torch.Tensor, bias: torch.Tensor | None) -> LinearKernel:
         return cpu_linear.prepare_dense(self._context, weight, bias)

@@ -8,6 +8,7 @@ from engine.ops.backend import AttentionBatch, LinearKernel
 from engine.ops.exl2 import Exl2Tensors, decode
 from engine.ops.reference import attention, elementwise, gather, kv_cache, norm, rotary
 from engine.ops.reference.linear import DenseLinear
+from engine.ops.torch_memory import TorchMemory
 
 
 class TorchBackend:
@@ -45,6 +46,10 @@ class TorchBackend:
     @property
     def threads(self) -> int:
         return torch.get_num_threads() if self._device.type == "cpu" else 0
+
+    @property
+    def memory(self) -> TorchMemory:
+        return TorchMemory(self._device, self._activation_dtype)
 
     def prepare_dense(self, weight: torch.Tensor, bias: torch.Tensor | None) -> LinearKernel:
         return DenseLinear(self._take_over(weight), None if bias is None else self._take_over(bias))

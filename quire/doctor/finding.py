@@ -38,11 +38,3 @@ def warning(subject: str, fact: str, advice: str) -> Finding:
 def problem(subject: str, fact: str, advice: str) -> Finding:
     """Something will fail."""
     return Finding("problem", subject, fact, advice)
-
-
-def size(number: int) -> str:
-    """Bytes for people, e.g. `3.5 GiB`."""
-    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if number >= unit:
-            return f"{number / unit:.1f} {name}"
-    return f"{number} B"

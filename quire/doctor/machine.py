@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from engine.errors import CapacityError
-from engine.free_memory import MemoryFiles, free_memory
+from engine.free_memory import MemoryFiles, free_memory, readable_size
 from engine.ops.cpu_count import CGROUPS, MEMBERSHIP, cpu_quota, usable_cores
-from quire.doctor.finding import Finding, ok, problem, size, warning
+from quire.doctor.finding import Finding, ok, problem, warning
 
 LITTLE_MEMORY = 2**30
 LITTLE_DISK = 5 * 2**30
@@ -40,8 +40,8 @@ def check_memory(files: MemoryFiles | None = None) -> Finding:
         return warning(
             "memory", f"the limits of the control group cannot be read: {unreadable}", "Set kv_cache_tokens."
         )
-    limited = f" ({size(machine)} on the machine; the control group allows less)" if free < machine else ""
-    fact = f"{size(free)} free{limited}"
+    limited = f" ({readable_size(machine)} on the machine; the control group allows less)" if free < machine else ""
+    fact = f"{readable_size(free)} free{limited}"
     if free < LITTLE_MEMORY:
         return warning("memory", fact, "Enough for a small model only: end other programs, or raise the memory limit.")
     return ok("memory", fact)
@@ -108,7 +108,7 @@ def check_hub_cache(environment: Mapping[str, str] = os.environ) -> Finding:
             f"{folder} cannot be written by user {os.geteuid()}, so models cannot be fetched by hub id",
             f"Give that user {existing}, or set HF_HOME to a folder that can be written.",
         )
-    fact = f"{folder}, {size(room)} free"
+    fact = f"{folder}, {readable_size(room)} free"
     if room < LITTLE_DISK:
         return warning(subject, fact, "Most models need more: free space, or set HF_HOME to a larger disk.")
     return ok(subject, fact)

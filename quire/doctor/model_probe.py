@@ -8,18 +8,19 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from engine.config import EngineConfig
-from engine.errors import CapacityError, QuireError
-from engine.execution.memory import plan_cache
-from engine.free_memory import free_memory
+from engine.errors import QuireError
+from engine.execution.memory import plan_model
+from engine.free_memory import readable_size
 from engine.model.checkpoint import Checkpoint
 from engine.model.config import ModelConfig, load_config
 from engine.model.formats.exl2 import Exl2Format, load_exl2
 from engine.model.tensor_layout import check_tensors, tensor_layout
+from engine.ops.select import select_backend
 from engine.text.chat_template import load_chat_template
 from engine.text.token_bytes import token_bytes
 from engine.text.tokenizer import load_tokenizer
 from quire.configuration import TABLES
-from quire.doctor.finding import Finding, ok, problem, size, warning
+from quire.doctor.finding import Finding, ok, problem, warning
 from quire.doctor.machine import unreadable
 from quire.settings import from_environment, resolve
 
@@ -76,7 +77,9 @@ def _tensors(directory: Path, config: ModelConfig) -> Finding:
     for shape in exl2:
         load_exl2(checkpoint, shape)
     kinds = f"{len(exl2)} EXL2 matrices, their tables checked" if exl2 else "no EXL2 matrices"
-    return ok("model tensors", f"{len(checkpoint.names)} in {size(_stored_bytes(checkpoint))}, none missing; {kinds}")
+    return ok(
+        "model tensors", f"{len(checkpoint.names)} in {readable_size(_stored_bytes(checkpoint))}, none missing; {kinds}"
+    )
 
 
 def _stored_bytes(checkpoint: Checkpoint) -> int:
@@ -99,12 +102,12 @@ def _template(directory: Path) -> Finding:
 
 def _memory(directory: Path, config: ModelConfig) -> Finding:
     settings = _engine_settings()
-    weights, free = _stored_bytes(Checkpoint.open(directory)), free_memory()
-    if weights >= free:
-        raise CapacityError(f"The weights take {size(weights)}, and {size(free)} are free.")
-    plan = plan_cache(settings, config, free - weights)
+    backend = select_backend(settings.device, settings.kernels, settings.threads)
+    plan = plan_model(settings, directory, config, backend)
+    cache, free = plan.cache, "an unknown amount" if plan.free is None else readable_size(plan.free)
     return ok(
         "model memory",
-        f"weights {size(weights)}, KV cache about {size(plan.num_bytes)} ({plan.num_tokens} tokens in {plan.dtype}), "
-        f"longest sequence {plan.max_model_len} tokens; {size(free)} free now",
+        f"weights {readable_size(plan.weights.total)}, workspace {readable_size(plan.workspace)}, KV cache "
+        f"{readable_size(cache.num_bytes)} ({cache.num_tokens} tokens in {cache.dtype}), longest sequence "
+        f"{cache.max_model_len} tokens; {free} free now",
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from engine.free_memory import readable_size
 from engine.ops.torch_build import CudaDevice, TorchBuild, describe_torch
-from quire.doctor.finding import Finding, ok, problem, size, warning
+from quire.doctor.finding import Finding, ok, problem, warning
 
 DRIVER = Path("/proc/driver/nvidia/version")
 """Where NVIDIA's driver says which one it is."""
@@ -53,7 +54,9 @@ def check_gpus(build: TorchBuild, driver: str | None) -> Iterator[Finding]:
 
 def _check_device(device: CudaDevice, driver: str | None) -> Finding:
     capability = ".".join(map(str, device.capability))
-    fact = f"{device.name}, {size(device.memory)}, compute capability {capability}, driver {driver or 'unknown'}"
+    fact = (
+        f"{device.name}, {readable_size(device.memory)}, compute capability {capability}, driver {driver or 'unknown'}"
+    )
     if device.supported:
         return ok("GPU", fact)
     return problem(

@@ -10,6 +10,7 @@ import torch
 
 from engine.model.checkpoint import Checkpoint
 from engine.ops.backend import Backend, LinearKernel
+from engine.ops.backend_memory import BackendMemory
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 """Element types of plain weights and biases."""
@@ -83,6 +84,14 @@ class WeightFormat(Protocol):
         """
         ...
 
+    def prepared_bytes(self, checkpoint: Checkpoint, shape: LinearShape, memory: BackendMemory) -> int:
+        """What the layer will take once built: `kernel.nbytes`, from names, shapes and element types only.
+
+        Raises:
+            CheckpointError: a tensor is missing or of the wrong kind.
+        """
+        ...
+
 
 class TensorRule(NamedTuple):
     """What a format asks of one tensor."""
@@ -92,11 +101,11 @@ class TensorRule(NamedTuple):
     dimensions: int
 
 
-def read_tensor(checkpoint: Checkpoint, prefix: str, rule: TensorRule) -> torch.Tensor:
-    """Read a tensor of a layer and hold it to its element type and number of dimensions, and to finite numbers.
+def tensor_shape(checkpoint: Checkpoint, prefix: str, rule: TensorRule) -> tuple[int, ...]:
+    """Shape of a tensor of a layer from its header, held to its element type and number of dimensions.
 
     Raises:
-        CheckpointError: it is missing, is of another type or rank, or has an entry that is NaN or infinite.
+        CheckpointError: it is missing, or is of another type or rank.
     """
     name = f"{prefix}.{rule.suffix}"
     if checkpoint.dtype(name) not in rule.dtypes:
@@ -105,6 +114,17 @@ def read_tensor(checkpoint: Checkpoint, prefix: str, rule: TensorRule) -> torch.
     shape = checkpoint.shape(name)
     if len(shape) != rule.dimensions or not math.prod(shape):
         raise checkpoint.error(name, f"its shape is {list(shape)}, it must have {rule.dimensions} non-empty dimensions")
+    return shape
+
+
+def read_tensor(checkpoint: Checkpoint, prefix: str, rule: TensorRule) -> torch.Tensor:
+    """Read a tensor of a layer and hold it to its element type and number of dimensions, and to finite numbers.
+
+    Raises:
+        CheckpointError: it is missing, is of another type or rank, or has an entry that is NaN or infinite.
+    """
+    tensor_shape(checkpoint, prefix, rule)
+    name = f"{prefix}.{rule.suffix}"
     tensor = checkpoint.tensor(name)
     if tensor.is_floating_point():
         require_finite(checkpoint, name, tensor)

@@ -12,8 +12,12 @@ from engine.model.formats.base import (
     layer_tensors,
     read_bias,
     read_tensor,
+    tensor_shape,
 )
 from engine.ops.backend import Backend
+from engine.ops.backend_memory import BackendMemory
+
+WEIGHT = TensorRule("weight", FLOAT_DTYPES, 2)
 
 
 class DenseFormat:
@@ -37,7 +41,7 @@ class DenseFormat:
             CheckpointError: a tensor is missing, has another shape or element type, or an entry that is not finite.
         """
         name = f"{shape.prefix}.weight"
-        weight = read_tensor(checkpoint, shape.prefix, TensorRule("weight", FLOAT_DTYPES, 2))
+        weight = read_tensor(checkpoint, shape.prefix, WEIGHT)
         if tuple(weight.shape) != (shape.out_features, shape.in_features):
             raise checkpoint.error(
                 name,
@@ -53,3 +57,12 @@ class DenseFormat:
             stored_bits=weight.numel() * weight.element_size() * 8,
             weights=shape.weights,
         )
+
+    def prepared_bytes(self, checkpoint: Checkpoint, shape: LinearShape, memory: BackendMemory) -> int:
+        """What the backend will keep of the matrix and its bias.
+
+        Raises:
+            CheckpointError: there is no such matrix, or it is none.
+        """
+        outputs, inputs = tensor_shape(checkpoint, shape.prefix, WEIGHT)
+        return memory.dense(inputs, outputs, checkpoint.dtype(f"{shape.prefix}.weight"), shape.bias)

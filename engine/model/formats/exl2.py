@@ -19,8 +19,10 @@ from engine.model.formats.base import (
     layer_tensors,
     read_bias,
     read_tensor,
+    tensor_shape,
 )
 from engine.ops.backend import Backend
+from engine.ops.backend_memory import BackendMemory, Exl2Shape
 from engine.ops.exl2 import (
     CODES_PER_SCALE_WORD,
     ROW_MULTIPLE,
@@ -69,6 +71,16 @@ class Exl2Format:
             stored_bits=stored_bits(tensors),
             weights=shape.weights,
         )
+
+    def prepared_bytes(self, checkpoint: Checkpoint, shape: LinearShape, memory: BackendMemory) -> int:
+        """What the backend will keep of the five tensors and the bias.
+
+        Raises:
+            CheckpointError: a tensor is missing or of the wrong kind.
+        """
+        words, _ = tensor_shape(checkpoint, shape.prefix, Q_WEIGHT)
+        groups, _ = tensor_shape(checkpoint, shape.prefix, Q_SCALE)
+        return memory.exl2(Exl2Shape(shape.in_features, shape.out_features, words, groups, bias=shape.bias))
 
 
 def load_exl2(checkpoint: Checkpoint, shape: LinearShape) -> Exl2Tensors:

@@ -80,7 +80,7 @@ def test_a_template_that_is_broken_or_missing(model: Path) -> None:
 
 
 def test_a_model_larger_than_memory(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_probe, "free_memory", lambda: 2**20)
+    monkeypatch.setattr("engine.ops.cpu_memory.free_memory", lambda: 2**20)
     finding = only(list(model_probe.check([str(model)])), "model memory")
     assert finding.level == "problem"
     assert "1.0 MiB are free" in finding.fact
