@@ -19,6 +19,7 @@ from engine.admission import check_request, with_seed
 from engine.config import EngineConfig
 from engine.delta_stream import DeltaStream
 from engine.errors import EngineDeadError, QuireError
+from engine.logs import settings_in_use
 from engine.messages import (
     AbortRequest,
     AddRequest,
@@ -101,7 +102,8 @@ class AsyncEngine:
 
         Args:
             config: settings of the engine.
-            module: run as the child process, with the socket's file descriptor as its argument.
+            module: run as the child process, with the socket's file descriptor, the log's level and its form as
+                arguments.
             on_progress: told how far loading is, whenever it has got further.
             when_checked: awaited once all that can be known without loading is in order; the process has taken no
                 memory for the model yet, so this is the time to end another one that must make room.
@@ -282,10 +284,10 @@ async def _next_event(reader: asyncio.StreamReader, process: subprocess.Popen[by
 
 
 def _spawn(module: str, connection: socket.socket) -> subprocess.Popen[bytes]:
-    """Start the child with its end of the socket. Its output goes where ours goes."""
+    """Start the child with its end of the socket. Its output goes where ours goes, and it logs as we do."""
     descriptor = connection.fileno()
     # -P: a folder called `engine` where the user happens to stand must not be imported instead of ours
-    command = [sys.executable, "-P", "-m", module, str(descriptor)]
+    command = [sys.executable, "-P", "-m", module, str(descriptor), *settings_in_use()]
     return subprocess.Popen(
         command,
         pass_fds=(descriptor,),

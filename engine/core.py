@@ -12,6 +12,7 @@ from engine.cache.block_manager import BlockManager
 from engine.choice import Choice
 from engine.constraints.stop import stop_strings
 from engine.errors import DeadlineExceededError, InvalidLogitsError, InvalidRequestError, QuireError, RequestFailedError
+from engine.logs import FIELDS
 from engine.messages import RequestFailed, StepOutput
 from engine.scheduling.batch import ScheduledBatch
 from engine.scheduling.deadlines import Deadlines
@@ -145,7 +146,10 @@ class EngineCore:
                 failures += self._fail(error.request_ids, error)  # nothing has advanced: the others are tried again
             except Exception as error:
                 request_ids = list(dict.fromkeys(item.sequence.request.request_id for item in batch.items))
-                logger.exception("A step failed; its requests are given up: %s", ", ".join(request_ids))
+                # an error of a kernel says nothing of the text, and its words are needed to find its cause
+                words = f"{type(error).__name__}: {error}"
+                fields = {FIELDS: {"request_ids": request_ids, "error": words}}
+                logger.exception("A step failed; its requests are given up: %s", ", ".join(request_ids), extra=fields)
                 failures += self._fail(request_ids, error)
         return StepOutput(tuple(deltas), failures, self.stats)
 

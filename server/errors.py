@@ -31,6 +31,7 @@ from engine.errors import (
     QuireError,
     RequestFailedError,
 )
+from engine.logs import FIELDS
 from server.validation import explain
 
 logger = logging.getLogger(__name__)
@@ -108,10 +109,11 @@ _NO_RETRY = {"x-should-retry": "false"}
 def report(error: Exception, request_id: str) -> ErrorReply:
     """`reply_to`, and a line in the log for what is not the client's doing; with a traceback if nobody foresaw it."""
     reply = reply_to(error)
+    fields = {FIELDS: {"request_id": request_id}}
     if not isinstance(error, QuireError):
-        logger.error("request %s failed unexpectedly", request_id, exc_info=error)
+        logger.error("request failed unexpectedly", exc_info=error, extra=fields)
     elif reply.status >= 500 or isinstance(error, DeadlineExceededError):
-        logger.warning("request %s failed: %s", request_id, error)
+        logger.warning("request failed: %s", error, extra=fields)
     return reply
 
 

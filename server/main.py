@@ -21,7 +21,7 @@ from server.config import ServerConfig
 from server.dependencies import Services
 from server.gateway import Gateway
 from server.keys import KeyRing
-from server.observability.logs import configure_logging
+from server.observability.logs import configure_logging, log_loop_error
 from server.stalled_readers import protocol_with_limit
 from server.text import load_model_text
 from server.tls import tls_options
@@ -100,6 +100,7 @@ class _Server(uvicorn.Server):
 async def _serve(config: ServerConfig, engine_config: EngineConfig, listener: socket.socket) -> None:
     """Answer on the port from now on, with refusals until the model is loaded."""
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(log_loop_error)
     loading = asyncio.current_task()
     if loading is not None:
         for each in SIGNALS:

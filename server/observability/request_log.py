@@ -9,8 +9,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from engine.logs import FIELDS
 from server.generation import Generation
-from server.observability.logs import FIELDS
 from server.respond import CLIENT_CLOSED_REQUEST
 from server.scopes import AccessScope
 
@@ -80,6 +80,7 @@ def _figures(model: str, generation: Generation, start: float) -> dict[str, Any]
     usage, first, timings = generation.usage, generation.first_token_at, generation.timings
     return {
         "model": model,
+        "answer_id": generation.answer_id,  # the engine process knows the request by it
         "prompt_tokens": usage.prompt_tokens,
         "cached_tokens": usage.cached_tokens,
         "completion_tokens": usage.completion_tokens,

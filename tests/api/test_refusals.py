@@ -15,6 +15,7 @@ from engine.errors import (
     OverloadedError,
     RequestFailedError,
 )
+from engine.logs import FIELDS, JsonFormatter
 from server.text import ModelText
 from tests.api.conftest import MakeClient
 from tests.fakes.engine import FakeEngine
@@ -386,8 +387,11 @@ def test_unexpected_errors_are_logged_under_the_requests_id(
 ) -> None:
     engine.failure = RuntimeError("a secret")
     client.post(CHAT, json={"messages": MESSAGES, "stream": stream}, headers={"x-request-id": "mine"})
-    assert "request mine failed" in caplog.text
-    assert "RuntimeError: a secret" in caplog.text
+    (record,) = [each for each in caplog.records if each.getMessage() == "request failed unexpectedly"]
+    assert getattr(record, FIELDS) == {"request_id": "mine"}
+    written = JsonFormatter().format(record)
+    assert "builtins.RuntimeError" in written
+    assert "a secret" not in written
 
 
 def test_deterministic_failures_are_not_to_be_repeated(client: TestClient, engine: FakeEngine) -> None:

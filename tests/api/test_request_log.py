@@ -9,8 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from engine.errors import RequestFailedError
+from engine.logs import FIELDS, JsonFormatter, TextFormatter
 from engine.types import Timings
-from server.observability.logs import FIELDS, JsonFormatter, TextFormatter
 from tests.api.conftest import MakeClient
 from tests.fakes.engine import FakeEngine, always, script
 
@@ -45,6 +45,7 @@ def test_an_answer(client: TestClient, engine: FakeEngine, caplog: pytest.LogCap
         "route": CHAT,
         "status": 200,
         "model": "fake-model",
+        "answer_id": engine.requests[0].request_id,
         "cached_tokens": 2,
         "completion_tokens": 4,
         "queue_seconds": 0.25,

@@ -1,9 +1,10 @@
-"""An engine process around the toy engine: `python -m tests.fakes.toy_process FD`.
+"""An engine process around the toy engine: `python -m tests.fakes.toy_process FD LEVEL FORM`.
 
 The config's `name`, or else its `model`, says how it behaves: `toy`; `fails` (a load error, found by the checks);
 `broken` (one found later); `crashes` (an unexpected one); `slow` (10 ms per step); `stubborn` (does not end when told
 to); `hangs` (while loading); `once FILE` (loads if there is no such file, and makes it); `late` (takes a second to
-load, in steps it tells of); `stuck` (a step with the prompt [99] never ends).
+load, in steps it tells of); `stuck` (a step with the prompt [99] never ends); `faulty` (a step with
+the prompt [98] fails).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from engine.config import EngineConfig
 from engine.core import EngineCore
 from engine.errors import CheckpointError
 from engine.load_report import LoadReport
+from engine.logs import LogSettings, configure_logging
 from engine.scheduling.batch import ScheduledBatch
 from engine.step_loop import run_engine_process
 from engine.types import ModelInfo
@@ -67,7 +69,11 @@ def build(config: EngineConfig, report: LoadReport) -> tuple[EngineCore, ModelIn
             time.sleep(0.25)
             report.reach(part)
     runner = RUNNERS.get(behaviour, ToyRunner)(
-        config.block_size, VOCAB_SIZE, breaks_on=lambda each: each.request_id.startswith("bad")
+        config.block_size,
+        VOCAB_SIZE,
+        breaks_on=lambda each: (
+            each.request_id.startswith("bad") or (behaviour == "faulty" and each.prompt_token_ids == (98,))
+        ),
     )
     engine = toy_engine(
         num_blocks=config.kv_cache_tokens // config.block_size,
@@ -80,4 +86,5 @@ def build(config: EngineConfig, report: LoadReport) -> tuple[EngineCore, ModelIn
 
 
 if __name__ == "__main__":
+    configure_logging(LogSettings(*sys.argv[2:]))
     run_engine_process(int(sys.argv[1]), build)

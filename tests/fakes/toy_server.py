@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -33,6 +34,7 @@ class ToyServer:
         behaviour: of the engine process, see `toy_process`.
         engine: further engine settings.
         server: further server settings.
+        log: file for the error output, for a test that makes it long; otherwise `end` returns it.
 
     Attributes:
         process: the server.
@@ -45,19 +47,21 @@ class ToyServer:
         behaviour: str = "slow",
         engine: dict[str, Any] | None = None,
         server: dict[str, Any] | None = None,
+        log: Path | None = None,
     ) -> None:
         sizes = {"block_size": 4, "kv_cache_tokens": 4096, "max_num_seqs": 64}
         settings = {
             "engine": {"model": str(write_model_text(directory)), "name": behaviour, **sizes, **(engine or {})},
             "server": {"port": 0, **(server or {})},
         }
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.fakes.toy_server", json.dumps(settings)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        with log.open("w") if log is not None else contextlib.nullcontext(subprocess.PIPE) as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.fakes.toy_server", json.dumps(settings)],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
         self.url = ""
 
     def __enter__(self) -> ToyServer:
