@@ -20,7 +20,7 @@ from engine.ops.backend import Backend
 from engine.ops.select import select_backend
 from engine.scheduling.scheduler import Scheduler
 from engine.text.defaults import generation_defaults
-from engine.text.token_bytes import token_bytes
+from engine.text.token_bytes import TokenBytes, token_bytes
 from engine.text.tokenizer import load_tokenizer
 from engine.types import ModelInfo
 
@@ -29,7 +29,9 @@ logger = logging.getLogger(__name__)
 SMALLEST_SHARE_OF_TOKENS = 0.75
 
 
-def build_engine(config: EngineConfig, report: LoadReport = UNREPORTED) -> tuple[EngineCore, ModelInfo]:
+def build_engine(
+    config: EngineConfig, report: LoadReport = UNREPORTED, *, pipeline_depth: int = 0
+) -> tuple[EngineCore, ModelInfo]:
     """Load a model and put an engine around it, warmed up: the largest step the scheduler may ask for has been run.
 
     The cache and the model's buffers have their final size then; sampling still copies the rows it works on.
@@ -37,6 +39,8 @@ def build_engine(config: EngineConfig, report: LoadReport = UNREPORTED) -> tuple
     Args:
         config: settings.
         report: told how far loading is.
+        pipeline_depth: as for `EngineCore`. Since the runner chooses tokens on the host there is nothing to overlap,
+            and more than 0 only delays tokens.
 
     Raises:
         ConfigError: a setting does not fit the model or the machine.
@@ -73,6 +77,18 @@ def build_engine(config: EngineConfig, report: LoadReport = UNREPORTED) -> tuple
     report.stage("warm-up")
     runner.warm_up()
 
+    model = _describe(config, directory, loaded, backend, plan, end_token_ids, time.monotonic() - started)
+    return _core(config, plan, model, runner, tokens, pipeline_depth), model
+
+
+def _core(
+    config: EngineConfig,
+    plan: CachePlan,
+    model: ModelInfo,
+    runner: ModelRunner,
+    tokens: TokenBytes,
+    pipeline_depth: int,
+) -> EngineCore:
     blocks = BlockManager(plan.num_blocks, plan.block_size, prefix_caching=config.prefix_caching)
     scheduler = Scheduler(
         blocks,
@@ -80,9 +96,15 @@ def build_engine(config: EngineConfig, report: LoadReport = UNREPORTED) -> tuple
         max_num_batched_tokens=config.max_num_batched_tokens,
         max_step_seconds=config.max_step_ms / 1000,
     )
-    model = _describe(config, directory, loaded, backend, plan, end_token_ids, time.monotonic() - started)
-    core = EngineCore(model, scheduler, blocks, runner, tokens, request_timeout=config.request_timeout)
-    return core, model
+    return EngineCore(
+        model,
+        scheduler,
+        blocks,
+        runner,
+        tokens,
+        pipeline_depth=pipeline_depth,
+        request_timeout=config.request_timeout,
+    )
 
 
 def _model_directory(config: EngineConfig) -> Path:

@@ -18,7 +18,6 @@ class Choice:
 
     Args:
         sequence: what is scheduled.
-        max_tokens: most tokens of this choice.
         strings: stop strings of the request.
         tokens: bytes of every token.
         end_token_ids: the model's own end tokens.
@@ -28,13 +27,11 @@ class Choice:
         self,
         sequence: Sequence,
         *,
-        max_tokens: int,
         strings: StopStrings | None,
         tokens: TokenBytes,
         end_token_ids: Container[int],
     ) -> None:
         self.sequence = sequence
-        self._max_tokens = max_tokens
         self._tokens = tokens
         self._end_token_ids = end_token_ids
         self._told = False  # whether a delta has gone out
@@ -47,7 +44,7 @@ class Choice:
 
     def append(self, sampled: SampledToken, now: float) -> OutputDelta | None:
         """Take in the token sampled by a step that ended `now`; what has become certain by it, None if nothing has."""
-        self.sequence.token_ids.append(sampled.token_id)
+        self.sequence.append(sampled.token_id)
         finish = self._push(sampled)
         emitted = self._emitter.take(final=finish is not None)
         if not emitted and finish is None:
@@ -65,7 +62,7 @@ class Choice:
         stop = self._emitter.push(sampled.token_id, data, self._logprob(sampled, data))
         if stop is not None:
             return Finish(FinishReason.STOP, stop)
-        return Finish(FinishReason.LENGTH) if sequence.num_generated >= self._max_tokens else None
+        return Finish(FinishReason.LENGTH) if sequence.num_generated == sequence.max_tokens else None
 
     def _text_of(self, token_id: int) -> bytes:
         hidden = self.sequence.sampling.skip_special_tokens and token_id in self._tokens.special

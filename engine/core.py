@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.admission import check_request
 from engine.cache.block_manager import BlockManager
@@ -31,6 +32,14 @@ logger = logging.getLogger(__name__)
 _TIMED_OUT = "The request was not answered within its time (field 'timeout', or the server's request_timeout)."
 
 
+class StepUnderWay(NamedTuple):
+    """A step that has been submitted and not collected; `handle` is the runner's, `started` on the core's clock."""
+
+    batch: ScheduledBatch
+    handle: Any
+    started: float
+
+
 class EngineCore:
     """Owns every request from arrival to end.
 
@@ -40,6 +49,8 @@ class EngineCore:
         blocks: the block manager the scheduler works with.
         runner: computes it.
         tokens: bytes of every token id.
+        pipeline_depth: most steps that are submitted beside the one whose result is waited for. 0 computes one step
+            at a time; 1 keeps a device busy that computes while the host handles the step before.
         request_timeout: seconds a request has that says nothing itself; 0 means any time.
         clock: seconds from any fixed moment; deadlines and the time of steps are measured by it.
     """
@@ -52,6 +63,7 @@ class EngineCore:
         runner: Runner[Any],
         tokens: TokenBytes,
         *,
+        pipeline_depth: int = 0,
         request_timeout: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -60,17 +72,20 @@ class EngineCore:
         self._blocks = blocks
         self._runner = runner
         self._tokens = tokens
+        self._pipeline_depth = pipeline_depth
         self._request_timeout = request_timeout
         self._clock = clock
         self._deadlines = Deadlines()
         self._requests: dict[str, dict[int, Choice]] = {}  # choices not yet finished, by request and index
+        self._under_way: deque[StepUnderWay] = deque()
+        self._collected = clock()  # when the last step was
         self._steps = 0
         self._generated = 0
 
     @property
     def has_work(self) -> bool:
-        """Whether a step would compute something."""
-        return bool(self._requests)
+        """Whether there is a request to answer or a step to collect."""
+        return bool(self._requests or self._under_way)
 
     @property
     def stats(self) -> EngineStats:
@@ -113,8 +128,14 @@ class EngineCore:
         arrived = self._clock() if sent_at is None else sent_at
         choices = [
             Choice(
-                Sequence(request, index, seed, list(request.prompt_token_ids), timeline=Timeline(arrived)),
-                max_tokens=max_tokens,
+                Sequence(
+                    request,
+                    index,
+                    seed,
+                    list(request.prompt_token_ids),
+                    max_tokens=max_tokens,
+                    timeline=Timeline(arrived),
+                ),
                 strings=strings,
                 tokens=self._tokens,
                 end_token_ids=self.model.eos_token_ids,
@@ -134,33 +155,47 @@ class EngineCore:
             self._scheduler.remove(choice.sequence)
 
     def step(self) -> StepOutput:
-        """Compute one step and hand out what it made certain. An error in it ends the requests it touched, no more."""
+        """Finish one step and hand out what it made certain. An error in it ends the requests it touched, no more.
+
+        First as many steps are submitted as may be under way, then the earliest of them is collected.
+        """
         deltas: list[OutputDelta] = []
         failures = self._expire()
-        batch = self._scheduler.schedule()
-        if batch is not None:
-            self._steps += 1
+        while len(self._under_way) <= self._pipeline_depth:
+            batch = self._scheduler.schedule()
+            if batch is None:
+                break
             try:
-                self._run(batch, deltas)
-            except InvalidLogitsError as error:
-                failures += self._fail(error.request_ids, error)  # nothing has advanced: the others are tried again
-            except Exception as error:
-                request_ids = list(dict.fromkeys(item.sequence.request.request_id for item in batch.items))
-                # an error of a kernel says nothing of the text, and its words are needed to find its cause
-                words = f"{type(error).__name__}: {error}"
-                fields = {FIELDS: {"request_ids": request_ids, "error": words}}
-                logger.exception("A step failed; its requests are given up: %s", ", ".join(request_ids), extra=fields)
-                failures += self._fail(request_ids, error)
+                self._submit(batch)
+            except Exception as error:  # noqa: BLE001 - logged where its requests are given up
+                failures += self._give_up(batch, error)
+                break
+        if self._under_way:
+            step = self._under_way.popleft()
+            try:
+                self._collect(step, deltas)
+            except Exception as error:  # noqa: BLE001 - logged where its requests are given up
+                failures += self._give_up(step.batch, error)
+                self._retract(step)
         return StepOutput(tuple(deltas), failures, self.stats)
 
-    def _run(self, batch: ScheduledBatch, deltas: list[OutputDelta]) -> None:
+    def _submit(self, batch: ScheduledBatch) -> None:
+        self._steps += 1
         started = self._clock()
-        tokens = self._runner.collect(self._runner.submit(batch))
-        ended = self._clock()
-        self._scheduler.advance(batch, ended - started)
-        for item, sampled in zip(batch.items, tokens, strict=True):
+        self._under_way.append(StepUnderWay(batch, self._runner.submit(batch), started))
+        self._scheduler.launch(batch)
+
+    def _collect(self, step: StepUnderWay, deltas: list[OutputDelta]) -> None:
+        tokens = self._runner.collect(step.handle)
+        # a step that was submitted while another was computed began when that one ended
+        began, ended = max(step.started, self._collected), self._clock()
+        self._collected = ended
+        self._scheduler.advance(step.batch, ended - began)
+        for item, sampled in zip(step.batch.items, tokens, strict=True):
+            if item.void:
+                continue
             sequence = item.sequence
-            sequence.timeline.computed(started, ended, sampled=sampled is not None)
+            sequence.timeline.computed(began, ended, sampled=sampled is not None)
             if sampled is None:
                 continue
             self._generated += 1
@@ -177,6 +212,23 @@ class EngineCore:
         if not self._requests[request_id]:
             del self._requests[request_id]
             self._deadlines.forget(request_id)
+
+    def _give_up(self, batch: ScheduledBatch, error: Exception) -> tuple[RequestFailed, ...]:
+        """Fail the requests of a step that failed; only some of them where the error says which are to blame."""
+        if isinstance(error, InvalidLogitsError):
+            return self._fail(error.request_ids, error)
+        request_ids = list(dict.fromkeys(item.sequence.request.request_id for item in batch.items))
+        # an error of a kernel says nothing of the text, and its words are needed to find its cause
+        fields = {FIELDS: {"request_ids": request_ids, "error": f"{type(error).__name__}: {error}"}}
+        named = ", ".join(request_ids)
+        logger.error("A step failed; its requests are given up: %s", named, exc_info=error, extra=fields)
+        return self._fail(request_ids, error)
+
+    def _retract(self, failed: StepUnderWay) -> None:
+        """Take back a step that could not be collected and all after it, which rest on it."""
+        while self._under_way:
+            self._scheduler.retract(self._under_way.pop().batch)
+        self._scheduler.retract(failed.batch)
 
     def _expire(self) -> tuple[RequestFailed, ...]:
         """Fail the requests whose time is over."""

@@ -112,6 +112,11 @@ class SamplingParams:
         """Whether the likeliest token is always taken."""
         return self.temperature == 0
 
+    @property
+    def has_penalties(self) -> bool:
+        """Whether logits depend on the tokens seen so far."""
+        return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
+
     def _check_types(self) -> None:
         for name in ("n", "min_tokens", "top_k", "max_tokens", "seed", "logprobs"):
             value = getattr(self, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ import torch
 from engine.model.forward_batch import ForwardBatch
 from engine.ops.backend import AttentionBatch
 from engine.scheduling.batch import ScheduledBatch
+from engine.scheduling.sequence import Sequence
 
 Int32Array = npt.NDArray[np.int32]
 
@@ -50,8 +52,13 @@ class BatchBuilder:
         self._context_lens = _Buffer(max_seqs, device)
         self._block_tables = _Buffer(max_seqs * max_blocks, device)
 
-    def build(self, batch: ScheduledBatch) -> ModelInput:
-        """Lay the tokens of all sequences one after the other, in the order of the batch."""
+    def build(self, batch: ScheduledBatch, in_flight: Mapping[Sequence, int]) -> ModelInput:
+        """Lay the tokens of all sequences one after the other, in the order of the batch.
+
+        Args:
+            batch: the step.
+            in_flight: tokens that the sequences of the batch do not know yet.
+        """
         items = batch.items
         starts = np.array([item.start for item in items], np.int32)
         counts = np.array([item.num_tokens for item in items], np.int32)
@@ -65,7 +72,7 @@ class BatchBuilder:
         blocks, offsets = np.divmod(positions, np.int32(self._block_size))
         return ModelInput(
             forward=ForwardBatch(
-                token_ids=self._token_ids.fill(_token_ids(batch)),
+                token_ids=self._token_ids.fill(_token_ids(batch, in_flight)),
                 positions=self._positions.fill(positions),
                 logit_rows=self._logit_rows.fill(query_start[1:][sampling] - 1),
             ),
@@ -81,15 +88,18 @@ class BatchBuilder:
         """Block tables [S, width], padded with 0; blocks held beyond this step's tokens are left out."""
         tables = np.zeros((len(batch.items), width), np.int32)
         for row, item in zip(tables, batch.items, strict=True):
-            used = -(-(item.start + item.num_tokens) // self._block_size)
+            used = -(-item.end // self._block_size)
             row[:used] = item.sequence.block_table[:used]
         return tables
 
 
-def _token_ids(batch: ScheduledBatch) -> list[int]:
+def _token_ids(batch: ScheduledBatch, in_flight: Mapping[Sequence, int]) -> list[int]:
     tokens: list[int] = []
     for item in batch.items:
-        tokens += item.sequence.token_ids[item.start : item.start + item.num_tokens]
+        if item.in_flight:
+            tokens.append(in_flight[item.sequence])
+        else:
+            tokens += item.sequence.token_ids[item.start : item.end]
     return tokens
 
 

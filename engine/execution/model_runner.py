@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
 
 import torch
 
@@ -15,23 +15,15 @@ from engine.execution.warm_up import largest_step
 from engine.model.loader import LoadedModel
 from engine.sampling.sampler import Sampler
 from engine.scheduling.batch import SampledToken, ScheduledBatch
+from engine.scheduling.sequence import Sequence
 
-
-@dataclass(frozen=True, slots=True)
-class StepHandle:
-    """A step under way.
-
-    Attributes:
-        batch: what is computed.
-        logits: float32 [sampling items, vocabulary].
-    """
-
-    batch: ScheduledBatch
-    logits: torch.Tensor
+StepResult = list[SampledToken | None]
 
 
 class ModelRunner:
     """The real `engine.scheduling.runner.Runner`.
+
+    Tokens are chosen on the host, so a step is done when `submit` returns, and its handle is its result.
 
     Args:
         loaded: the model and the backend it runs on.
@@ -55,22 +47,26 @@ class ModelRunner:
             device=self._backend.device,
         )
         self._sampler = Sampler(end_token_ids)
+        self._latest: dict[Sequence, int] = {}  # what the step submitted last has sampled
 
-    def submit(self, batch: ScheduledBatch) -> StepHandle:
-        """Compute the step's keys, values and logits. One step at a time: collect it before submitting the next."""
-        model_input = self._builder.build(batch)
-        attention = PagedAttention(self._cache, self._backend, model_input.attention)
-        return StepHandle(batch, self._model.forward(model_input.forward, attention))
-
-    def collect(self, handle: StepHandle) -> list[SampledToken | None]:
-        """Choose the next tokens: one entry per item of the batch, None where the item does not sample.
+    def submit(self, batch: ScheduledBatch) -> StepResult:
+        """Compute the step's keys, values and logits, and choose the next tokens.
 
         Raises:
             InvalidLogitsError: requests whose logits are unusable; the step may be submitted again without them.
         """
-        items = handle.batch.items
-        sampled = iter(self._sampler.sample(handle.logits, [item.sequence for item in items if item.sample]))
-        return [next(sampled) if item.sample else None for item in items]
+        items = batch.items
+        logits = self._forward(batch, self._latest)
+        sampled = iter(self._sampler.sample(logits, [item.sequence for item in items if item.sample]))
+        result = [next(sampled) if item.sample else None for item in items]
+        self._latest = {
+            item.sequence: token.token_id for item, token in zip(items, result, strict=True) if token is not None
+        }
+        return result
+
+    def collect(self, handle: StepResult) -> StepResult:
+        """The sampled tokens: one entry per item of the batch, None where the item does not sample."""
+        return handle
 
     def warm_up(self) -> None:
         """Run the largest step there can be, so that whatever is made on first use exists before the first request.
@@ -78,4 +74,12 @@ class ModelRunner:
         It leaves keys and values in blocks that nobody owns yet.
         """
         cache = self._cache
-        self.submit(largest_step(self._max_tokens, self._max_seqs, self._max_len, cache.num_blocks, cache.block_size))
+        self._forward(
+            largest_step(self._max_tokens, self._max_seqs, self._max_len, cache.num_blocks, cache.block_size), {}
+        )
+
+    def _forward(self, batch: ScheduledBatch, in_flight: Mapping[Sequence, int]) -> torch.Tensor:
+        """Logits, float32 [sampling items, vocabulary], valid until the next step."""
+        model_input = self._builder.build(batch, in_flight)
+        attention = PagedAttention(self._cache, self._backend, model_input.attention)
+        return self._model.forward(model_input.forward, attention)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from engine.sampling.random import Float64Array, uniforms
 from engine.scheduling.sequence import Sequence
-from engine.types import SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ class SamplingBatch:
 
     @classmethod
     def of(cls, sequences: Seq[Sequence]) -> SamplingBatch:
-        """Sort out the rows. The token to be chosen for a row stands at position `len(token_ids)`."""
+        """Sort out the rows. The token to be chosen for a row stands at position `num_tokens`."""
         drawn = tuple(row for row, each in enumerate(sequences) if not each.sampling.greedy)
         return cls(
             sequences=tuple(sequences),
@@ -39,22 +38,17 @@ class SamplingBatch:
             uniforms=uniforms(
                 [sequences[row].seed for row in drawn],
                 [sequences[row].choice for row in drawn],
-                [len(sequences[row].token_ids) for row in drawn],
+                [sequences[row].num_tokens for row in drawn],
             ),
             reported=tuple(row for row, each in enumerate(sequences) if each.sampling.logprobs is not None),
         )
 
 
-def has_penalties(params: SamplingParams) -> bool:
-    """Whether logits depend on the tokens seen so far."""
-    return params.repetition_penalty != 1 or params.presence_penalty != 0 or params.frequency_penalty != 0
-
-
 def forbids_ending(sequence: Sequence) -> bool:
     """Whether the answer is still too short to end."""
-    return sequence.num_generated < sequence.sampling.min_tokens
+    return sequence.num_sampled < sequence.sampling.min_tokens
 
 
 def _changes_logits(sequence: Sequence) -> bool:
     params = sequence.sampling
-    return bool(params.logit_bias) or has_penalties(params) or forbids_ending(sequence)
+    return bool(params.logit_bias) or params.has_penalties or forbids_ending(sequence)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from engine.sampling.batch import forbids_ending, has_penalties
+from engine.sampling.batch import forbids_ending
 from engine.scheduling.sequence import Sequence
 from engine.types import SamplingParams
 
@@ -34,7 +34,7 @@ def process_logits(logits: Float32Array, sequence: Sequence, end_token_ids: tupl
     params = sequence.sampling
     if params.logit_bias:
         logits[list(params.logit_bias)] += np.fromiter(params.logit_bias.values(), np.float32)
-    if has_penalties(params):
+    if params.has_penalties:
         tokens = np.array(sequence.token_ids, np.int64)
         _penalize_repetition(logits, tokens, params.repetition_penalty)
         _penalize_occurrences(logits, tokens[sequence.num_prompt :], params)

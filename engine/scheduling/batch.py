@@ -12,14 +12,34 @@ from engine.scheduling.sequence import Sequence
 class ScheduledSequence:
     """A sequence's share of a step: its tokens `start … start + num_tokens - 1`.
 
-    `sample` tells whether the last of them is the last known token, so that a new one is sampled after it.
     Slots for all of them are in the sequence's block table already.
+
+    Attributes:
+        sequence: whose tokens they are.
+        start: position of the first.
+        num_tokens: how many.
+        sample: the last of them is the sequence's last token, so that a new one is sampled after it.
+        in_flight: the token, for it is one alone, is not known yet: it is the one that the step submitted before this
+            one samples for the sequence. All others stand in `sequence.token_ids`.
+        epoch: of the sequence when the step was scheduled.
     """
 
     sequence: Sequence
     start: int
     num_tokens: int
     sample: bool
+    in_flight: bool = False
+    epoch: int = 0
+
+    @property
+    def end(self) -> int:
+        """Position after the last."""
+        return self.start + self.num_tokens
+
+    @property
+    def void(self) -> bool:
+        """Whether the sequence has ended or lost its blocks since; what the step did for it counts no more."""
+        return self.epoch != self.sequence.epoch
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,13 @@
 """Which tokens the next step computes: continuous batching under one token budget.
 
-Every running sequence has tokens that are known but not computed: one after its last sampled token (decode), many at
-its start (prefill). A step first gives all that want one token theirs, so that no answer stands still while a long
-prompt is computed. What is left of the budget goes to the prompts, running or waiting, in the order of rank: priority,
-then arrival. Each gets as many tokens as the budget still allows; a waiting one is admitted with blocks for all of its.
+Every running sequence has tokens that are not computed: one after its last sampled token (decode), many at its start
+(prefill). A step first gives all that want one token theirs, so that no answer stands still while a long prompt is
+computed. What is left of the budget goes to the prompts, running or waiting, in the order of rank: priority, then
+arrival. Each gets as many tokens as the budget still allows; a waiting one is admitted with blocks for all of its.
+
+A step may be scheduled while others are under way. It counts on what they compute, and a decode may take a token that
+they have not sampled yet. A sequence that must know that token first sits this step out, but keeps its place in the
+budget. When a step has been collected, what it did for sequences that have since ended or lost their blocks is void.
 
 Two things follow. Only the last share of a step can be a chunk with more to come. And since a sequence wants a single
 token only after a share of its own, beside those of all others that do, the budget always has enough for them.
@@ -92,7 +96,7 @@ class Scheduler:
         """The next step, with blocks for all of its tokens; None when there is nothing to do."""
         self._why_waiting = WaitReason.BUDGET
         items = self._decodes()
-        budget = self._pacer.tokens_for_prompts(len(items))
+        budget = self._pacer.tokens_for_prompts(sum(sequence.num_pending == 1 for sequence in self._running))
         prompts = deque(sequence for sequence in self._running if sequence.num_pending > 1)
         while budget:
             sequence = self._admit_before(prompts[0] if prompts else None)
@@ -112,32 +116,49 @@ class Scheduler:
         while index < len(self._running):  # it gets shorter, at its end, where room is made
             sequence = self._running[index]
             index += 1
-            if sequence.num_pending == 1:
+            if sequence.num_pending == 1 and not sequence.awaits_token:
                 share = _share(sequence, 1)
                 if not self._make_room(share):
                     break
                 items.append(share)
         return items
 
+    def launch(self, batch: ScheduledBatch) -> None:
+        """The step has been submitted: the next one may count on what it computes."""
+        for item in batch.items:
+            item.sequence.num_computed = item.end
+            item.sequence.num_in_flight += item.sample
+
     def advance(self, batch: ScheduledBatch, seconds: float = 0.0) -> None:
         """The step was computed: its tokens are in the cache. Call this before sampled tokens are appended.
 
         Args:
-            batch: the step.
+            batch: the step launched first of those under way; so all tokens it computed are known.
             seconds: how long it took; 0 if that was not measured.
         """
         if batch.num_tokens > len(batch.items):
             self._pacer.observe(batch.num_tokens, seconds)
         for item in batch.items:
+            if item.void:
+                continue
             sequence = item.sequence
-            sequence.num_computed = item.start + item.num_tokens
-            self._blocks.index(sequence.token_ids, sequence.block_table, item.start, sequence.num_computed)
-            if sequence.num_computed >= sequence.num_prompt:
+            self._blocks.index(sequence.token_ids, sequence.block_table, item.start, item.end)
+            if item.end >= sequence.num_prompt:
                 self._start_siblings(sequence)
+
+    def retract(self, batch: ScheduledBatch) -> None:
+        """The step, launched last of those under way, has failed or rests on one that has: it is to be computed again.
+
+        Sequences that it is not to be tried again for must have been removed.
+        """
+        for item in batch.items:
+            if not item.void:
+                item.sequence.num_computed = item.start
+                item.sequence.num_in_flight -= item.sample
 
     def remove(self, sequence: Sequence) -> None:
         """Drop a sequence wherever it is (finished, aborted or failed) and free its blocks."""
-        self._blocks.free(sequence.block_table)
+        self._drop_computed(sequence)
         request_id = sequence.request.request_id
         siblings = self._siblings.get(request_id, [])
         for queue in (self._running, self._waiting, siblings):
@@ -149,7 +170,7 @@ class Scheduler:
     def _make_room(self, share: ScheduledSequence) -> bool:
         """Blocks for a running sequence's share, at the cost of the last in rank; False if that is itself."""
         sequence = share.sequence
-        while not self._blocks.extend(sequence.block_table, share.start + share.num_tokens):
+        while not self._blocks.extend(sequence.block_table, share.end):
             last = self._running[-1]
             if len(self._running) == 1:
                 self._reclaim_waiting(sequence)
@@ -160,7 +181,7 @@ class Scheduler:
         return True
 
     def _preempt(self, sequence: Sequence) -> None:
-        """Take a sequence's blocks; it keeps its tokens and computes them again when its turn comes."""
+        """Take a sequence's blocks; it keeps its known tokens and computes them again when its turn comes."""
         self._running.remove(sequence)
         self._waiting.add(sequence)
         self._drop_computed(sequence)
@@ -176,15 +197,17 @@ class Scheduler:
         for each in self._waiting:
             if each is not sequence:
                 self._drop_computed(each)
-        if not self._blocks.extend(sequence.block_table, len(sequence.token_ids)):
+        if not self._blocks.extend(sequence.block_table, sequence.num_tokens):
             raise CapacityError(
-                f"A sequence of {len(sequence.token_ids)} tokens does not fit the KV cache of "
+                f"A sequence of {sequence.num_tokens} tokens does not fit the KV cache of "
                 f"{self._blocks.num_blocks * self._blocks.block_size} tokens. Enlarge kv_cache_tokens."
             )
 
     def _drop_computed(self, sequence: Sequence) -> None:
+        """Take a sequence's blocks. Steps under way may still write to them, but before any step of a new owner."""
         self._blocks.free(sequence.block_table)
         sequence.num_computed = 0
+        sequence.leave_steps()
 
     def _admit_before(self, rival: Sequence | None) -> Sequence | None:
         """Admit the first waiting sequence, with blocks for all tokens it knows; None if it must wait.
@@ -241,4 +264,11 @@ class Scheduler:
 
 def _share(sequence: Sequence, budget: int) -> ScheduledSequence:
     count = min(sequence.num_pending, budget)
-    return ScheduledSequence(sequence, sequence.num_computed, count, sample=count == sequence.num_pending)
+    return ScheduledSequence(
+        sequence,
+        sequence.num_computed,
+        count,
+        sample=count == sequence.num_pending,
+        in_flight=sequence.num_computed >= len(sequence.token_ids),
+        epoch=sequence.epoch,
+    )

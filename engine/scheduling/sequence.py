@@ -10,17 +10,21 @@ from engine.types import GenerationRequest, SamplingParams
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """Tokens known, tokens computed, and the cache blocks that hold them.
+    """Tokens known, in flight and computed, and the cache blocks that hold them.
 
-    Prefill, chunked prefill and decode are the same thing: a step computes some of the tokens that are known but not
-    yet computed, and when it reaches the last known one a new token is sampled.
+    Prefill, chunked prefill and decode are the same thing: a step computes some of the tokens that are there but not
+    yet computed, and when it reaches the last one a new token is sampled. That token is *in flight* until the step has
+    been collected: it has its place, and a further step may compute it, but the host does not know yet which it is.
 
     Attributes:
         request: what is being answered.
         choice: index of this choice, 0 … n - 1.
         seed: of the request; with choice and position it fixes every random draw.
-        token_ids: prompt and everything sampled since, including tokens whose text is still held back.
-        num_computed: leading tokens whose keys and values are in the cache.
+        token_ids: the known tokens: prompt and everything sampled since, also those whose text is still held back.
+        max_tokens: most tokens of the answer; None for any number.
+        num_in_flight: tokens after the known ones, which steps under way sample.
+        num_computed: leading tokens whose keys and values are in the cache, or will be after the steps under way.
+        epoch: rises whenever the sequence leaves the steps under way; what these do for an earlier epoch is void.
         block_table: cache block of each run of `block_size` positions.
         cached_tokens: prompt tokens that were found in the cache when the sequence was admitted.
         arrival: number of its request in the order of arrival.
@@ -38,6 +42,9 @@ class Sequence:
     arrival: int = 0
     admitted: bool = False
     timeline: Timeline = field(default_factory=Timeline)
+    max_tokens: int | None = None
+    num_in_flight: int = 0
+    epoch: int = 0
 
     @property
     def sampling(self) -> SamplingParams:
@@ -54,11 +61,42 @@ class Sequence:
         return len(self.request.prompt_token_ids)
 
     @property
+    def num_tokens(self) -> int:
+        """Tokens known or in flight; also the position of the token that is sampled next."""
+        return len(self.token_ids) + self.num_in_flight
+
+    @property
     def num_generated(self) -> int:
-        """Tokens sampled so far."""
+        """Tokens of the answer that are known."""
         return len(self.token_ids) - self.num_prompt
 
     @property
+    def num_sampled(self) -> int:
+        """Tokens of the answer, known or in flight."""
+        return self.num_tokens - self.num_prompt
+
+    @property
     def num_pending(self) -> int:
-        """Tokens known but not computed; at least one while the sequence lives."""
-        return len(self.token_ids) - self.num_computed
+        """Tokens not computed yet; at least one while the sequence lives."""
+        return self.num_tokens - self.num_computed
+
+    @property
+    def awaits_token(self) -> bool:
+        """Whether nothing can be computed before a token in flight is known.
+
+        Penalties count the tokens of the answer before the next is sampled, so they must be known. And after the last
+        token there is nothing to compute.
+        """
+        if not self.num_in_flight:
+            return False
+        return self.sampling.has_penalties or self.num_sampled == self.max_tokens
+
+    def append(self, token_id: int) -> None:
+        """The first token in flight is known now."""
+        self.token_ids.append(token_id)
+        self.num_in_flight -= 1
+
+    def leave_steps(self) -> None:
+        """Drop what is in flight: steps under way no longer count for this sequence."""
+        self.num_in_flight = 0
+        self.epoch += 1

@@ -82,7 +82,8 @@ def alone(model: Path, wanted: list[GenerationRequest]) -> dict[tuple[str, int],
     return {key: answer for request in wanted for key, answer in run(core, [request]).items()}
 
 
-def test_many_streams_are_the_same_as_each_alone(model: Path) -> None:
+@pytest.mark.parametrize("pipeline_depth", [0, 1])
+def test_many_streams_are_the_same_as_each_alone(model: Path, pipeline_depth: int) -> None:
     crowded = EngineConfig(
         model=str(model),
         kernels="native",
@@ -91,7 +92,7 @@ def test_many_streams_are_the_same_as_each_alone(model: Path) -> None:
         block_size=8,
         kv_cache_tokens=512,
     )
-    core, _ = build_engine(crowded)
+    core, _ = build_engine(crowded, pipeline_depth=pipeline_depth)
 
     together = run(core, requests())
 
@@ -117,7 +118,7 @@ def test_the_pace_of_steps_changes_no_token(model: Path) -> None:
 def test_choices_of_one_request_differ_and_are_the_same_again(model: Path) -> None:
     config = EngineConfig(model=str(model), kernels="native", threads=1)
     wanted = [sampled(index, prompt, choices=3) for index, prompt in enumerate(prompts()[:4])]
-    first, second = (run(build_engine(config)[0], wanted) for _ in range(2))
+    first, second = (run(build_engine(config, pipeline_depth=depth)[0], wanted) for depth in (0, 1))
 
     assert {key: answer.token_ids for key, answer in first.items()} == {
         key: answer.token_ids for key, answer in second.items()

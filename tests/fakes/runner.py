@@ -7,15 +7,27 @@ owners, freed too early, or reused for the wrong prefix therefore changes tokens
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from engine.errors import InvalidLogitsError
 from engine.scheduling.batch import SampledToken, ScheduledBatch, ScheduledSequence
+from engine.scheduling.sequence import Sequence
 from engine.types import GenerationRequest
+
+Tokens = list[SampledToken | None]
+
+
+class ToyStep(NamedTuple):
+    """A step that has been submitted."""
+
+    batch: ScheduledBatch
+    tokens: Tokens
 
 
 class ToyRunner:
-    """A `Runner`.
+    """A `Runner`. It insists that steps are collected in the order in which they were submitted.
 
     Args:
         block_size: tokens per block.
@@ -44,8 +56,10 @@ class ToyRunner:
         self._max_seqs = max_num_seqs
         self._breaks_on = breaks_on
         self._invalid_for = invalid_for
+        self._latest: dict[Sequence, int] = {}
+        self._uncollected: deque[ToyStep] = deque()
 
-    def submit(self, batch: ScheduledBatch) -> ScheduledBatch:
+    def submit(self, batch: ScheduledBatch) -> ToyStep:
         assert 0 < len(batch.items) <= self._max_seqs
         assert 0 < batch.num_tokens <= self._max_tokens
         self.batches.append(batch)
@@ -54,17 +68,34 @@ class ToyRunner:
                 raise RuntimeError("the toy is broken")
         for item in batch.items:
             assert item.start == item.sequence.num_computed
-            assert item.sample == (item.start + item.num_tokens == len(item.sequence.token_ids))
-            for position in range(item.start, item.start + item.num_tokens):
-                self.slots[self._slot(item, position)] = item.sequence.token_ids[position]
-        return batch
+            assert item.sample == (item.end == item.sequence.num_tokens)
+            assert not item.void
+            assert not (item.in_flight and item.sequence.sampling.has_penalties)
+            for position, token in zip(range(item.start, item.end), self._tokens(item), strict=True):
+                self.slots[self._slot(item, position)] = token
+        step = ToyStep(batch, [self._next(item) if item.sample else None for item in batch.items])
+        self._latest = {
+            item.sequence: token.token_id
+            for item, token in zip(batch.items, step.tokens, strict=True)
+            if token is not None
+        }
+        self._uncollected.append(step)
+        return step
 
-    def collect(self, handle: ScheduledBatch) -> list[SampledToken | None]:
-        requests = [item.sequence.request for item in handle.items]
+    def collect(self, handle: ToyStep) -> Tokens:
+        assert handle is self._uncollected.popleft()
+        requests = [item.sequence.request for item in handle.batch.items]
         invalid = {request.request_id for request in requests if self._invalid_for(request)}
         if invalid:
+            self._uncollected.clear()
             raise InvalidLogitsError(tuple(sorted(invalid)))
-        return [self._next(item) if item.sample else None for item in handle.items]
+        return handle.tokens
+
+    def _tokens(self, item: ScheduledSequence) -> list[int]:
+        if not item.in_flight:
+            return item.sequence.token_ids[item.start : item.end]
+        assert (item.start, item.num_tokens) == (item.sequence.num_tokens - 1, 1)
+        return [self._latest[item.sequence]]
 
     def _slot(self, item: ScheduledSequence, position: int) -> int:
         block, offset = divmod(position, self._block_size)
@@ -72,7 +103,7 @@ class ToyRunner:
 
     def _next(self, item: ScheduledSequence) -> SampledToken:
         sequence = item.sequence
-        past = [self.slots[self._slot(item, position)] for position in range(len(sequence.token_ids))]
+        past = [self.slots[self._slot(item, position)] for position in range(item.end)]
         token = toy_token(past, sequence.seed, sequence.choice, self._vocab_size)
         if sequence.sampling.logprobs is None:
             return SampledToken(token, None, ())

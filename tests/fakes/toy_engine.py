@@ -78,6 +78,7 @@ def toy_engine(
     prefix_caching: bool = True,
     runner: ToyRunner | None = None,
     max_step_seconds: float = 0.0,
+    pipeline_depth: int = 0,
     request_timeout: float = 0.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> ToyEngine:
@@ -93,7 +94,16 @@ def toy_engine(
     runner = runner or ToyRunner(
         block_size, VOCAB_SIZE, max_num_batched_tokens=max_num_batched_tokens, max_num_seqs=max_num_seqs
     )
-    core = EngineCore(model, scheduler, blocks, runner, toy_tokens(), request_timeout=request_timeout, clock=clock)
+    core = EngineCore(
+        model,
+        scheduler,
+        blocks,
+        runner,
+        toy_tokens(),
+        pipeline_depth=pipeline_depth,
+        request_timeout=request_timeout,
+        clock=clock,
+    )
     return ToyEngine(core, blocks, runner)
 
 

@@ -22,14 +22,14 @@ from engine.logs import LogSettings, configure_logging
 from engine.scheduling.batch import ScheduledBatch
 from engine.step_loop import run_engine_process
 from engine.types import ModelInfo
-from tests.fakes.runner import ToyRunner
+from tests.fakes.runner import ToyRunner, ToyStep
 from tests.fakes.toy_engine import VOCAB_SIZE, toy_engine
 
 
 class SlowRunner(ToyRunner):
     """Takes its time over every step."""
 
-    def submit(self, batch: ScheduledBatch) -> ScheduledBatch:
+    def submit(self, batch: ScheduledBatch) -> ToyStep:
         time.sleep(0.01)
         return super().submit(batch)
 
@@ -37,7 +37,7 @@ class SlowRunner(ToyRunner):
 class StuckRunner(SlowRunner):
     """Has a prompt that it does not get over."""
 
-    def submit(self, batch: ScheduledBatch) -> ScheduledBatch:
+    def submit(self, batch: ScheduledBatch) -> ToyStep:
         if any(item.sequence.request.prompt_token_ids == (99,) for item in batch.items):
             time.sleep(600)
         return super().submit(batch)

@@ -21,7 +21,7 @@ def test_a_prefill_chunk_and_a_decode() -> None:
     prefill = share(list(range(100, 110)), 3, 4, [7, 2, 9])
     decode = share([50, 51, 52, 53, 54], 4, 1, [1, 5], sample=True)
 
-    built = builder().build(ScheduledBatch((prefill, decode)))
+    built = builder().build(ScheduledBatch((prefill, decode)), {})
 
     assert built.forward.token_ids.tolist() == [103, 104, 105, 106, 54]
     assert built.forward.positions.tolist() == [3, 4, 5, 6, 4]
@@ -34,19 +34,30 @@ def test_a_prefill_chunk_and_a_decode() -> None:
 
 def test_shorter_tables_are_padded_and_buffers_hold_nothing_of_earlier_steps() -> None:
     make = builder()
-    make.build(ScheduledBatch((share(list(range(12)), 0, 12, [9, 9, 9], sample=True),) * 2))
+    make.build(ScheduledBatch((share(list(range(12)), 0, 12, [9, 9, 9], sample=True),) * 2), {})
 
-    built = make.build(ScheduledBatch((share([1], 0, 1, [3]), share(list(range(6)), 5, 1, [4, 6]))))
+    built = make.build(ScheduledBatch((share([1], 0, 1, [3]), share(list(range(6)), 5, 1, [4, 6]))), {})
 
     assert built.attention.block_tables.tolist() == [[3, 0], [4, 6]]
     assert built.forward.logit_rows.tolist() == []
+
+
+def test_a_token_in_flight_is_taken_from_those_given() -> None:
+    known = share([50, 51], 1, 1, [1], sample=True)
+    ahead = share([60, 61, 62], 3, 1, [2], sample=True)
+    ahead = ScheduledSequence(ahead.sequence, 3, 1, sample=True, in_flight=True)
+
+    built = builder().build(ScheduledBatch((known, ahead)), {ahead.sequence: 77, known.sequence: 88})
+
+    assert built.forward.token_ids.tolist() == [51, 77]
+    assert built.forward.positions.tolist() == [1, 3]
 
 
 def test_the_buffers_are_reused() -> None:
     make = builder()
     step = ScheduledBatch((share([1, 2], 0, 2, [0], sample=True),))
 
-    first, second = make.build(step), make.build(step)
+    first, second = make.build(step, {}), make.build(step, {})
 
     assert first.forward.token_ids.data_ptr() == second.forward.token_ids.data_ptr()
     assert first.attention.block_tables.data_ptr() == second.attention.block_tables.data_ptr()
@@ -67,7 +78,7 @@ def scheduled(draw: st.DrawFn) -> ScheduledBatch:
 @settings(max_examples=60, deadline=None)
 @given(batch=scheduled(), block_size=st.sampled_from([3, 4, 16]))
 def test_every_token_stands_where_the_contract_says(batch: ScheduledBatch, block_size: int) -> None:
-    built = builder(block_size).build(batch)
+    built = builder(block_size).build(batch, {})
 
     tensors = [
         *(built.forward.token_ids, built.forward.positions, built.forward.logit_rows),

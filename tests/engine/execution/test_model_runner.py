@@ -91,6 +91,35 @@ def test_end_tokens_wait_for_the_minimum_length(runner: ModelRunner) -> None:
     assert sampled.token_id == 3
 
 
+def test_a_token_in_flight_is_the_one_the_step_before_sampled(runner: ModelRunner) -> None:
+    one, two = share([5, 6, 7], 0, 3, [0], sample=True), share([1, 1, 1, 20], 3, 1, [1], sample=True)
+    first = runner.submit(ScheduledBatch((one, two)))
+    for item in (one, two):
+        item.sequence.num_in_flight = 1
+    ahead = [
+        ScheduledSequence(two.sequence, 4, 1, sample=True, in_flight=True),
+        ScheduledSequence(one.sequence, 3, 1, sample=True, in_flight=True),
+    ]
+
+    second = runner.submit(ScheduledBatch(tuple(ahead)))
+
+    assert [each.token_id for each in runner.collect(first) if each] == [9, 23]
+    assert [each.token_id for each in runner.collect(second) if each] == [23 + 4, 9 + 3]
+
+
+def test_a_token_in_flight_counts_towards_the_minimum_length(runner: ModelRunner) -> None:
+    request = GenerationRequest("request", (1,), SamplingParams(temperature=0, min_tokens=1))
+    sequence = Sequence(request, 0, 0, [1], block_table=[0])
+    runner.submit(ScheduledBatch((ScheduledSequence(sequence, 0, 1, sample=True),)))
+    sequence.num_in_flight = 1
+
+    ahead = ScheduledSequence(sequence, 1, 1, sample=True, in_flight=True)
+    sampled = runner.collect(runner.submit(ScheduledBatch((ahead,))))[0]
+
+    assert sampled is not None
+    assert sampled.token_id == 2
+
+
 def test_warming_up_runs_the_largest_step(runner: ModelRunner, model: EchoModel) -> None:
     runner.warm_up()
 

@@ -42,7 +42,7 @@ def test_chunks_and_decodes_equal_whole_sequences(window: int | None, layer: int
             for length, table, (start, end) in zip(LENGTHS, TABLES, step, strict=False)
         ]
         rows = torch.tensor([LENGTHS[0] * s + p for s, bounds in enumerate(step) for p in range(*bounds)])
-        attention = PagedAttention(cache, TorchBackend(), builder.build(ScheduledBatch(tuple(items))).attention)
+        attention = PagedAttention(cache, TorchBackend(), builder.build(ScheduledBatch(tuple(items)), {}).attention)
         part = torch.empty(len(rows), 4, 8)
         attention.attend(layer, spec, q[rows], k[rows], v[rows], part)
         out[rows] = part

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from engine.scheduling.batch import ScheduledBatch
 from engine.scheduling.pacing import MIN_CHUNK, StepPacer
 from tests.engine.test_core import expected
-from tests.fakes.runner import ToyRunner
+from tests.fakes.runner import ToyRunner, ToyStep
 from tests.fakes.toy_engine import VOCAB_SIZE, choice_tokens, request, run, toy_engine
 
 
@@ -23,7 +23,7 @@ class TimedRunner(ToyRunner):
         self._constant = constant
         self._per_token = per_token
 
-    def submit(self, batch: ScheduledBatch) -> ScheduledBatch:
+    def submit(self, batch: ScheduledBatch) -> ToyStep:
         self.seconds.append(self._constant + self._per_token * batch.num_tokens)
         self.now += self.seconds[-1]
         return super().submit(batch)

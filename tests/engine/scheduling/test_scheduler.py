@@ -30,10 +30,11 @@ def step(queue: Scheduler) -> list[tuple[str, int, int, bool]]:
     batch = queue.schedule()
     if batch is None:
         return []
+    queue.launch(batch)
     queue.advance(batch)
     for item in batch.items:
         if item.sample:
-            item.sequence.token_ids.append(99)
+            item.sequence.append(99)
     return [(item.sequence.request.request_id, item.start, item.num_tokens, item.sample) for item in batch.items]
 
 
@@ -210,3 +211,88 @@ def test_why_sequences_wait() -> None:
     step(queue)
     assert waiting(queue) == {"budget": 1, "prompt": 2}
     assert queue.num_waiting == 3
+
+
+Share = tuple[str, int, int, bool]
+
+
+def submit(queue: Scheduler) -> tuple[ScheduledBatch, list[Share]]:
+    """A step that is not collected yet, and (request, start, tokens, in flight) of each share."""
+    batch = queue.schedule()
+    assert batch is not None
+    queue.launch(batch)
+    return batch, [
+        (each.sequence.request.request_id, each.start, each.num_tokens, each.in_flight) for each in batch.items
+    ]
+
+
+def collect(queue: Scheduler, batch: ScheduledBatch) -> None:
+    queue.advance(batch)
+    for item in batch.items:
+        if item.sample and not item.void:
+            item.sequence.append(99)
+
+
+def test_a_step_counts_on_those_under_way() -> None:
+    queue = scheduler(tokens=6)
+    (sequence,) = make(8, "a")
+    queue.add([sequence])
+    first, shares = submit(queue)
+    assert shares == [("a", 0, 6, False)]
+    second, shares = submit(queue)
+    assert shares == [("a", 6, 2, False)]
+    third, shares = submit(queue)
+    assert shares == [("a", 8, 1, True)]
+    assert (sequence.num_tokens, sequence.num_in_flight, len(sequence.token_ids)) == (10, 2, 8)
+    for batch in (first, second, third):
+        collect(queue, batch)
+    assert (sequence.num_tokens, sequence.num_in_flight, sequence.num_computed) == (10, 0, 9)
+
+
+def test_a_sequence_that_must_know_its_token_sits_out_and_keeps_its_place_in_the_budget() -> None:
+    queue = scheduler(tokens=4)
+    what = request("knows", [1, 2], presence_penalty=1.0)
+    queue.add([Sequence(what, 0, 0, [1, 2])])
+    first, _ = submit(queue)
+    queue.add(make(9, "long"))
+    _, shares = submit(queue)
+    assert shares == [("long", 0, 3, False)]
+    collect(queue, first)
+    assert submit(queue)[1] == [("knows", 2, 1, False), ("long", 3, 3, False)]
+
+
+def test_nothing_is_computed_after_the_last_token() -> None:
+    queue = scheduler()
+    queue.add([Sequence(request("a", [1, 2]), 0, 0, [1, 2], max_tokens=2)])
+    submit(queue)
+    assert submit(queue)[1] == [("a", 2, 1, True)]
+    assert queue.schedule() is None
+
+
+def test_what_steps_under_way_did_for_a_preempted_sequence_is_void() -> None:
+    queue = scheduler(num_blocks=2, prefix_caching=True)
+    old, young = make(4, "old")[0], make(4, "young")[0]
+    queue.add([old])
+    queue.add([young])
+    first, _ = submit(queue)
+    second, shares = submit(queue)  # `old` needs the block that `young` has
+    assert shares == [("old", 4, 1, True)]
+    assert (young.num_in_flight, young.num_computed, young.block_table) == (0, 0, [])
+    collect(queue, first)
+    collect(queue, second)
+    assert (old.token_ids[4:], young.token_ids[4:]) == ([99, 99], [])
+    assert queue._blocks.take_prefix([*range(4), 0]) == old.block_table[:1]  # what `young` had is not indexed
+
+
+def test_steps_that_rest_on_a_failed_one_are_computed_again() -> None:
+    queue = scheduler(tokens=6)
+    queue.add(make(2, "a"))
+    queue.add(make(5, "b"))
+    batches = [submit(queue)[0] for _ in range(3)]
+    for batch in reversed(batches):
+        queue.retract(batch)
+    assert [shares for _, shares in (submit(queue) for _ in range(3))] == [
+        [("a", 0, 2, False), ("b", 0, 4, False)],
+        [("a", 2, 1, True), ("b", 4, 1, False)],
+        [("a", 3, 1, True), ("b", 5, 1, True)],
+    ]
