@@ -13,6 +13,7 @@ from server.dependencies import make_services
 from server.errors import install_error_handlers
 from server.keys import KeyRing
 from server.middleware import REQUEST_ID, BoundaryMiddleware
+from server.observability.prefix_report import ANSWER as PREFIX_HEADER
 from server.observability.request_log import RequestLogMiddleware
 from server.routes import chat, completions, models, operations, tokenize
 from server.schemas.errors import ERROR_RESPONSES
@@ -68,5 +69,5 @@ def _allow_web_pages(app: FastAPI, config: ServerConfig) -> None:
         allow_origins=config.cors_origins,
         allow_methods=["GET", "POST"],
         allow_headers=["*"],
-        expose_headers=[REQUEST_ID, IGNORED_HEADER, "retry-after"],
+        expose_headers=[REQUEST_ID, IGNORED_HEADER, PREFIX_HEADER, "retry-after"],
     )

@@ -14,6 +14,7 @@ from engine.errors import ModelNotFoundError
 from engine.types import ModelInfo
 from server.config import ServerConfig
 from server.observability.metrics import Metrics
+from server.observability.recent_prompts import RecentPrompts
 from server.queue_gate import QueueGate
 from server.schemas.fields import IgnoredFields
 from server.text import ModelText
@@ -38,6 +39,7 @@ class Services:
     metrics: Metrics
     queue: QueueGate
     fingerprint: str
+    recent_prompts: RecentPrompts = field(default_factory=RecentPrompts)
     ignored_fields: IgnoredFields = field(default_factory=IgnoredFields)
     created: int = field(default_factory=lambda: int(time.time()))
     started: float = field(default_factory=time.monotonic)

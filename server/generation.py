@@ -13,6 +13,7 @@ from engine.errors import RequestFailedError
 from engine.types import GenerationRequest, OutputDelta, Timings
 from server.chat.assembler import ChoiceAssembler, Piece
 from server.observability.metrics import RequestMetrics
+from server.observability.recent_prompts import RecentPrompt
 from server.queue_gate import QueuePlace
 
 
@@ -68,8 +69,18 @@ class Generation:
         self.with_logprobs = requests[0].sampling.logprobs is not None
         self.finish_reasons: list[str | None] = [None] * self.choices
         self.first_token_at: float | None = None
+        self._remembered: RecentPrompt | None = None
         self._timings: dict[int, Timings] = {}  # of each choice, as it said last
         self.usage = Usage(sum(len(request.prompt_token_ids) for request in requests))
+
+    @property
+    def prompts(self) -> list[tuple[int, ...]]:
+        """Token ids of each prompt."""
+        return [request.prompt_token_ids for request in self._requests]
+
+    def remember(self, first: RecentPrompt) -> None:
+        """Add the answer to the first prompt to what is remembered of it."""
+        self._remembered = first
 
     @property
     def timings(self) -> Timings | None:
@@ -126,6 +137,8 @@ class Generation:
         self.usage.completion_tokens += len(delta.token_ids)
         if self.first_token_at is None and delta.token_ids:
             self.first_token_at = time.perf_counter()
+        if choice == 0 and self._remembered is not None:
+            self._remembered.tokens.extend(delta.token_ids)
         if delta.timings is not None:
             self._timings[choice] = delta.timings
         if delta.finish is not None:

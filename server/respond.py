@@ -14,9 +14,10 @@ from starlette.types import Receive
 
 from server.chat.assembler import WholeChoice
 from server.chat.formats import AnswerFormat, Envelope
-from server.dependencies import Services
+from server.dependencies import Services, caller_of
 from server.errors import Boundary
 from server.generation import Generation
+from server.observability.prefix_report import prefix_headers
 from server.schemas.base import GenerationFields
 from server.sse import DONE, event_stream, frame
 
@@ -44,6 +45,7 @@ async def respond(
 
     Raises:
         QuireError: whatever the engine raises before the answer has begun.
+        InvalidRequestError: its headers ask for something there is not.
     """
     options = body.stream_options
     include_usage = bool(options and options.include_usage)
@@ -51,7 +53,12 @@ async def respond(
         generation.answer_id, int(time.time()), model, services.fingerprint, include_usage=include_usage
     )
     answer = make_format(envelope, logprobs=generation.with_logprobs)
-    headers = services.ignored_fields.headers(body)
+    first_prompt = generation.prompts[0]
+    headers = {
+        **services.ignored_fields.headers(body),
+        **await prefix_headers(request, services, first_prompt),
+    }
+    generation.remember(services.recent_prompts.record(caller_of(request) or "", first_prompt))
     if body.stream:
         events = _events(request.state.request_id, generation, answer, include_usage=include_usage)
         return event_stream(events, services.config, headers)
