@@ -275,7 +275,8 @@ class AsyncEngine:
 async def _next_event(reader: asyncio.StreamReader, process: subprocess.Popen[bytes], patience: float) -> object:
     """What a process that loads says next."""
     try:
-        return await asyncio.wait_for(read_message(reader), patience)
+        async with asyncio.timeout(patience):
+            return await read_message(reader)
     except ChannelClosedError:
         how = await _await_exit(process)
         raise EngineDeadError(f"The engine process ended while loading ({how}); see its output above.") from None

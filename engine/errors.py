@@ -146,6 +146,34 @@ class EngineRestartingError(EngineDeadError):
         self.retry_after = retry_after
 
 
+class ModelUnloadedError(EngineDeadError):
+    """The model had to make room, or was unloaded, before the request was answered."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The model '{name}' was unloaded before the answer was complete. Please try again: it will be loaded."
+        )
+
+
+class ModelLoadError(QuireError):
+    """A model that requests may name cannot be loaded just now. Why is for whoever runs the server to know.
+
+    Args:
+        name: of the model.
+        retry_after: seconds after which a new attempt is sensible.
+    """
+
+    def __init__(self, name: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(
+            f"The model '{name}' could not be loaded. Please try again later; the server's log has the reason."
+        )
+        self.retry_after = retry_after
+
+
+class LoadConflictError(QuireError):
+    """Models are loaded one after the other, and something else was asked of them."""
+
+
 class RequestFailedError(QuireError):
     """The engine could not finish one request, through no fault of the request; others go on."""
 

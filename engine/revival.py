@@ -5,9 +5,12 @@ from __future__ import annotations
 from engine import errors
 from engine.errors import (
     ContextLengthError,
+    EngineDeadError,
     InvalidLogitsError,
     InvalidRequestError,
+    ModelLoadError,
     ModelNotFoundError,
+    ModelUnloadedError,
     QuireError,
     RequestFailedError,
 )
@@ -15,7 +18,9 @@ from engine.errors import (
 _WANT_MORE: dict[type[QuireError], type[QuireError]] = {
     ContextLengthError: InvalidRequestError,
     InvalidLogitsError: RequestFailedError,
+    ModelLoadError: QuireError,
     ModelNotFoundError: QuireError,
+    ModelUnloadedError: EngineDeadError,
 }
 """Classes that cannot be made from a message alone, and what stands in for them."""
 

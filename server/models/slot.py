@@ -1,0 +1,187 @@
+"""What the switch keeps books of: a model it knows, a loaded one, a load, an order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from engine.client import EngineClient
+from engine.config import EngineConfig
+from engine.messages import LoadProgress
+from engine.stats import EngineStats
+from engine.types import ModelInfo
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE = 5.0
+LONGEST_PAUSE = 300.0
+"""Seconds requests for a model are refused after it could not be loaded; doubles from failure to failure."""
+
+PAUSE_OF_A_TURN = 1.0
+"""Seconds without a request after which nobody is thought to be in the middle of something with a model."""
+
+LOG_SECONDS = 5.0
+"""Between two lines about the same part of a load."""
+
+Listener = Callable[[LoadProgress], None]
+
+
+class Engine(EngineClient, Protocol):
+    """An engine that outlives its process for a while, and says so when it does not: `SupervisedEngine`."""
+
+    async def given_up(self) -> str:
+        """Wait until it has failed too often; says how, in one line."""
+        ...
+
+
+class StartEngine(Protocol):
+    """Starts an engine and waits until its model is loaded: `SupervisedEngine.start`. Cancelling leaves nothing."""
+
+    async def __call__(
+        self, config: EngineConfig, *, on_progress: Listener, when_checked: Callable[[], Awaitable[None]]
+    ) -> Engine:
+        """As `AsyncEngine.start`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchPolicy:
+    """When and how models change; the settings of the same names in `ServerConfig`."""
+
+    beside: bool = False
+    idle_timeout: float = 0.0
+    drain_timeout: float = 60.0
+    turn_seconds: float = 10.0
+
+
+@dataclass(slots=True)
+class KnownModel:
+    """A model that can be loaded.
+
+    Attributes:
+        config: what it is loaded with.
+        info: what it was when it was loaded last.
+        error: why it could not be loaded the last time, if that was after it was last loaded.
+        retry_at: when requests may try again, in seconds of the event loop.
+        before: figures of the engines that have ended.
+        loads, failed_loads: how often it was loaded, and could not be.
+    """
+
+    config: EngineConfig
+    info: ModelInfo | None = None
+    error: Exception | None = None
+    retry_at: float = 0.0
+    before: EngineStats = field(default_factory=EngineStats)
+    loads: int = 0
+    failed_loads: int = 0
+    _pause: float = 0.0
+
+    def succeeded(self, config: EngineConfig, info: ModelInfo) -> None:
+        """Note a load."""
+        self.config, self.info, self.error = config, info, None
+        self._pause = self.retry_at = 0.0
+        self.loads += 1
+
+    def failed(self, error: Exception, now: float) -> None:
+        """Note a failure; the next attempt for a request's sake comes later than the last one did."""
+        self.error = error
+        self.failed_loads += 1
+        self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE)
+        self.retry_at = now + self._pause
+
+
+class Slot:
+    """A loaded model and the requests that use it.
+
+    Attributes:
+        open: whether further requests may use it.
+        evicted: whether it was ended while requests still used it.
+        lost: why its engine was given up.
+        watcher: looks out for that.
+    """
+
+    def __init__(self, name: str, config: EngineConfig, engine: Engine, now: float) -> None:
+        self.name = name
+        self.config = config
+        self.engine = engine
+        self.open = True
+        self.evicted = False
+        self.lost: str | None = None
+        self.users = 0
+        self.free = asyncio.Event()
+        self.free.set()
+        self.loaded_at = self.unused_since = now
+        self.watcher: asyncio.Task[None] | None = None
+
+    def enter(self) -> None:
+        """A request begins to use it."""
+        self.users += 1
+        self.free.clear()
+
+    def leave(self, now: float) -> None:
+        """A request is done with it."""
+        self.users -= 1
+        if not self.users:
+            self.unused_since = now
+            self.free.set()
+
+    def turn_ends(self, turn_seconds: float) -> float:
+        """From when on it gives way to a model that others wait for."""
+        longest = self.loaded_at + turn_seconds
+        return longest if self.users else min(longest, self.unused_since + PAUSE_OF_A_TURN)
+
+
+@dataclass(slots=True, eq=False)
+class Order:
+    """What whoever runs the server wants done; comes before what requests want.
+
+    Attributes:
+        name, config: what to load; None unloads.
+        force: do not wait for running requests.
+        done: resolved when it has been carried out.
+        listeners: told how far loading is.
+    """
+
+    name: str | None
+    config: EngineConfig | None
+    done: asyncio.Future[None]
+    force: bool = False
+    listeners: list[Listener] = field(default_factory=list)
+
+
+class Loading:
+    """A load that goes on.
+
+    Attributes:
+        name: of the model.
+        progress: the latest there is.
+        checked: set once the process waits for room.
+        room: to be set when there is.
+        task: gives the engine.
+    """
+
+    def __init__(self, name: str, listeners: list[Listener], start: StartEngine, config: EngineConfig) -> None:
+        self.name = name
+        self.listeners = listeners
+        self.progress = LoadProgress("start")
+        self.checked = asyncio.Event()
+        self.room = asyncio.Event()
+        self._logged_at = 0.0
+        self.task = asyncio.ensure_future(start(config, on_progress=self._on_progress, when_checked=self._when_checked))
+
+    async def _when_checked(self) -> None:
+        self.checked.set()
+        await self.room.wait()
+
+    def _on_progress(self, progress: LoadProgress) -> None:
+        now = asyncio.get_running_loop().time()
+        if progress.stage != self.progress.stage or now - self._logged_at >= LOG_SECONDS:
+            self._logged_at = now
+            share = f", {progress.done / progress.total:.0%}" if progress.total else ""
+            logger.info("Loading %s: %s%s", self.name, progress.stage, share)
+        self.progress = progress
+        for listener in self.listeners:
+            listener(progress)
