@@ -71,20 +71,29 @@ def load_model(
         config: what to compute; None reads it from the directory.
         max_positions: positions to make rotary tables for; None means what the model was made for.
         max_tokens: tokens per forward pass to reserve memory for; more still work.
-        report: told when the files are checked, and how many of their bytes have been read.
+        report: told how many bytes of the files have been read.
 
     Raises:
         CheckpointError: a file or tensor is missing, malformed, left over, or contradicts config.json.
         UnsupportedModelError: the model asks for something Quire does not implement.
     """
     config = load_config(directory) if config is None else config
-    checkpoint = Checkpoint.open(directory)
-    layout = tensor_layout(config, checkpoint)
-    check_tensors(layout, checkpoint)
-    report.checked()
+    checkpoint, layout = open_checked(directory, config)
     report.stage("weights", checkpoint.num_bytes)
     loader = _Loader(checkpoint, config, backend, max_positions or config.max_position_embeddings, max_tokens)
     return loader.load(layout, report)
+
+
+def open_checked(directory: Path, config: ModelConfig) -> tuple[Checkpoint, TensorLayout]:
+    """The tensors of a model, every header checked against the configuration; nothing is read.
+
+    Raises:
+        CheckpointError: as `load_model`, as far as headers tell.
+    """
+    checkpoint = Checkpoint.open(directory)
+    layout = tensor_layout(config, checkpoint)
+    check_tensors(layout, checkpoint)
+    return checkpoint, layout
 
 
 class _Loader:

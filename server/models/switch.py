@@ -20,13 +20,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from engine.config import EngineConfig
-from engine.errors import (
-    EngineDeadError,
-    LoadConflictError,
-    ModelLoadError,
-    ModelUnloadedError,
-    QuireError,
-)
+from engine.errors import EngineDeadError, LoadConflictError, ModelLoadError, ModelUnloadedError, QuireError
 from engine.stats import EngineStats, continued
 from server.models.slot import Engine, KnownModel, Listener, Loading, Order, Slot, StartEngine, SwitchPolicy
 from server.models.waiting_room import WaitingRoom
