@@ -3,7 +3,7 @@
 # Settings:  PYTHON=python3.12      interpreter the environment is made with (3.11 or newer)
 #            TORCH_INDEX=https://…  package index to take torch from, e.g. https://download.pytorch.org/whl/cpu
 #                                   for the small CPU build; the default is PyPI
-#            MODEL=…  ARGS=…        what `make serve` serves, and further options for it
+#            MODEL=…  ARGS=…        what `make serve` serves, and further options for it, or for the soak run
 
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -16,13 +16,14 @@ PINS := requirements/constraints.txt
 TORCH := $(shell grep '^torch==' $(PINS))
 NATIVE := setup.py $(wildcard cpu_ext/CMakeLists.txt cpu_ext/csrc/* cpu_ext/csrc/*/*)
 
-.PHONY: help install serve test test-slow lint check clean
+.PHONY: help install serve test test-slow soak lint check clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make serve      serve the demo model (or MODEL=directory) at http://127.0.0.1:8000/v1'
 	@echo 'make test       run the default test suite (minutes)'
 	@echo 'make test-slow  run the whole-model tests as well'
+	@echo 'make soak       half an hour of load and faults on the demo model (ARGS="--minutes 3" for less)'
 	@echo 'make check      lint, types and the default tests'
 	@echo 'make install    only create .venv with the quire command in it'
 
@@ -34,6 +35,9 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	@$(VENV)/bin/python -m pytest -m slow --timeout=1800
+
+soak: $(VENV)/.installed-dev
+	@$(VENV)/bin/python -m benchmarks.soak $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	@$(VENV)/bin/ruff check .

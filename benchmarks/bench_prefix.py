@@ -64,7 +64,7 @@ def admission_seconds(tokens: int, repeat: int) -> dict[str, float]:
     for run in range(repeat):
         prompt = random_prompt(random.Random(run), tokens)
         start = time.thread_time()
-        message = frame(AddRequest(GenerationRequest(f"long-{run}", prompt, SamplingParams(seed=0))))
+        message = frame(AddRequest(GenerationRequest(f"long-{run}", prompt, SamplingParams(seed=0)), time.monotonic()))
         framed = time.thread_time()
         request = _through_socket(message)
         read = time.thread_time()

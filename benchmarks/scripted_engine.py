@@ -1,7 +1,7 @@
 """An engine whose model is a script: it costs no arithmetic, so what is measured around it is everything else.
 
-As a program it is the engine process, `python -m benchmarks.scripted_engine FD`; the variable `SCRIPTED_STEP_MS` says
-how long its steps sleep.
+As a program it is the engine process, `python -m benchmarks.scripted_engine FD LEVEL FORM`; the variable
+`SCRIPTED_STEP_MS` says how long its steps sleep.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 from engine.cache.block_manager import BlockManager
 from engine.config import EngineConfig
 from engine.core import EngineCore
+from engine.load_report import LoadReport
+from engine.logs import LogSettings, configure_logging
 from engine.scheduling.batch import SampledToken, ScheduledBatch
 from engine.scheduling.scheduler import Scheduler
 from engine.step_loop import run_engine_process
@@ -77,6 +79,12 @@ def build(config: EngineConfig, step_seconds: float | None = None) -> tuple[Engi
     return EngineCore(model, scheduler, blocks, ScriptedRunner(ordinary_words(tokens), step_seconds), tokens), model
 
 
+def load(config: EngineConfig, report: LoadReport) -> tuple[EngineCore, ModelInfo]:
+    """`build`, for an engine process."""
+    report.checked()
+    return build(config)
+
+
 def _describe(config: EngineConfig, vocab_size: int) -> ModelInfo:
     return ModelInfo(
         name="scripted",
@@ -102,4 +110,5 @@ def _describe(config: EngineConfig, vocab_size: int) -> ModelInfo:
 
 
 if __name__ == "__main__":
-    run_engine_process(int(sys.argv[1]), build)
+    configure_logging(LogSettings(*sys.argv[2:]))
+    run_engine_process(int(sys.argv[1]), load)

@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.fakes.toy_server import PATIENCE, ToyServer, eventually
+from benchmarks.server_process import PATIENCE, eventually
+from tests.fakes.toy_server import ToyServer
 
 CANARY = "canary-4711"
 USER = {"role": "user", "content": CANARY}
@@ -64,14 +65,13 @@ def ask_everything(server: ToyServer) -> set[int]:
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_the_log_has_no_words_of_clients(tmp_path: Path, form: str) -> None:
     settings = {"log_level": "debug", "log_format": form}
-    with ToyServer(tmp_path, "faulty", server=settings, log=tmp_path / "log").ready() as server:
+    with ToyServer(tmp_path, "faulty", server=settings).ready() as server:
         assert {200, 400, 404} <= ask_everything(server)
         assert server.complete([98]).status_code == 500  # a step fails
         os.kill(server.child, signal.SIGKILL)
         eventually(lambda: server.status() == 200)
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(PATIENCE) == 0
-    log = (tmp_path / "log").read_text()
+        code, log = server.stop()
+        assert code == 0
     assert CANARY not in log
     assert log.count("request ended") > len(CHATS)
     assert "A step failed" in log

@@ -7,8 +7,9 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from benchmarks.server_process import eventually
 from tests.fakes.http import events
-from tests.fakes.toy_server import ToyServer, eventually
+from tests.fakes.toy_server import ToyServer
 
 
 def test_kill_under_load_fails_what_is_in_flight_and_nothing_that_comes_later(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.fakes.toy_server import ToyServer, eventually
+from benchmarks.server_process import eventually
+from tests.fakes.toy_server import ToyServer
 
 HASTY = {"hang_timeout": 2}
 

@@ -7,7 +7,8 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.fakes.toy_server import PATIENCE, ToyServer, eventually
+from benchmarks.server_process import PATIENCE, eventually
+from tests.fakes.toy_server import ToyServer
 
 READERS = 50
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.server_process import eventually
 from tests.fakes.http import events
-from tests.fakes.toy_server import ToyServer, eventually
+from tests.fakes.toy_server import ToyServer
 
 
 def free_port() -> int:

@@ -1,0 +1,178 @@
+"""`quire serve` in a process of its own, and what can be seen of it from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[1]
+PATIENCE = 60.0
+"""Seconds; generous, since a deadline only keeps what failed from running forever."""
+
+_SERIES = re.compile(r"^quire_(\w+)(?:\{.*\})? (\S+)$", re.MULTILINE)
+
+
+class ServerProcess:
+    """A server; a context manager, at whose end it is killed.
+
+    Args:
+        command: module and arguments for Python.
+
+    Attributes:
+        process: the server.
+        url: of its root, once it is ready.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="quire-serve-")
+        # files and not pipes: nobody reads meanwhile, and a full pipe would stop the server
+        with self._file("printed").open("w") as printed, self._file("log").open("w") as log:
+            self.process = subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, stdout=printed, stderr=log)
+        self.url = ""
+
+    def __enter__(self) -> ServerProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        children = self.children()
+        self.process.kill()
+        self.process.wait()
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGCONT)  # one that is stopped could not end with its parent
+        self._folder.cleanup()
+
+    @property
+    def log(self) -> str:
+        """What it and its engine have said on the error output."""
+        return self._file("log").read_text(encoding="utf-8", errors="replace")
+
+    def _file(self, name: str) -> Path:
+        return Path(self._folder.name) / name
+
+    def ready(self) -> ServerProcess:
+        """Wait for the banner.
+
+        Raises:
+            RuntimeError: the server ended instead.
+            TimeoutError: it does not come.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while "curl " not in (printed := self._file("printed").read_text()):
+            if self.process.poll() is not None:
+                raise RuntimeError(f"The server ended:\n{self.log}")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"The server is not ready:\n{self.log}")
+            time.sleep(0.02)
+        (self.url,) = re.findall(r"^ *URL +(\S+)/v1$", printed, re.MULTILINE)
+        return self
+
+    def children(self) -> list[int]:
+        """Process ids of the engines there are: one, or none between two."""
+        pid = self.process.pid
+        try:
+            return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        except FileNotFoundError:
+            return []
+
+    @property
+    def child(self) -> int:
+        """Process id of the engine."""
+        (pid,) = self.children()
+        return pid
+
+    def end(self) -> tuple[int, str]:
+        """Wait for the end: exit code and what was said on the error output."""
+        return self.process.wait(timeout=PATIENCE), self.log
+
+    def stop(self) -> tuple[int, str]:
+        """End it as an init system would: as `end`."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.end()
+
+    def complete(self, prompt: Any, **fields: Any) -> httpx.Response:
+        """POST /v1/completions with a fixed seed and the end of text ignored, so that lengths are as asked for."""
+        body = {"prompt": prompt, "seed": 7, "ignore_eos": True, **fields}
+        return httpx.post(f"{self.url}/v1/completions", json=body, timeout=PATIENCE)
+
+    def status(self, path: str = "/health") -> int:
+        """Status of a GET."""
+        return httpx.get(f"{self.url}{path}", timeout=PATIENCE).status_code
+
+    def health(self) -> dict[str, Any]:
+        """What /health says."""
+        body: dict[str, Any] = httpx.get(f"{self.url}/health", timeout=PATIENCE).json()
+        return body
+
+    def metrics(self) -> dict[str, float]:
+        """Every metric without its prefix, the series of different labels summed up."""
+        return summed(httpx.get(f"{self.url}/metrics", timeout=PATIENCE).text)
+
+    def metric(self, name: str) -> float:
+        """One metric; 0 where there is no series of it yet."""
+        return self.metrics().get(name, 0.0)
+
+
+class DemoServer(ServerProcess):
+    """The embedded demo model, served on a free port as a user would.
+
+    Args:
+        arguments: further ones of `quire serve`.
+    """
+
+    def __init__(self, *arguments: str) -> None:
+        super().__init__(["quire", "serve", "--port", "0", *arguments])
+
+
+def summed(text: str) -> dict[str, float]:
+    """Metrics in Prometheus' text format, the series of different labels summed up."""
+    totals: dict[str, float] = {}
+    for name, value in _SERIES.findall(text):
+        totals[name] = totals.get(name, 0.0) + float(value)
+    return totals
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until the condition holds.
+
+    Raises:
+        TimeoutError: it never does.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("It never came true.")
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits for its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def open_files(pid: int) -> int:
+    """Number of descriptors a process holds."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def anonymous_memory(pid: int) -> int:
+    """Bytes of memory a process has written to that belong to no file."""
+    (kilobytes,) = re.findall(r"^RssAnon:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(kilobytes) * 1024
