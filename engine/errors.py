@@ -80,12 +80,16 @@ class ContextLengthError(InvalidRequestError):
         prompt_tokens: tokens in the prompt.
         max_model_len: context length of the model, in tokens.
         param: field that holds the prompt.
+        counted: whether the prompt has exactly so many tokens; otherwise it has at least so many.
     """
 
-    def __init__(self, prompt_tokens: int, max_model_len: int, *, param: str | None = None) -> None:
+    def __init__(
+        self, prompt_tokens: int, max_model_len: int, *, param: str | None = None, counted: bool = True
+    ) -> None:
+        number = prompt_tokens if counted else f"at least {prompt_tokens}"
         super().__init__(
             f"This model's maximum context length is {max_model_len} tokens. However, your prompt has "
-            f"{prompt_tokens} tokens, which leaves no room for an answer. Please shorten the prompt.",
+            f"{number} tokens, which leaves no room for an answer. Please shorten the prompt.",
             param=param,
             code="context_length_exceeded",
         )

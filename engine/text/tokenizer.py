@@ -11,6 +11,7 @@ import tokenizers
 
 from engine.errors import InvalidRequestError, TokenizerError
 from engine.model_files import parse_json_object, read_json_object, read_text
+from engine.text.length_bound import length_bound
 from engine.text.special_tokens import declared_added_tokens, load_special_tokens
 
 _MAX_ID = 2**32 - 1
@@ -28,15 +29,20 @@ class Tokenizer:
     """
 
     def __init__(
-        self, backend: tokenizers.Tokenizer, special_tokens: Mapping[str, str], decoder: Mapping[str, Any] | None
+        self, backend: tokenizers.Tokenizer, special_tokens: Mapping[str, str], layout: Mapping[str, Any]
     ) -> None:
         self._backend = backend
         self.special_tokens = dict(special_tokens)
-        self.decoder = decoder
+        self.decoder: Mapping[str, Any] | None = layout.get("decoder")
         self.vocab_size = max(self.vocabulary().values(), default=-1) + 1
         added = backend.get_added_tokens_decoder()
         self.added_ids = frozenset(added)
         self.special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
+        self._length_bound = length_bound(
+            layout,
+            self.vocabulary(),
+            swallows_whitespace=any(token.lstrip or token.rstrip for token in added.values()),
+        )
 
     @property
     def bos_token(self) -> str | None:
@@ -62,6 +68,10 @@ class Tokenizer:
         """Every token as the tokenizer spells it (`Ġthe`, `▁the`, `<0x0A>`), with its id."""
         vocabulary: dict[str, int] = self._backend.get_vocab(with_added_tokens=True)
         return vocabulary
+
+    def fewest_tokens(self, text: str) -> int:
+        """Tokens the text has at least, told from its length alone; 0 where that tells nothing."""
+        return 0 if self._length_bound is None else self._length_bound.fewest_tokens(text)
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Token ids of `text`; special tokens spelled out in it count as such.
@@ -135,7 +145,7 @@ def load_tokenizer(directory: Path) -> Tokenizer:
     backend.add_special_tokens(
         [_verbatim(token) for token in special_tokens.values() if backend.token_to_id(token) is not None]
     )
-    return Tokenizer(backend, special_tokens, layout.get("decoder"))
+    return Tokenizer(backend, special_tokens, layout)
 
 
 def _missing(directory: Path) -> str:

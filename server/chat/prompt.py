@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from engine.errors import InvalidRequestError
+from engine.errors import ContextLengthError, InvalidRequestError
 from engine.text.chat_template import ChatTemplate
 from engine.text.tokenizer import Tokenizer
 from server.schemas.chat import ContentPart, Message, TemplateFields
@@ -23,11 +23,17 @@ T = TypeVar("T")
 
 
 async def chat_prompt(
-    messages: Sequence[Message], options: TemplateFields, text: ModelText, *, add_special_tokens: bool = False
+    messages: Sequence[Message],
+    options: TemplateFields,
+    text: ModelText,
+    *,
+    max_tokens: int,
+    add_special_tokens: bool = False,
 ) -> list[int]:
     """Render a conversation and encode it; the template itself brings the special tokens.
 
     Raises:
+        ContextLengthError: the rendered text is so long that it must have `max_tokens` tokens or more.
         InvalidRequestError: a message cannot be shown to this model, or the template refuses them (`TemplateError`).
     """
     template = text.template
@@ -48,15 +54,19 @@ async def chat_prompt(
             continue_final_message=continued,
             variables=options.chat_template_kwargs or {},
         )
+        check_length(rendered, text.tokenizer, max_tokens, "messages")
         return text.tokenizer.encode(rendered, add_special_tokens=add_special_tokens)
 
     return await _off_loop_if_long(build, sum(_size(message) for message in conversation))
 
 
-async def completion_prompts(prompt: Prompt, tokenizer: Tokenizer, *, add_special_tokens: bool) -> list[list[int]]:
+async def completion_prompts(
+    prompt: Prompt, tokenizer: Tokenizer, *, max_tokens: int, add_special_tokens: bool
+) -> list[list[int]]:
     """Token ids of each prompt, in order.
 
     Raises:
+        ContextLengthError: a text is so long that it must have `max_tokens` tokens or more.
         InvalidRequestError: there is no prompt, or one is empty.
     """
     prompts = _as_list(prompt)
@@ -64,6 +74,9 @@ async def completion_prompts(prompt: Prompt, tokenizer: Tokenizer, *, add_specia
         raise InvalidRequestError("'prompt' must not be an empty list.", param="prompt")
 
     def build() -> list[list[int]]:
+        for each in prompts:
+            if isinstance(each, str):
+                check_length(each, tokenizer, max_tokens, "prompt")
         return [
             tokenizer.encode(each, add_special_tokens=add_special_tokens) if isinstance(each, str) else each
             for each in prompts
@@ -77,13 +90,26 @@ async def completion_prompts(prompt: Prompt, tokenizer: Tokenizer, *, add_specia
     return encoded
 
 
-async def encode_text(text: str, tokenizer: Tokenizer, *, add_special_tokens: bool) -> list[int]:
+async def encode_text(text: str, tokenizer: Tokenizer, *, max_tokens: int, add_special_tokens: bool) -> list[int]:
     """Token ids of one text.
 
     Raises:
+        ContextLengthError: the text is so long that it must have `max_tokens` tokens or more.
         InvalidRequestError: the text is not valid Unicode.
     """
+    check_length(text, tokenizer, max_tokens, "prompt")
     return await _off_loop_if_long(lambda: tokenizer.encode(text, add_special_tokens=add_special_tokens), len(text))
+
+
+def check_length(text: str, tokenizer: Tokenizer, max_tokens: int, param: str) -> None:
+    """Refuse a text that is far too long, before encoding it takes a hundred times its size in memory.
+
+    Raises:
+        ContextLengthError: it must have `max_tokens` tokens or more.
+    """
+    fewest = tokenizer.fewest_tokens(text)
+    if fewest >= max_tokens:
+        raise ContextLengthError(fewest, max_tokens, param=param, counted=False)
 
 
 async def decode_tokens(ids: Sequence[int], tokenizer: Tokenizer, *, skip_special_tokens: bool) -> str:

@@ -27,7 +27,7 @@ async def create_chat_completion(body: ChatCompletionRequest, request: Request, 
     model = services.model_name(body.model)
     refuse_unsupported(body)
     sampling = chat_sampling(body, services.text.defaults, services.engine.model)
-    prompt = await chat_prompt(body.messages, body, services.text)
+    prompt = await chat_prompt(body.messages, body, services.text, max_tokens=services.engine.model.max_model_len)
     generation = admit(
         services, "chatcmpl", [prompt], sampling, prompt_param="messages", timeout=body.timeout, priority=body.priority
     )

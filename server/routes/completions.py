@@ -28,7 +28,12 @@ async def create_completion(body: CompletionRequest, request: Request, services:
     refuse_unsupported(body)
     sampling = completion_sampling(body, services.text.defaults, services.engine.model)
     special = True if body.add_special_tokens is None else body.add_special_tokens
-    prompts = await completion_prompts(body.prompt, services.text.tokenizer, add_special_tokens=special)
+    prompts = await completion_prompts(
+        body.prompt,
+        services.text.tokenizer,
+        max_tokens=services.engine.model.max_model_len,
+        add_special_tokens=special,
+    )
     generation = admit(
         services, "cmpl", prompts, sampling, prompt_param="prompt", timeout=body.timeout, priority=body.priority
     )

@@ -14,6 +14,9 @@ from server.scopes import AccessScope, access
 from server.validation import JsonRoute
 from server.wire_json import JsonResponse
 
+CONTEXTS = 8
+"""Texts may be this many times as long as the model's context, so that a client can see how much to cut."""
+
 router = APIRouter(route_class=JsonRoute, tags=["tokens"])
 
 
@@ -44,8 +47,11 @@ async def _encode(body: TokenizeRequest, services: Services) -> list[int]:
         raise InvalidRequestError(
             "Give either 'prompt' or 'messages'.", param="prompt" if body.messages is None else "messages"
         )
+    max_tokens = CONTEXTS * services.engine.model.max_model_len
     if body.messages is not None:
         special = body.add_special_tokens or False
-        return await chat_prompt(body.messages, body, services.text, add_special_tokens=special)
+        return await chat_prompt(body.messages, body, services.text, max_tokens=max_tokens, add_special_tokens=special)
     special = True if body.add_special_tokens is None else body.add_special_tokens
-    return await encode_text(body.prompt or "", services.text.tokenizer, add_special_tokens=special)
+    return await encode_text(
+        body.prompt or "", services.text.tokenizer, max_tokens=max_tokens, add_special_tokens=special
+    )

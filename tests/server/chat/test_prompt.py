@@ -3,9 +3,15 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
-from server.chat.prompt import LONG_TEXT, chat_prompt, decode_tokens, encode_text
+import pytest
+
+from engine.errors import ContextLengthError
+from engine.text.tokenizer import Tokenizer
+from server.chat.prompt import LONG_TEXT, chat_prompt, completion_prompts, decode_tokens, encode_text
 from server.schemas.chat import Message, TemplateFields
 from server.text import ModelText
 from tests.fakes.text import model_text
@@ -16,6 +22,9 @@ class Watching:
 
     def __init__(self) -> None:
         self.threads: list[int] = []
+
+    def fewest_tokens(self, text: str) -> int:
+        return 0
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         self.threads.append(threading.get_ident())
@@ -33,7 +42,7 @@ def test_long_conversations_leave_the_event_loop(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         for content in ("short", "x" * LONG_TEXT):
-            await chat_prompt([Message(role="user", content=content)], TemplateFields(), text)
+            await chat_prompt([Message(role="user", content=content)], TemplateFields(), text, max_tokens=10**6)
 
     asyncio.run(scenario())
     assert tokenizer.threads[0] == threading.get_ident()
@@ -45,7 +54,7 @@ def test_long_texts_leave_the_event_loop_both_ways() -> None:
 
     async def scenario() -> None:
         for length in (1, LONG_TEXT):
-            await encode_text("x" * length, tokenizer, add_special_tokens=True)  # type: ignore[arg-type]
+            await encode_text("x" * length, tokenizer, max_tokens=10**6, add_special_tokens=True)  # type: ignore[arg-type]
             await decode_tokens([5] * length, tokenizer, skip_special_tokens=False)  # type: ignore[arg-type]
 
     asyncio.run(scenario())
@@ -56,7 +65,7 @@ def test_templates_see_of_a_call_what_the_schema_knows(tmp_path: Path) -> None:
     text = model_text(tmp_path, "{{ messages[0].tool_calls | tojson }}")
     function = {"name": "f", "arguments": "{}", "parsed": 1}
     message = {"role": "assistant", "tool_calls": [{"id": "1", "index": 0, "function": function}]}
-    ids = asyncio.run(chat_prompt([Message.model_validate(message)], TemplateFields(), text))
+    ids = asyncio.run(chat_prompt([Message.model_validate(message)], TemplateFields(), text, max_tokens=10**6))
     known = {"id": "1", "type": "function", "function": {"name": "f", "arguments": {}}}
     assert json.loads(text.tokenizer.decode(ids)) == [known]
 
@@ -65,5 +74,25 @@ def test_a_template_that_knows_developers_gets_them(tmp_path: Path) -> None:
     source = "{% for m in messages %}{% if m.role == 'developer' %}D{% endif %}{{ m.role }}{% endfor %}"
     text = model_text(tmp_path, source)
     messages = [Message(role="developer", content="x")]
-    ids = asyncio.run(chat_prompt(messages, TemplateFields(), text))
+    ids = asyncio.run(chat_prompt(messages, TemplateFields(), text, max_tokens=10**6))
     assert text.tokenizer.decode(ids) == "Ddeveloper"
+
+
+def test_a_text_far_too_long_is_refused_before_it_is_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = model_text(tmp_path)
+    longest = max(map(len, text.tokenizer.vocabulary()))
+    fits, exceeds = "x" * (99 * longest), "x" * (100 * longest)
+
+    def refused(prompt: Coroutine[Any, Any, object]) -> ContextLengthError:
+        with pytest.raises(ContextLengthError, match="at least 1") as caught:
+            asyncio.run(prompt)
+        return caught.value
+
+    assert asyncio.run(encode_text(fits, text.tokenizer, max_tokens=100, add_special_tokens=False))
+    monkeypatch.delattr(Tokenizer, "encode")
+    messages = [Message(role="user", content=exceeds)]
+    assert refused(chat_prompt(messages, TemplateFields(), text, max_tokens=100)).param == "messages"
+    for prompt in (exceeds, ["short", exceeds]):
+        encoding = completion_prompts(prompt, text.tokenizer, max_tokens=100, add_special_tokens=False)
+        assert refused(encoding).param == "prompt"
+    refused(encode_text(exceeds, text.tokenizer, max_tokens=100, add_special_tokens=False))
