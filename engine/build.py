@@ -59,6 +59,7 @@ def build_engine(
     tokens = token_bytes(tokenizer, model_config.vocab_size)
     _warn_of_a_small_tokenizer(tokenizer.vocab_size, model_config.vocab_size, directory)
     end_token_ids = generation_defaults(directory, tokenizer).eos_token_ids
+    _check_end_tokens(end_token_ids, model_config.vocab_size, directory)
     open_checked(directory, model_config)
     report.checked()  # from here on memory matters, which another engine may have to give back first
     memory = plan_model(config, directory, model_config, backend)
@@ -114,6 +115,15 @@ def _model_directory(config: EngineConfig) -> Path:
     if not config.model or not directory.is_dir():
         raise CheckpointError(f"There is no model directory '{config.model}'.")
     return directory
+
+
+def _check_end_tokens(end_token_ids: tuple[int, ...], vocab_size: int, directory: Path) -> None:
+    beyond = [token for token in end_token_ids if token >= vocab_size]
+    if beyond:
+        raise CheckpointError(
+            f"{directory}: end token {beyond[0]} is not in the model's vocabulary, which ends at {vocab_size - 1}. "
+            "Correct eos_token_id in generation_config.json (or, where that names none, in config.json)."
+        )
 
 
 def _warn_of_a_small_tokenizer(known: int, vocab_size: int, directory: Path) -> None:

@@ -15,6 +15,9 @@ KVCacheDtype = Literal["auto", "float16", "bfloat16", "float32"]
 MAX_THREADS = 1024
 """Most CPU threads that can be asked for: more than any machine has cores."""
 
+MOST = {"max_num_seqs": 2**16, "max_num_batched_tokens": 2**20, "block_size": 1024, "kv_cache_tokens": 2**31 - 2**11}
+"""Largest values of settings that tables are made by; places in the cache are counted in 32 bits."""
+
 
 def setting(default: Any, doc: str) -> Any:
     """A dataclass field that carries its own documentation, for `--help`, errors and the docs."""
@@ -68,8 +71,8 @@ class EngineConfig:
             if value not in get_args(choices):
                 raise ConfigError(f"{name} must be one of {', '.join(get_args(choices))}, not '{value}'.")
         for name in ("max_num_seqs", "max_num_batched_tokens", "block_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
+            if not 1 <= getattr(self, name) <= MOST[name]:
+                raise ConfigError(f"{name} must be between 1 and {MOST[name]}, not {getattr(self, name)}.")
         if self.max_restarts < 0:
             raise ConfigError(f"max_restarts must not be negative (0 means none), not {self.max_restarts}.")
         for name in ("hang_timeout", "load_timeout", "restart_window"):
@@ -78,6 +81,10 @@ class EngineConfig:
         for name in ("threads", "max_model_len", "kv_cache_tokens"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative (0 means automatic), not {getattr(self, name)}.")
+        if self.max_model_len == 1:
+            raise ConfigError("max_model_len must leave room for a token of prompt and one of answer, not 1.")
+        if self.kv_cache_tokens > MOST["kv_cache_tokens"]:
+            raise ConfigError(f"kv_cache_tokens must be at most {MOST['kv_cache_tokens']}, not {self.kv_cache_tokens}.")
         for name in ("max_queued_requests", "max_queued_tokens"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative (0 means any number), not {getattr(self, name)}.")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.cache.kv_format import KVFormat
-from engine.config import EngineConfig
+from engine.config import MOST, EngineConfig
 from engine.errors import CapacityError
 from engine.execution.need import Need, least_need, whole_blocks
 from engine.execution.shortage import describe_shortage
@@ -256,5 +256,5 @@ def _sized(config: EngineConfig, need: Need, room: int) -> tuple[int, int]:
     length = min(need.wanted_length, share // (need.per_position + token_bytes))
     affordable = (share - length * need.per_position) // (token_bytes * config.block_size)
     useful = config.max_num_seqs * (whole_blocks(length, config.block_size) // config.block_size)
-    num_blocks = min(affordable, useful)
+    num_blocks = min(affordable, useful, MOST["kv_cache_tokens"] // config.block_size)
     return num_blocks, min(length, num_blocks * config.block_size)

@@ -9,6 +9,7 @@ import pytest
 
 from engine.build import build_engine
 from engine.config import EngineConfig
+from engine.errors import CapacityError, CheckpointError
 from engine.model.checkpoint import Checkpoint
 from tests.end_to_end.engine_runs import write_tiny_llama
 
@@ -64,3 +65,20 @@ def test_a_tokenizer_that_is_much_too_small_is_warned_of(tmp_path: Path, caplog:
     path.write_text(json.dumps(tokenizer))
     build_engine(settings)
     assert "another model's" in caplog.text
+
+
+def test_an_end_token_beyond_the_vocabulary_is_refused(tmp_path: Path) -> None:
+    directory = tmp_path / "tiny"
+    write_tiny_llama(directory)
+    (directory / "generation_config.json").write_text('{"eos_token_id": [2, 99999]}')
+    with pytest.raises(CheckpointError, match="end token 99999 is not in the model's vocabulary"):
+        build_engine(EngineConfig(model=str(directory), threads=1, kv_cache_tokens=64))
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = tmp_path / "tiny"
+    write_tiny_llama(directory)
+    monkeypatch.delattr(Checkpoint, "tensor")
+    monkeypatch.setattr("engine.ops.cpu_memory.free_memory", lambda: 2**16)
+    with pytest.raises(CapacityError, match="does not fit in memory"):
+        build_engine(EngineConfig(model=str(directory), threads=1))

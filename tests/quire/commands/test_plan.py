@@ -65,7 +65,7 @@ def test_nothing_is_loaded(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_does_not_fit(model: str, capsys: pytest.CaptureFixture[str]) -> None:
-    too_much = [model, "--threads", "1", "--kv-cache-tokens", str(10**12)]
+    too_much = [model, "--threads", "1", "--kv-cache-tokens", str(2**30)]
     with pytest.raises(CapacityError, match="kv_cache_tokens="):
         plan.run(too_much)
 
