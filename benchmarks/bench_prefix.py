@@ -42,7 +42,7 @@ def hit_seconds(tokens: int, repeat: int) -> float:
     request = GenerationRequest("known", random_prompt(random.Random(0), tokens), SamplingParams(seed=0))
     blocks = BlockManager(tokens // BLOCK_SIZE + 2, BLOCK_SIZE)
     table: list[int] = []
-    blocks.extend(table, tokens)
+    blocks.reserve(table, 0, tokens)
     blocks.index(Sequence(request, 0, 0, list(request.prompt_token_ids)).token_ids, table, 0, tokens)
     blocks.free(table)
     times = []

@@ -169,6 +169,7 @@ class EngineCore:
                 self._submit(batch)
             except Exception as error:  # noqa: BLE001 - logged where its requests are given up
                 failures += self._give_up(batch, error)
+                self._scheduler.withdraw(batch)
                 break
         if self._under_way:
             step = self._under_way.popleft()

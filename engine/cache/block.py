@@ -17,6 +17,13 @@ class PrefixKey(NamedTuple):
     token_ids: tuple[int, ...]
 
 
+class BlockCopy(NamedTuple):
+    """What `source` holds is to be in `target`, too, before anything of the step is written."""
+
+    source: int
+    target: int
+
+
 @dataclass(slots=True, eq=False)
 class Block:
     """One block of the KV cache.
@@ -32,3 +39,8 @@ class Block:
     references: int = 0
     prefix_id: int | None = None
     key: PrefixKey | None = None
+
+    @property
+    def writable(self) -> bool:
+        """Whether a table that holds it may write to it: nobody else does, and its tokens have not been indexed."""
+        return self.references == 1 and self.prefix_id is None

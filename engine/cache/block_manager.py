@@ -1,5 +1,8 @@
 """Who owns which block of the KV cache. Host-side bookkeeping only: no tensors, no torch.
 
+Tables share blocks as long as they only read them: those of equal prompt beginnings, and of several choices' prompt all
+to its last token. Who must write to a shared block gets a copy of its own first (*copy on write*).
+
 A block is *used* (in some block table), *cached* (in none, but its tokens are indexed and may be asked for again) or
 *empty*. Cached blocks count as free: they are given away, least recently used first, when no empty one is left.
 """
@@ -8,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.cache.block import Block
+from engine.cache.block import Block, BlockCopy
 from engine.cache.prefix_index import PrefixIndex
 
 
@@ -65,16 +68,26 @@ class BlockManager:
         return [self._acquire(block) for block in list(self._index.find(token_ids, most, extra))]
 
     def fork(self, block_table: Sequence[int], num_tokens: int) -> list[int]:
-        """A new table that shares the blocks which lie wholly within the first `num_tokens` positions."""
-        return [self._acquire(self._blocks[index]) for index in block_table[: num_tokens // self.block_size]]
+        """A new table that shares the blocks of the first `num_tokens` positions; the last may be filled in part."""
+        return [self._acquire(self._blocks[index]) for index in block_table[: self.blocks_for(num_tokens)]]
 
-    def extend(self, block_table: list[int], num_tokens: int) -> bool:
-        """Append blocks until the table covers `num_tokens` positions; all or, where too few are free, nothing."""
-        missing = self.blocks_for(num_tokens) - len(block_table)
-        if missing > self.num_free:
-            return False
+    def reserve(self, block_table: list[int], start: int, end: int) -> list[BlockCopy] | None:
+        """Make positions `start … end - 1` writable; all of them or, where too few blocks are free, nothing.
+
+        Blocks are appended as far as the table does not reach, and those it shares are replaced.
+
+        Returns:
+            For each replaced block, what must be copied before anything is written; None if too few blocks are free.
+        """
+        needed = self.blocks_for(end)
+        held = range(start // self.block_size, min(needed, len(block_table)))
+        shared = [number for number in held if not self._blocks[block_table[number]].writable]
+        missing = max(needed - len(block_table), 0)
+        if len(shared) + missing > self.num_free:
+            return None
+        copies = [self._replace(block_table, number) for number in shared]
         block_table.extend(self._acquire(self._next_free()) for _ in range(missing))
-        return True
+        return copies
 
     def truncate(self, block_table: list[int], num_tokens: int) -> None:
         """Give back the blocks beyond those that `num_tokens` positions need."""
@@ -99,6 +112,12 @@ class BlockManager:
             if block.prefix_id is None:
                 parent = self._blocks[block_table[number - 1]] if number else None
                 self._index.insert(block, parent, token_ids, number, extra)
+
+    def _replace(self, block_table: list[int], number: int) -> BlockCopy:
+        source = block_table[number]
+        block_table[number] = self._acquire(self._next_free())
+        self._release(self._blocks[source])
+        return BlockCopy(source, block_table[number])
 
     def _next_free(self) -> Block:
         if self._empty:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
+from engine.cache.block import BlockCopy
 from engine.cache.kv_format import KVFormat
 
 
@@ -36,6 +39,12 @@ class PagedKVCache:
     def values(self, layer: int) -> torch.Tensor:
         """Values of a layer."""
         return self._values[layer]
+
+    def copy_blocks(self, copies: Sequence[BlockCopy]) -> None:
+        """Copy whole blocks in all layers. Everything is read before anything is written; no target occurs twice."""
+        sources, targets = torch.tensor(copies, device=self._keys[0].device).unbind(1)
+        for tensor in (*self._keys, *self._values):
+            tensor[targets] = tensor[sources]
 
     @property
     def num_tokens(self) -> int:

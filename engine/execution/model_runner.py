@@ -80,6 +80,8 @@ class ModelRunner:
 
     def _forward(self, batch: ScheduledBatch, in_flight: Mapping[Sequence, int]) -> torch.Tensor:
         """Logits, float32 [sampling items, vocabulary], valid until the next step."""
+        if batch.copies:
+            self._cache.copy_blocks(batch.copies)
         model_input = self._builder.build(batch, in_flight)
         attention = PagedAttention(self._cache, self._backend, model_input.attention)
         return self._model.forward(model_input.forward, attention)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from engine.cache.block import BlockCopy
 from engine.scheduling.sequence import Sequence
 
 
@@ -44,9 +45,15 @@ class ScheduledSequence:
 
 @dataclass(frozen=True, slots=True)
 class ScheduledBatch:
-    """All shares of one step, never empty; the token budget bounds the sum of their tokens."""
+    """All shares of one step, never empty; the token budget bounds the sum of their tokens.
+
+    Attributes:
+        items: the shares.
+        copies: blocks of the cache to be copied before anything is computed.
+    """
 
     items: tuple[ScheduledSequence, ...]
+    copies: tuple[BlockCopy, ...] = ()
 
     @property
     def num_tokens(self) -> int:

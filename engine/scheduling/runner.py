@@ -20,6 +20,8 @@ class Runner(Protocol[HandleT]):
     def submit(self, batch: ScheduledBatch) -> HandleT:
         """Start computing a step.
 
+        The batch's copies come first: where they read and write, what was submitted before is done.
+
         Everything about the batch must be read before this returns: its sequences go on changing. An item that is
         `in_flight` has no token on the host yet. It is the one sampled for its sequence by the step submitted last,
         which the runner therefore keeps until it has started this one.

@@ -24,6 +24,7 @@ import itertools
 from collections import deque
 from collections.abc import Sequence as Sequences
 
+from engine.cache.block import BlockCopy
 from engine.cache.block_manager import BlockManager
 from engine.errors import CapacityError
 from engine.scheduling.batch import ScheduledBatch, ScheduledSequence
@@ -62,6 +63,7 @@ class Scheduler:
         self._siblings: dict[str, list[Sequence]] = {}  # further choices, until the first has computed the prompt
         self._arrivals = itertools.count()
         self._why_waiting = WaitReason.BUDGET
+        self._copies: list[BlockCopy] = []  # of the step that is being scheduled
         self.preemptions = 0
         self.prompt_tokens = 0
         self.prefix_queries = 0
@@ -95,6 +97,7 @@ class Scheduler:
     def schedule(self) -> ScheduledBatch | None:
         """The next step, with blocks for all of its tokens; None when there is nothing to do."""
         self._why_waiting = WaitReason.BUDGET
+        self._copies = []
         items = self._decodes()
         budget = self._pacer.tokens_for_prompts(sum(sequence.num_pending == 1 for sequence in self._running))
         prompts = deque(sequence for sequence in self._running if sequence.num_pending > 1)
@@ -107,7 +110,7 @@ class Scheduler:
             share = _share(sequence, budget)
             items.append(share)
             budget -= share.num_tokens
-        return ScheduledBatch(tuple(items)) if items else None
+        return ScheduledBatch(tuple(items), tuple(self._copies)) if items else None
 
     def _decodes(self) -> list[ScheduledSequence]:
         """Shares of the running sequences that want one token. The last in rank may have to make room for them."""
@@ -117,10 +120,9 @@ class Scheduler:
             sequence = self._running[index]
             index += 1
             if sequence.num_pending == 1 and not sequence.awaits_token:
-                share = _share(sequence, 1)
-                if not self._make_room(share):
+                if not self._make_room(sequence):
                     break
-                items.append(share)
+                items.append(_share(sequence, 1))
         return items
 
     def launch(self, batch: ScheduledBatch) -> None:
@@ -146,15 +148,28 @@ class Scheduler:
             if item.end >= sequence.num_prompt:
                 self._start_siblings(sequence)
 
+    def withdraw(self, batch: ScheduledBatch) -> None:
+        """The step could not be submitted, or has failed: nobody knows whether its copies were made.
+
+        What they were to hold is computed again. Sequences that are given up must have been removed before.
+        """
+        targets = {copy.target for copy in batch.copies}
+        for item in batch.items:
+            number = item.start // self._blocks.block_size
+            if not item.void and item.sequence.block_table[number] in targets:
+                item.sequence.num_computed = number * self._blocks.block_size
+                item.sequence.leave_steps()
+
     def retract(self, batch: ScheduledBatch) -> None:
         """The step, launched last of those under way, has failed or rests on one that has: it is to be computed again.
 
-        Sequences that it is not to be tried again for must have been removed.
+        Sequences that are given up must have been removed before.
         """
         for item in batch.items:
             if not item.void:
                 item.sequence.num_computed = item.start
                 item.sequence.num_in_flight -= item.sample
+        self.withdraw(batch)
 
     def remove(self, sequence: Sequence) -> None:
         """Drop a sequence wherever it is (finished, aborted or failed) and free its blocks."""
@@ -167,10 +182,15 @@ class Scheduler:
         if not siblings:
             self._siblings.pop(request_id, None)
 
-    def _make_room(self, share: ScheduledSequence) -> bool:
-        """Blocks for a running sequence's share, at the cost of the last in rank; False if that is itself."""
-        sequence = share.sequence
-        while not self._blocks.extend(sequence.block_table, share.end):
+    def _reserve(self, sequence: Sequence, num_tokens: int) -> bool:
+        """Blocks for the sequence to write its tokens to, up to so many; False if too few are free."""
+        copies = self._blocks.reserve(sequence.block_table, sequence.num_computed, num_tokens)
+        self._copies += copies or ()
+        return copies is not None
+
+    def _make_room(self, sequence: Sequence) -> bool:
+        """Blocks for a running sequence's next token, at the cost of the last in rank; False if that is itself."""
+        while not self._reserve(sequence, sequence.num_computed + 1):
             last = self._running[-1]
             if len(self._running) == 1:
                 self._reclaim_waiting(sequence)
@@ -197,7 +217,7 @@ class Scheduler:
         for each in self._waiting:
             if each is not sequence:
                 self._drop_computed(each)
-        if not self._blocks.extend(sequence.block_table, sequence.num_tokens):
+        if not self._reserve(sequence, sequence.num_tokens):
             raise CapacityError(
                 f"A sequence of {sequence.num_tokens} tokens does not fit the KV cache of "
                 f"{self._blocks.num_blocks * self._blocks.block_size} tokens. Enlarge kv_cache_tokens."
@@ -236,7 +256,7 @@ class Scheduler:
         if not holds_prompt:
             sequence.block_table = self._blocks.take_prefix(sequence.token_ids)
             sequence.num_computed = len(sequence.block_table) * self._blocks.block_size
-        if not self._blocks.extend(sequence.block_table, len(sequence.token_ids)):
+        if not self._reserve(sequence, sequence.num_tokens):
             if self._running:
                 if not holds_prompt:
                     self._drop_computed(sequence)
@@ -253,10 +273,10 @@ class Scheduler:
             self.prefix_hits += sequence.cached_tokens
 
     def _start_siblings(self, first: Sequence) -> None:
-        """Queue the other choices, with the full blocks of the prompt shared."""
+        """Queue the other choices, with the prompt's blocks shared. Each computes its last token again, to sample."""
         for sibling in self._siblings.pop(first.request.request_id, []):
             sibling.block_table = self._blocks.fork(first.block_table, first.num_prompt - 1)
-            sibling.num_computed = len(sibling.block_table) * self._blocks.block_size
+            sibling.num_computed = first.num_prompt - 1
             sibling.cached_tokens = first.cached_tokens
             sibling.admitted = True
             self._waiting.add(sibling)

@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "engine.cache.block_manager": (*LEVEL_0, "engine.cache.block", "engine.cache.prefix_index"),
     "engine.cache": (*LEVEL_0, "engine.cache", "engine.model", "engine.ops"),
     "engine.constraints": (*LEVEL_0, "engine.constraints"),
-    "engine.scheduling": (*LEVEL_0, "engine.scheduling", "engine.cache.block_manager"),
+    "engine.scheduling": (*LEVEL_0, "engine.scheduling", "engine.cache.block", "engine.cache.block_manager"),
     "engine.sampling": (*LEVEL_0, "engine.sampling", "engine.scheduling"),
     "engine.execution": (
         *LEVEL_0,

@@ -146,3 +146,13 @@ def test_seeds_tell_equal_requests_apart(model: Path) -> None:
     answers = run(core, [GenerationRequest(str(index), (5, 6, 7), each) for index, each in enumerate(params)])
 
     assert len({tuple(answer.token_ids) for answer in answers.values()}) == 4
+
+
+def test_choices_that_copy_the_prompts_last_block_are_those_that_computed_it(model: Path) -> None:
+    """Each choice of n = 3 against the same choice computed with blocks so small that nothing is ever copied."""
+    wanted = [sampled(index, prompt, choices=3) for index, prompt in enumerate(prompts()[1:5])]
+    config = EngineConfig(model=str(model), kernels="native", threads=1, block_size=16, prefix_caching=False)
+
+    copied, never = (run(build_engine(replace(config, block_size=size))[0], wanted) for size in (16, 1))
+
+    assert copied == never

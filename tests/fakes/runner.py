@@ -29,6 +29,11 @@ class ToyStep(NamedTuple):
 class ToyRunner:
     """A `Runner`. It insists that steps are collected in the order in which they were submitted.
 
+    Attributes:
+        batches: the steps that were submitted.
+        slots: the token in each slot of the cache.
+        references: owners of a block; where this is given, only what has one owner may be written to.
+
     Args:
         block_size: tokens per block.
         vocab_size: tokens are below this.
@@ -56,6 +61,7 @@ class ToyRunner:
         self._max_seqs = max_num_seqs
         self._breaks_on = breaks_on
         self._invalid_for = invalid_for
+        self.references: Callable[[int], int] | None = None
         self._latest: dict[Sequence, int] = {}
         self._uncollected: deque[ToyStep] = deque()
 
@@ -66,12 +72,14 @@ class ToyRunner:
         for item in batch.items:
             if self._breaks_on(item.sequence.request):
                 raise RuntimeError("the toy is broken")
+        self._copy(batch)
         for item in batch.items:
             assert item.start == item.sequence.num_computed
             assert item.sample == (item.end == item.sequence.num_tokens)
             assert not item.void
             assert not (item.in_flight and item.sequence.sampling.has_penalties)
             for position, token in zip(range(item.start, item.end), self._tokens(item), strict=True):
+                self._check_ownership(item, position)
                 self.slots[self._slot(item, position)] = token
         step = ToyStep(batch, [self._next(item) if item.sample else None for item in batch.items])
         self._latest = {
@@ -96,6 +104,17 @@ class ToyRunner:
             return item.sequence.token_ids[item.start : item.end]
         assert (item.start, item.num_tokens) == (item.sequence.num_tokens - 1, 1)
         return [self._latest[item.sequence]]
+
+    def _copy(self, batch: ScheduledBatch) -> None:
+        size = self._block_size
+        assert len({copy.target for copy in batch.copies}) == len(batch.copies)
+        read = [(copy.target, offset, copy.source * size + offset) for copy in batch.copies for offset in range(size)]
+        values = {target * size + offset: self.slots.get(slot, -1) for target, offset, slot in read}
+        self.slots.update(values)
+
+    def _check_ownership(self, item: ScheduledSequence, position: int) -> None:
+        if self.references is not None:
+            assert self.references(item.sequence.block_table[position // self._block_size]) == 1
 
     def _slot(self, item: ScheduledSequence, position: int) -> int:
         block, offset = divmod(position, self._block_size)

@@ -94,6 +94,7 @@ def toy_engine(
     runner = runner or ToyRunner(
         block_size, VOCAB_SIZE, max_num_batched_tokens=max_num_batched_tokens, max_num_seqs=max_num_seqs
     )
+    runner.references = blocks.references
     core = EngineCore(
         model,
         scheduler,

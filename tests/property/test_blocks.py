@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
+from engine.cache.block import BlockCopy
 from engine.cache.block_manager import BlockManager
 
 
@@ -29,7 +30,7 @@ class Blocks(RuleBasedStateMachine):
     def build(self, num_blocks: int, block_size: int, prefix_caching: bool) -> None:
         self.manager = BlockManager(num_blocks, block_size, prefix_caching=prefix_caching)
         self.living: list[Owner] = []
-        self.contents: dict[int, list[int]] = {}  # every token from position 0 to the block's end, as computed
+        self.contents: dict[int, list[int]] = {}  # every token from position 0 to the last computed in the block
 
     @rule(target=owners, token_ids=st.lists(st.integers(0, 1), min_size=1, max_size=16), extra=st.just(b""))
     def arrive(self, token_ids: list[int], extra: bytes) -> Owner:
@@ -46,14 +47,22 @@ class Blocks(RuleBasedStateMachine):
     @rule(owner=owners)
     def compute(self, owner: Owner) -> None:
         free_before, needed = self.manager.num_free, self.manager.blocks_for(len(owner.token_ids))
-        missing = max(0, needed - len(owner.block_table))
-        done = self.manager.extend(owner.block_table, len(owner.token_ids))
-        assert done == (missing <= free_before)
-        assert self.manager.num_free == free_before - (missing if done else 0)
-        if done:
+        missing, used_before = max(0, needed - len(owner.block_table)), self.manager.num_used
+        before = list(owner.block_table)
+        copies = self.manager.reserve(owner.block_table, owner.computed, len(owner.token_ids))
+        if copies is None:
+            assert owner.block_table == before
+            assert missing + 1 > free_before  # at most one block is both shared and not full
+            assert self.manager.num_free == free_before
+        else:
+            self.copy(copies)
+            assert self.manager.num_used <= used_before + missing + len(copies)
             size = self.manager.block_size
             for number in range(owner.computed // size, needed):
-                self.contents[owner.block_table[number]] = owner.token_ids[: (number + 1) * size]
+                block = owner.block_table[number]
+                assert self.manager.references(block) == 1
+                assert number > owner.computed // size or self.holds(block, owner.token_ids[: owner.computed])
+                self.contents[block] = owner.token_ids[: (number + 1) * size]
             self.manager.index(owner.token_ids, owner.block_table, owner.computed, len(owner.token_ids))
             owner.computed = len(owner.token_ids)
 
@@ -65,7 +74,7 @@ class Blocks(RuleBasedStateMachine):
     def truncate_undoes_extend(self, owner: Owner, more: int) -> None:
         table, free = list(owner.block_table), self.manager.num_free
         covered = len(table) * self.manager.block_size
-        if self.manager.extend(owner.block_table, covered + more):
+        if self.manager.reserve(owner.block_table, covered, covered + more) is not None:
             self.manager.truncate(owner.block_table, covered)
         assert owner.block_table == table
         assert self.manager.num_free == free
@@ -74,9 +83,18 @@ class Blocks(RuleBasedStateMachine):
     def fork(self, owner: Owner) -> Owner:
         table = self.manager.fork(owner.block_table, owner.computed)
         child = Owner(owner.token_ids, table)
-        child.computed = len(table) * self.manager.block_size
+        child.computed = owner.computed
         self.living.append(child)
         return child
+
+    def copy(self, copies: list[BlockCopy]) -> None:
+        read = {copy.target: self.contents[copy.source] for copy in copies if copy.source in self.contents}
+        self.contents.update(read)
+
+    def holds(self, block: int, token_ids: list[int]) -> bool:
+        """Whether the part of these tokens that falls into the block they end in stands there."""
+        size = self.manager.block_size
+        return len(token_ids) % size == 0 or self.contents[block][: len(token_ids)] == token_ids
 
     @rule(owner=consumes(owners))
     def leave(self, owner: Owner) -> None:
@@ -98,6 +116,9 @@ class Blocks(RuleBasedStateMachine):
         for owner in self.living:
             for number in range(owner.computed // size):
                 assert self.contents[owner.block_table[number]] == owner.token_ids[: (number + 1) * size]
+            assert owner.computed % size == 0 or self.holds(
+                owner.block_table[owner.computed // size], owner.token_ids[: owner.computed]
+            )
 
 
 TestBlocks = Blocks.TestCase

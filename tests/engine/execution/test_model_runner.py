@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 import torch
 
+from engine.cache.block import BlockCopy
 from engine.cache.kv_format import KVFormat
 from engine.cache.paged_kv_cache import PagedKVCache
 from engine.config import EngineConfig
@@ -79,6 +80,15 @@ def test_a_step_that_samples_nothing(runner: ModelRunner) -> None:
     batch = ScheduledBatch((share([5, 6, 7], 0, 2, [0]),))
 
     assert runner.collect(runner.submit(batch)) == [None]
+
+
+def test_blocks_are_copied_before_anything_is_computed(runner: ModelRunner) -> None:
+    keys = runner._cache.keys(0)
+    keys[7] = 3.0
+
+    runner.submit(ScheduledBatch((share([5, 6, 7], 2, 1, [9]),), (BlockCopy(7, 9),)))
+
+    assert (keys[9] == 3.0).all()
 
 
 def test_end_tokens_wait_for_the_minimum_length(runner: ModelRunner) -> None:

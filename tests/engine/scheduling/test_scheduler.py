@@ -101,7 +101,7 @@ def test_choices_wait_for_the_prompt_then_go_ahead_of_younger_requests() -> None
     assert step(queue) == [("n", 0, 8, False)]
     assert queue.num_waiting == 3
     assert step(queue) == [("n", 8, 2, True), ("later", 0, 1, True)]
-    assert step(queue) == [("n", 10, 1, True), ("later", 1, 1, True), ("n", 8, 2, True), ("n", 8, 2, True)]
+    assert step(queue) == [("n", 10, 1, True), ("later", 1, 1, True), ("n", 9, 1, True), ("n", 9, 1, True)]
 
 
 def test_waiting_choices_give_up_the_prompt_when_nothing_else_is_left() -> None:
@@ -109,7 +109,7 @@ def test_waiting_choices_give_up_the_prompt_when_nothing_else_is_left() -> None:
     first, second = make(12, "n", choices=2)
     queue.add([first, second])
     assert step(queue) == [("n", 0, 12, True)]
-    assert len(second.block_table) == 2
+    assert len(second.block_table) == 3
     queue.remove(first)
     large = make(15, "large", priority=-1)[0]
     queue.add([large])
@@ -296,3 +296,46 @@ def test_steps_that_rest_on_a_failed_one_are_computed_again() -> None:
         [("a", 2, 1, True), ("b", 4, 1, False)],
         [("a", 3, 1, True), ("b", 5, 1, True)],
     ]
+
+
+def test_choices_share_the_last_block_until_they_write_to_it() -> None:
+    queue = scheduler()
+    choices = make(6, "n", choices=3)
+    queue.add(choices)
+    step(queue)
+    shared = choices[0].block_table[1]
+    assert choices[1].block_table == choices[2].block_table == choices[0].block_table
+    batch, shares = submit(queue)
+    assert [share[1:3] for share in shares] == [(6, 1), (5, 1), (5, 1)]
+    assert batch.copies == ((shared, choices[0].block_table[1]), (shared, choices[1].block_table[1]))
+    assert choices[2].block_table[1] == shared  # the last of them keeps it
+
+
+def test_what_a_step_was_to_copy_is_computed_again_when_it_fails() -> None:
+    for launched in (False, True):
+        queue = scheduler()
+        choices = make(6, "n", choices=2)
+        queue.add(choices)
+        step(queue)
+        failing = queue.schedule()
+        assert failing is not None
+        assert len(failing.copies) == 1
+        if launched:
+            queue.launch(failing)
+            queue.retract(failing)
+        else:
+            queue.withdraw(failing)
+        assert all(item.void for item in failing.items[:1])
+        batch, shares = submit(queue)
+        assert shares == [("n", 5, 1, False), ("n", 4, 3, False)]  # what was to be copied begins at 4
+        assert batch.copies == ()
+
+
+def test_copies_too_are_paid_for_with_blocks_of_the_last_in_rank() -> None:
+    queue = scheduler(num_blocks=3)
+    choices = make(6, "n", choices=2)
+    queue.add(choices)
+    queue.add(make(1, "young"))
+    assert step(queue) == [("n", 0, 6, True), ("young", 0, 1, True)]
+    assert step(queue) == [("n", 6, 1, True), ("n", 5, 1, True)]
+    assert queue.preemptions == 1
