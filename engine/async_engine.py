@@ -200,7 +200,7 @@ class AsyncEngine:
             while unread:
                 for delta in await stream.read():
                     unread -= delta.finish is not None
-                    yield delta._replace(request_id=request.request_id)
+                    yield OutputDelta(request.request_id, *delta[1:])
         finally:
             del self._streams[wire_id]
             if not stream.finished:

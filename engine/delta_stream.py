@@ -20,7 +20,7 @@ class DeltaStream:
         self._unfinished = num_choices
         self._waiting: dict[int, list[OutputDelta]] = {}
         self._failure: QuireError | None = None
-        self._changed = asyncio.Event()
+        self._reader: asyncio.Future[None] | None = None  # done once there is something to read
 
     @property
     def finished(self) -> bool:
@@ -29,36 +29,41 @@ class DeltaStream:
 
     def put(self, delta: OutputDelta) -> None:
         """Add what a step made certain."""
-        waiting = self._waiting.setdefault(delta.choice, [])
-        waiting.append(delta)
-        # merged like the carries of a binary counter: few deltas wait, and no token is copied often
-        while len(waiting) > 1 and len(waiting[-1].token_ids) >= len(waiting[-2].token_ids):
-            waiting[-2:] = [merge(waiting[-2:])]
+        waiting = self._waiting.get(delta.choice)
+        if waiting is None:
+            self._waiting[delta.choice] = [delta]
+        else:
+            waiting.append(delta)
+            # merged like the carries of a binary counter: few deltas wait, and no token is copied often
+            while len(waiting) > 1 and len(waiting[-1].token_ids) >= len(waiting[-2].token_ids):
+                waiting[-2:] = [merge(waiting[-2:])]
         if delta.finish is not None:
             self._unfinished -= 1
-        self._changed.set()
+        self._wake()
 
     def fail(self, error: QuireError) -> None:
         """End the stream with an error, once what came before it has been read."""
         self._failure = error
-        self._changed.set()
+        self._wake()
 
     async def read(self) -> list[OutputDelta]:
-        """Everything that waits, at least one delta; waits for it.
+        """Everything that waits, at least one delta; waits for it. One task at a time may do so.
 
         Raises:
             QuireError: the failure the stream was ended with.
         """
-        await self._changed.wait()
-        self._changed.clear()
+        if not self._waiting and self._failure is None:
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
         if not self._waiting and self._failure is not None:
-            self._changed.set()
             raise self._failure
         deltas = [merge(waiting) for waiting in self._waiting.values()]
         self._waiting.clear()
-        if self._failure is not None:
-            self._changed.set()
         return deltas
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
 
 def merge(deltas: Sequence[OutputDelta]) -> OutputDelta:

@@ -5,6 +5,7 @@ Free of torch, so that its tests can run it around a toy engine.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import select
@@ -62,6 +63,7 @@ def run_engine_process(file_descriptor: int, build: BuildEngine) -> None:
             except QuireError as error:
                 channel.send(EngineFailed(type(error).__name__, str(error)))
                 return
+            gc.freeze()  # what is there now stays: no step has to wait while garbage is looked for in it
             channel.send(EngineReady(model))
             _serve(channel, core)
         except ChannelClosedError:

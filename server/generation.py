@@ -64,7 +64,7 @@ class Generation:
         self._places = places
         self._metrics = metrics
         self._n = requests[0].sampling.n
-        self._cached = [0] * len(requests)
+        self._begun = [False] * len(requests)
         self.choices = self._n * len(requests)
         self.with_logprobs = requests[0].sampling.logprobs is not None
         self.finish_reasons: list[str | None] = [None] * self.choices
@@ -131,9 +131,10 @@ class Generation:
                 place.leave()
 
     def _count(self, prompt: int, choice: int, delta: OutputDelta) -> None:
-        self._places[prompt].begin()
-        self._cached[prompt] = max(self._cached[prompt], delta.cached_tokens)
-        self.usage.cached_tokens = sum(self._cached)
+        if not self._begun[prompt]:
+            self._begun[prompt] = True
+            self._places[prompt].begin()
+            self.usage.cached_tokens += delta.cached_tokens
         self.usage.completion_tokens += len(delta.token_ids)
         if self.first_token_at is None and delta.token_ids:
             self.first_token_at = time.perf_counter()

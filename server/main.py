@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 from collections.abc import Iterator
@@ -124,6 +125,7 @@ async def _serve(config: ServerConfig, engine_config: EngineConfig, listener: so
         try:
             app = create_app(engine, text, config)
             gateway.open(app)
+            gc.freeze()  # what is there now stays: collecting garbage need not go through it again and again
             services: Services = app.state.services
             url = base_url(config.host, listener.getsockname()[1], tls=bool(config.ssl_certfile))
             print(banner(engine.model, services.names, config, url, chat=text.template is not None), flush=True)

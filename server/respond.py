@@ -89,8 +89,7 @@ async def _events(
     with Boundary(request_id) as boundary:
         async with aclosing(generation.pieces()) as pieces:
             async for piece in pieces:
-                for chunk in answer.chunks(piece):
-                    yield frame(chunk)
+                yield b"".join(map(frame, answer.chunks(piece)))
         if include_usage:
             yield frame(answer.usage_chunk(generation.usage))
     if boundary.reply is not None:

@@ -45,7 +45,7 @@ class ChoiceAssembler:
     def feed(self, delta: OutputDelta) -> Piece | None:
         """The piece this delta completes, or None if there is nothing to show yet."""
         if delta.logprobs is None:
-            text = self._add(delta.data)
+            text = self._utf8.feed(delta.data)
         else:
             text = ""
             for entry in delta.logprobs:
@@ -54,7 +54,7 @@ class ChoiceAssembler:
         if delta.finish is not None:
             self.finished = True
             text += self._utf8.flush()
-        logprobs = tuple(self._release())
+        logprobs = tuple(self._release()) if self._held else ()
         if not text and not logprobs and delta.finish is None:
             return None
         return Piece(self._choice, text, logprobs, delta.finish)

@@ -9,7 +9,10 @@ from engine.types import Finish
 from server.chat.assembler import Piece, WholeChoice
 from server.generation import Usage
 from server.translate import chat_logprobs, completion_logprobs, finish_reason
-from server.wire_json import to_json
+from server.wire_json import text_to_json, to_json
+
+TEXT = "\0"
+"""Stands for the text in a choice that is made into JSON once."""
 
 
 class AnswerFormat(Protocol):
@@ -52,6 +55,16 @@ class Envelope:
         """A chunk that adds to one choice."""
         return b"".join((head, b"[", to_json(choice), b"]", self._tail))
 
+    def chunk_around_text(self, head: bytes, choice: dict[str, Any]) -> tuple[bytes, bytes]:
+        """What stands before and after the text in chunks of a choice that differ in nothing else.
+
+        Args:
+            head: as for `chunk`.
+            choice: has `TEXT` where the text is to stand.
+        """
+        before, _, after = self.chunk(head, choice).rpartition(to_json(TEXT))
+        return before, after
+
     def closing(self, head: bytes, choices: Sequence[dict[str, Any]], usage: Usage) -> bytes:
         """A chunk or whole answer with usage."""
         return b"".join((head, to_json(choices), b',"usage":', to_json(_usage(usage)), b"}"))
@@ -69,17 +82,23 @@ class ChatFormat:
         self._envelope = envelope
         self._logprobs = logprobs
         self._head = envelope.head("chat.completion.chunk")
-        self._begun: set[int] = set()
+        self._around: dict[int, tuple[bytes, bytes]] = {}  # of the choices that have begun
 
     def chunks(self, piece: Piece) -> list[bytes]:
         """The role first, once per choice; then content; then an empty delta with the finish reason."""
         chunks = []
-        if piece.choice not in self._begun:
-            self._begun.add(piece.choice)
-            chunks.append(self._delta(piece.choice, {"role": "assistant", "content": "", "refusal": None}))
-        if piece.text or piece.logprobs:
-            logprobs = chat_logprobs(piece.logprobs) if self._logprobs else None
-            chunks.append(self._delta(piece.choice, {"content": piece.text}, logprobs))
+        around = self._around.get(piece.choice)
+        if around is None:
+            around = self._around[piece.choice] = self._envelope.chunk_around_text(
+                self._head, _delta(piece.choice, {"content": TEXT})
+            )
+            role = {"role": "assistant", "content": "", "refusal": None}
+            chunks.append(self._envelope.chunk(self._head, _delta(piece.choice, role)))
+        if self._logprobs and (piece.text or piece.logprobs):
+            choice = _delta(piece.choice, {"content": piece.text}, chat_logprobs(piece.logprobs))
+            chunks.append(self._envelope.chunk(self._head, choice))
+        elif piece.text:
+            chunks.append(text_to_json(piece.text).join(around))
         if piece.finish is not None:
             choice = {"index": piece.choice, "delta": {}, "logprobs": None, **_ending(piece.finish)}
             chunks.append(self._envelope.chunk(self._head, choice))
@@ -93,10 +112,6 @@ class ChatFormat:
         """The answer as one JSON body."""
         shown = [self._whole_choice(index, choice) for index, choice in enumerate(choices)]
         return self._envelope.closing(self._envelope.head("chat.completion"), shown, usage)
-
-    def _delta(self, index: int, delta: dict[str, Any], logprobs: dict[str, Any] | None = None) -> bytes:
-        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": None}
-        return self._envelope.chunk(self._head, choice)
 
     def _whole_choice(self, index: int, choice: WholeChoice) -> dict[str, Any]:
         content = "".join(choice.text)
@@ -120,18 +135,27 @@ class CompletionFormat:
         self._envelope = envelope
         self._logprobs = logprobs
         self._head = envelope.head("text_completion")
+        self._around: dict[int, tuple[bytes, bytes]] = {}  # of the choices that have begun
 
     def chunks(self, piece: Piece) -> list[bytes]:
         """Text as it comes; then an empty text with the finish reason."""
         chunks = []
-        if piece.text or piece.logprobs:
-            logprobs = completion_logprobs(piece.logprobs) if self._logprobs else None
-            choice = {"index": piece.choice, "text": piece.text, "logprobs": logprobs, "finish_reason": None}
+        if self._logprobs and (piece.text or piece.logprobs):
+            choice = _addition(piece.choice, piece.text, completion_logprobs(piece.logprobs))
             chunks.append(self._envelope.chunk(self._head, choice))
+        elif piece.text:
+            chunks.append(text_to_json(piece.text).join(self._around_text(piece.choice)))
         if piece.finish is not None:
             choice = {"index": piece.choice, "text": "", "logprobs": None, **_ending(piece.finish)}
             chunks.append(self._envelope.chunk(self._head, choice))
         return chunks
+
+    def _around_text(self, index: int) -> tuple[bytes, bytes]:
+        around = self._around.get(index)
+        if around is None:
+            around = self._envelope.chunk_around_text(self._head, _addition(index, TEXT))
+            self._around[index] = around
+        return around
 
     def usage_chunk(self, usage: Usage) -> bytes:
         """A chunk without choices."""
@@ -149,6 +173,14 @@ class CompletionFormat:
             for index, choice in enumerate(choices)
         ]
         return self._envelope.closing(self._head, shown, usage)
+
+
+def _addition(index: int, text: str, logprobs: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": None}
+
+
+def _delta(index: int, delta: dict[str, Any], logprobs: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": None}
 
 
 def _ending(finish: Finish | None) -> dict[str, Any]:

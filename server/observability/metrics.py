@@ -6,13 +6,14 @@ import time
 from collections.abc import Iterator
 from types import TracebackType
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from engine.client import EngineClient
 from engine.stats import EngineStats
 from engine.types import OutputDelta, SamplingParams
+from server.observability.histogram import Histogram
 
 PREFIX = "quire_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -105,8 +106,9 @@ class Metrics:
         return generate_latest(self._registry)
 
     def _histogram(self, name: str, doc: str, buckets: tuple[float, ...]) -> Histogram:
-        family = Histogram(f"{PREFIX}{name}", doc, [_LABEL], registry=self._registry, buckets=buckets)
-        return family.labels(self._model_name)
+        histogram = Histogram(f"{PREFIX}{name}", doc, {_LABEL: self._model_name}, buckets)
+        self._registry.register(histogram)
+        return histogram
 
     def _counter(self, name: str, doc: str, label: str) -> Counter:
         return Counter(f"{PREFIX}{name}", doc, [_LABEL, label], registry=self._registry)
@@ -139,8 +141,9 @@ class RequestMetrics:
             now = time.perf_counter()
             if not self._latest:
                 self._metrics.first_token.observe(now - self._start)
-            if choice in self._latest:
-                gap = now - self._latest[choice]
+            latest = self._latest.get(choice)
+            if latest is not None:
+                gap = now - latest
                 self.longest_gap = max(self.longest_gap or 0.0, gap)
                 self._metrics.inter_token.observe(gap / len(delta.token_ids))
             self._latest[choice] = now

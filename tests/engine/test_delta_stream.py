@@ -77,3 +77,34 @@ def test_merging_keeps_what_is_known_of_the_time() -> None:
     assert merge([first, middle]).timings == early
     assert merge([merge([first, middle]), delta([4])]).timings == early
     assert merge([first, middle, last]).timings == late
+
+
+def test_a_reader_that_waits_gets_what_comes() -> None:
+    async def body() -> None:
+        stream = DeltaStream(1)
+        for end in (lambda: stream.put(delta([1])), lambda: stream.fail(RequestFailedError("no luck"))):
+            reading = asyncio.create_task(stream.read())
+            await asyncio.sleep(0)
+            assert not reading.done()
+            end()
+            if stream.finished:
+                with pytest.raises(RequestFailedError):
+                    await reading
+            else:
+                assert await reading == [delta([1])]
+
+    asyncio.run(body())
+
+
+def test_a_reader_that_gave_up_loses_nothing() -> None:
+    async def body() -> None:
+        stream = DeltaStream(1)
+        reading = asyncio.create_task(stream.read())
+        await asyncio.sleep(0)
+        reading.cancel()
+        stream.put(delta([1]))
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert await stream.read() == [delta([1])]
+
+    asyncio.run(body())
