@@ -39,6 +39,7 @@ COMMANDS = {
     "convert": Command("quire.commands.convert", "write a model as dense float16"),
     "eval": Command("quire.commands.eval", "measure perplexity, and divergence from a reference model"),
     "plan": Command("quire.commands.plan", "say what a model would take of the memory there is"),
+    "replay": Command("quire.commands.replay", "send requests of a bug report again, and compare what becomes of them"),
     "config": Command("quire.commands.config", "show the settings a server would have, and where they come from"),
     "doctor": Command("quire.commands.doctor", "say what is wrong with this installation or a model"),
 }

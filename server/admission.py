@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
-from engine.admission import check_request
+from engine.admission import check_request, with_seed
 from engine.errors import ContextLengthError, InvalidRequestError, OverloadedError
 from engine.types import GenerationRequest, SamplingParams
 from server.dependencies import Services
@@ -31,7 +31,7 @@ def admit(
         services: where they will run.
         kind: prefix of the answer's id, `chatcmpl` or `cmpl`.
         prompts: token ids of each prompt.
-        sampling: for each prompt; without a seed the engine draws one for each.
+        sampling: for each prompt; without a seed one is drawn for each.
         prompt_param: field that holds the prompt, for messages.
         timeout: seconds each prompt has to be answered; None means what the engine is set to.
         priority: of each prompt; None means 0.
@@ -51,7 +51,7 @@ def admit(
     answer_id = f"{kind}-{uuid.uuid4().hex}"
     names = [answer_id] if len(prompts) == 1 else [f"{answer_id}-{index}" for index in range(len(prompts))]
     requests = [
-        GenerationRequest(name, tuple(prompt), sampling, timeout, priority or 0)
+        with_seed(GenerationRequest(name, tuple(prompt), sampling, timeout, priority or 0))
         for name, prompt in zip(names, prompts, strict=True)
     ]
     for request in requests:

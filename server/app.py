@@ -7,9 +7,11 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from engine.client import EngineClient
+from engine.config import EngineConfig
 from server.auth import AccessMiddleware
 from server.config import ServerConfig
 from server.dependencies import make_services
+from server.dumps.recorder import DumpMiddleware, DumpRecorder
 from server.errors import install_error_handlers
 from server.keys import KeyRing
 from server.middleware import REQUEST_ID, BoundaryMiddleware
@@ -26,16 +28,19 @@ from server.wire_json import JsonResponse
 ROUTERS = tuple(module.router for module in (chat, completions, models, tokenize, operations))
 
 
-def create_app(engine: EngineClient, text: ModelText, config: ServerConfig) -> FastAPI:
+def create_app(
+    engine: EngineClient, text: ModelText, config: ServerConfig, engine_config: EngineConfig | None = None
+) -> FastAPI:
     """Build the application around a running engine, which the caller started and will close.
 
     Args:
         engine: what generates.
         text: tokenizer, chat template and defaults of the engine's model.
         config: settings of the HTTP side.
+        engine_config: settings of the engine, which only dumps of requests tell of.
 
     Raises:
-        ConfigError: the key file cannot be used.
+        ConfigError: the key file or the folder for dumps cannot be used.
         TypeError: a route does not say who may call it.
     """
     app = FastAPI(
@@ -54,6 +59,8 @@ def create_app(engine: EngineClient, text: ModelText, config: ServerConfig) -> F
         app.include_router(router, responses=ERROR_RESPONSES)
     install_error_handlers(app)
     table = RouteTable([*described, *(route for router in ROUTERS for route in router.routes)])
+    if config.dump_requests:
+        app.add_middleware(DumpMiddleware, recorder=DumpRecorder(app.state.services, engine_config))
     app.add_middleware(AccessMiddleware, config=config, keys=KeyRing(config), routes=table)
     app.add_middleware(BoundaryMiddleware)  # each one added surrounds those before
     app.add_middleware(RequestLogMiddleware)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from engine.config import setting
 from engine.errors import ConfigError
 from engine.logs import LogFormat, LogLevel
+
+DumpChoice = Literal["all", "errors", "slow"]
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\sA-Z]+")
 
@@ -60,6 +62,18 @@ class ServerConfig:
     shutdown_timeout: float = setting(10.0, "seconds running answers get to finish when the server is told to end")
     log_level: LogLevel = setting("info", "least severe messages to log")
     log_format: LogFormat = setting("text", "how to log: text for people, json for machines, one object per line")
+    dump_requests: str = setting(
+        "", "folder to write requests and what became of them to, for bug reports and `quire replay`; off without one"
+    )
+    dump_which: DumpChoice = setting(
+        "all", "which to write: all, those that failed or broke off, or those that took dump_slow_seconds"
+    )
+    dump_slow_seconds: float = setting(10.0, "seconds from which a request counts as slow")
+    dump_content: bool = setting(
+        False, "keep texts of prompts and answers in dumps; otherwise filler of the same length takes their place"
+    )
+    dump_max_files: int = setting(1000, "most dumps; the oldest are removed")
+    dump_max_bytes: int = setting(256 * 1024 * 1024, "most bytes of all dumps; the oldest are removed")
     root_path: str = setting("", "path prefix a reverse proxy strips before it hands requests on")
 
     def __post_init__(self) -> None:
@@ -73,6 +87,13 @@ class ServerConfig:
             raise ConfigError(f"max_body_bytes must be at least 1, not {self.max_body_bytes}.")
         if not self.shutdown_timeout >= 0:
             raise ConfigError(f"shutdown_timeout must not be negative, not {self.shutdown_timeout}.")
+        if self.dump_which not in get_args(DumpChoice):
+            raise ConfigError(f"dump_which must be one of {', '.join(get_args(DumpChoice))}, not '{self.dump_which}'.")
+        if not self.dump_slow_seconds >= 0:
+            raise ConfigError(f"dump_slow_seconds must not be negative, not {self.dump_slow_seconds}.")
+        for name in ("dump_max_files", "dump_max_bytes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.log_level not in get_args(LogLevel):
             raise ConfigError(f"log_level must be one of {', '.join(get_args(LogLevel))}, not '{self.log_level}'.")
         if self.log_format not in get_args(LogFormat):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from engine.client import EngineClient
 from engine.errors import RequestFailedError
-from engine.types import GenerationRequest, OutputDelta, Timings
+from engine.types import GenerationRequest, OutputDelta, SamplingParams, Timings
 from server.chat.assembler import ChoiceAssembler, Piece
 from server.observability.metrics import RequestMetrics
 from server.observability.recent_prompts import RecentPrompt
@@ -77,6 +77,16 @@ class Generation:
     def prompts(self) -> list[tuple[int, ...]]:
         """Token ids of each prompt."""
         return [request.prompt_token_ids for request in self._requests]
+
+    @property
+    def sampling(self) -> SamplingParams:
+        """How the first prompt is answered; the others differ in the seed alone, if at all."""
+        return self._requests[0].sampling
+
+    @property
+    def seeds(self) -> list[int | None]:
+        """The seed of each prompt."""
+        return [request.sampling.seed for request in self._requests]
 
     def remember(self, first: RecentPrompt) -> None:
         """Add the answer to the first prompt to what is remembered of it."""

@@ -20,6 +20,7 @@ from server.app import create_app
 from server.banner import banner, base_url
 from server.config import ServerConfig
 from server.dependencies import Services
+from server.dumps.store import open_store
 from server.gateway import Gateway
 from server.keys import KeyRing
 from server.observability.logs import configure_logging, log_loop_error
@@ -47,14 +48,17 @@ def run(server: ServerConfig, engine: EngineConfig) -> int:
         what it started; SIGINT then gives 130, since a person wanted a server and has none.
 
     Raises:
-        ConfigError: the port is taken, the address is not ours, or a file of keys or certificates cannot be used.
+        ConfigError: the port is taken, the address is not ours, or a file of keys or certificates or the folder for
+            dumps cannot be used.
         QuireError: the model cannot be loaded.
         EngineDeadError: the engine has failed too often.
     """
     configure_logging(server.log_level, server.log_format)
-    # what is wrong with these files is said before a model is loaded
+    # what is wrong with these files and folders is said before a model is loaded
     tls_options(server)
     KeyRing(server)
+    if server.dump_requests:
+        open_store(server)
     with bind(server.host, server.port) as listener:
         try:
             asyncio.run(_serve(server, engine, listener))
@@ -123,7 +127,7 @@ async def _serve(config: ServerConfig, engine_config: EngineConfig, listener: so
         text = await asyncio.to_thread(load_model_text, Path(engine_config.model))
         engine = await SupervisedEngine.start(engine_config)
         try:
-            app = create_app(engine, text, config)
+            app = create_app(engine, text, config, engine_config)
             gateway.open(app)
             gc.freeze()  # what is there now stays: collecting garbage need not go through it again and again
             services: Services = app.state.services

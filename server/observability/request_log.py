@@ -57,6 +57,12 @@ def log_generation(request: Request, model: str, generation: Generation) -> None
     setattr(request.state, _GENERATION, (model, generation))
 
 
+def logged_generation(scope: Scope) -> Generation | None:
+    """What was generated for this request, if it came to that."""
+    logged: tuple[str, Generation] | None = scope["state"].get(_GENERATION)
+    return None if logged is None else logged[1]
+
+
 def _log(scope: Scope, status: int, start: float) -> None:
     state = scope.get("state", {})
     route, needed = state.get("route", (None, None))

@@ -1,0 +1,84 @@
+"""Bodies keep their shape and their settings, and lose every word."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.text.tokenizer import load_tokenizer
+from quire.demo_model import demo_model
+from server.dumps.filler import Filler
+from server.dumps.redaction import WORDS, Redactor
+
+CANARY = "canary-4711"
+REDACTOR = Redactor(Filler(load_tokenizer(demo_model())), ("quire-demo",))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.just(CANARY) | st.integers(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([CANARY, "content", "x"]), inner),
+    max_leaves=20,
+)
+
+
+def shape(value: Any) -> Any:
+    if isinstance(value, dict):
+        return [shape(each) for each in value.values()]
+    return [shape(each) for each in value] if isinstance(value, list) else type(value).__name__
+
+
+@given(JSON)
+def test_the_shape_is_kept_and_the_words_are_not(value: Any) -> None:
+    redacted = REDACTOR.redacted({"messages": value})
+    assert shape(redacted) == shape({"messages": value})
+    assert "canary" not in json.dumps(redacted)
+
+
+def test_a_conversation_with_a_tool() -> None:
+    parameters = {"type": "object", "properties": {CANARY: {"type": "string", "enum": [CANARY]}}, "required": [CANARY]}
+    body = {
+        "model": "quire-demo",
+        "messages": [
+            {"role": "system", "content": CANARY},
+            {"role": "user", "content": [{"type": "text", "text": CANARY}], "name": CANARY},
+            {"role": CANARY, "content": "user"},
+        ],
+        "tools": [{"type": "function", "function": {"name": CANARY, "parameters": parameters}}],
+        "temperature": 0.5,
+        "seed": 7,
+        "stream": True,
+        "stop": [CANARY],
+        "logit_bias": {"42": 1.5, CANARY: 2},
+        "stop_token_ids": [3],
+        "metadata": {CANARY: CANARY, "count": 4711},
+    }
+    redacted = REDACTOR.redacted(body)
+    assert "canary" not in json.dumps(redacted)
+    for name in ("model", "temperature", "seed", "stream", "stop_token_ids"):
+        assert redacted[name] == body[name]
+    assert [each["role"] for each in redacted["messages"][:2]] == ["system", "user"]
+    assert redacted["messages"][2]["role"] not in WORDS
+    assert redacted["messages"][2]["content"] != "user"
+    assert redacted["logit_bias"]["42"] == 1.5
+    assert 4711 not in redacted["metadata"].values()
+    schema = redacted["tools"][0]["function"]["parameters"]
+    assert schema["type"] == "object"
+    assert list(schema["properties"]) == schema["required"]
+
+
+def test_token_ids_of_prompts_are_words_too() -> None:
+    for prompt in ([11, 12, 13], [[11, 12], [13]]):
+        redacted = REDACTOR.redacted({"prompt": prompt})["prompt"]
+        assert shape(redacted) == shape(prompt)
+        assert redacted != prompt
+
+
+def test_a_model_we_do_not_have_may_be_named_by_anybody() -> None:
+    assert "canary" not in REDACTOR.redacted({"model": CANARY})["model"]
+
+
+def test_places_that_errors_name() -> None:
+    assert REDACTOR.param("messages[0].content[1].text") == "messages[0].content[1].text"
+    assert REDACTOR.param(f"messages[0].{CANARY}") is None
+    assert REDACTOR.param(None) is None
