@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from engine.errors import QuantizationError
+from quantize.atomic_file import flush
 from quantize.openings import ChatFrame, Openings
 from quantize.text_windows import TextEncoder, opening_tokens, text_tokens
 
@@ -29,6 +32,33 @@ class CalibrationRows:
 
     tokens: torch.Tensor
     dataset: str
+
+    @property
+    def facts(self) -> dict[str, int | str]:
+        """What a checkpoint's `quantization_config` says of them."""
+        rows, length = self.tokens.shape
+        return {"rows": rows, "length": length, "dataset": self.dataset}
+
+    def save(self, path: Path) -> None:
+        """Write them to a file, which is there whole or not at all."""
+        unfinished = path.with_name(f"{path.name}.unfinished")
+        save_file({"tokens": self.tokens}, unfinished, metadata={"dataset": self.dataset})
+        flush(unfinished)
+        unfinished.replace(path)
+        flush(path.parent)
+
+    @classmethod
+    def read(cls, path: Path) -> CalibrationRows:
+        """What `save` wrote.
+
+        Raises:
+            QuantizationError: the file is damaged.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                return cls(file.get_tensor("tokens"), file.metadata()["dataset"])
+        except (OSError, SafetensorError) as error:
+            raise QuantizationError(f"{path} is damaged ({error}); --restart begins anew.") from None
 
 
 class TextGenerator(Protocol):

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
 from engine.errors import EvaluationError
+from engine.model.checkpoint import Checkpoint
 from engine.model.config import ModelConfig, load_config
-from engine.model.loader import LoadedModel, load_model
-from engine.model.transformer import Transformer
+from engine.model.loader import ModelParts
 from engine.ops.backend import Backend
 from engine.text.tokenizer import load_tokenizer
-from quantize.half_layer import whole_row
 from quantize.progress import Progress
+from quantize.streamed_model import StreamedModel
 from quantize.tally import Tally
 from quantize.text_windows import TextEncoder, check_vocabulary, opening_tokens, text_tokens
 
@@ -95,15 +96,15 @@ def evaluate(
     config = load_config(model_dir, ignore_config_keys)
     reference_config = None if reference is None else load_config(reference, ignore_config_keys)
     used = min(length, _context(config, reference_config))
-    windows = _read_windows(text, load_tokenizer(model_dir), used, rows).to(backend.device)
+    windows = _read_windows(text, load_tokenizer(model_dir), used, rows)
     check_vocabulary(windows, config.vocab_size, model_dir, EvaluationError)
-    loaded = _load(model_dir, config, backend, used)
-    compared = _load(reference, reference_config, backend, used).model if reference and reference_config else None
-    progress.stage("Evaluating", len(windows))
-    tally = Tally()
-    for window in windows:
-        _run_window(window, loaded.model, compared, tally)
-        progress.advance()
+    parts = ModelParts.open(Checkpoint.open(model_dir), config, backend, used, used)
+    compared = None
+    if reference is not None and reference_config is not None:
+        compared = StreamedModel(ModelParts.open(Checkpoint.open(reference), reference_config, backend, used, used))
+    with tempfile.TemporaryDirectory() as scratch:
+        tally = compare(StreamedModel(parts), compared, windows, Path(scratch), progress)
+    summary = parts.summary()
     return EvalReport(
         model=str(model_dir),
         reference=None if reference is None else str(reference),
@@ -118,11 +119,48 @@ def evaluate(
         windows=windows.shape[0],
         length=used,
         length_requested=length,
-        weight_format=loaded.summary.weight_format,
-        bits_per_weight=loaded.summary.bits_per_weight,
-        head_bits_per_weight=loaded.summary.head_bits_per_weight,
+        weight_format=summary.weight_format,
+        bits_per_weight=summary.bits_per_weight,
+        head_bits_per_weight=summary.head_bits_per_weight,
         kernels=backend.name,
     )
+
+
+def compare(
+    model: StreamedModel, reference: StreamedModel | None, windows: torch.Tensor, scratch: Path, progress: Progress
+) -> Tally:
+    """Run a model, and one to compare it with, over the same windows.
+
+    Args:
+        model: of it perplexity and divergence are wanted.
+        reference: what it is compared with; None for perplexity alone.
+        windows: int32 [windows, length].
+        scratch: folder for the residual streams of all windows.
+        progress: is told of every layer of both, and of every window.
+    """
+    layers = model.config.num_layers + (reference.config.num_layers if reference else 0)
+    progress.stage("Evaluating", layers + len(windows))
+    streams = model.run(scratch / "model.f32", windows, progress.advance)
+    known = reference.run(scratch / "reference.f32", windows, progress.advance) if reference else None
+    output, known_output = model.output(), reference.output() if reference else None
+    tally = Tally()
+    for index, window in enumerate(windows.to(model.backend.device)):
+        stream, known_stream = streams.read(index), known.read(index) if known else None
+        for start in range(0, window.shape[0] - 1, LOGIT_ROWS):
+            end = min(start + LOGIT_ROWS, window.shape[0] - 1)
+            tally.add(
+                window[start + 1 : end + 1].long(),
+                output.log_probabilities(stream[start:end]),
+                None
+                if known_output is None or known_stream is None
+                else known_output.log_probabilities(known_stream[start:end]),
+            )
+        tally.end_window()
+        progress.advance()
+    streams.remove()
+    if known:
+        known.remove()
+    return tally
 
 
 def _context(model: ModelConfig, reference: ModelConfig | None) -> int:
@@ -135,10 +173,6 @@ def _context(model: ModelConfig, reference: ModelConfig | None) -> int:
             f"{reference.vocab_size}; only models with the same vocabulary can be compared."
         )
     return min(model.max_position_embeddings, reference.max_position_embeddings)
-
-
-def _load(directory: Path, config: ModelConfig, backend: Backend, length: int) -> LoadedModel:
-    return load_model(directory, backend, config=config, max_positions=length, max_tokens=length)
 
 
 def _read_windows(text: Path, encoder: TextEncoder, length: int, rows: int | None) -> torch.Tensor:
@@ -157,27 +191,3 @@ def _read_windows(text: Path, encoder: TextEncoder, length: int, rows: int | Non
         )
     starts = range(0, wanted * body, body)
     return torch.tensor([opening + tokens[start : start + body] for start in starts], dtype=torch.int32)
-
-
-def _run_window(window: torch.Tensor, model: Transformer, reference: Transformer | None, tally: Tally) -> None:
-    """Run both models over one window [length] and tally each token but the first."""
-    stream = _residual_stream(model, window)
-    compared = None if reference is None else _residual_stream(reference, window)
-    for start in range(0, window.shape[0] - 1, LOGIT_ROWS):
-        positions = slice(start, min(start + LOGIT_ROWS, window.shape[0] - 1))
-        targets = window[positions.start + 1 : positions.stop + 1].long()
-        scores = model.logits(stream[positions]).log_softmax(-1)
-        known = None
-        if reference is not None and compared is not None:
-            known = reference.logits(compared[positions]).log_softmax(-1)
-        tally.add(targets, scores, known)
-    tally.end_window()
-
-
-def _residual_stream(model: Transformer, window: torch.Tensor) -> torch.Tensor:
-    """The residual stream [length, H] behind the last layer."""
-    stream = model.embed(window)
-    positions, attention = whole_row(stream)
-    for layer in model.layers:
-        layer.forward(stream, positions, attention)
-    return stream

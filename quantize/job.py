@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
+from pathlib import Path
 
-from engine.errors import QuantizationError
-from engine.model.config import ModelConfig, load_config
-from engine.model.config_reader import read_json
-from engine.ops.select import select_backend
+import torch
+
+from engine.errors import ConfigError, QuantizationError
+from engine.model.checkpoint import Checkpoint
+from engine.model.config import load_config
+from engine.ops.backend import Backend
+from engine.ops.cpu_count import usable_cores
+from engine.ops.torch_backend import TorchBackend
 from engine.text.tokenizer import load_tokenizer
 from quantize.calibration import CalibrationRows, TextGenerator, rows_from_model, rows_from_text
-from quantize.exl2.allocate import plan_of
-from quantize.exl2.head import head_groups
-from quantize.exl2.layout import Group
+from quantize.clock import Clock
+from quantize.exl2.allocate import Choices
+from quantize.job_settings import job_settings
+from quantize.measurement_file import read_measurement, write_measurement
 from quantize.memory import row_length
-from quantize.model_quantizer import ModelQuantizer
 from quantize.openings import read_openings
 from quantize.options import QuantizeOptions
-from quantize.output_directory import output_directory
 from quantize.preflight import check_job, check_values
 from quantize.progress import Progress
 from quantize.recipe import RECIPES
-from quantize.report import MatrixReport, QuantizeReport
+from quantize.report import QuantizeReport
+from quantize.size_job import SizeJob, publication_begun, publish_model
 from quantize.source_model import SourceModel, open_source
 from quantize.text_windows import check_vocabulary
-from quantize.verify import verify
-from quantize.writer import write_model
+from quantize.work_directory import WorkDirectory, open_work, work_path
 
 __all__ = ["QuantizeOptions", "QuantizeReport", "quantize_model"]
-
-FORMAT_VERSION = "0.3.2"
-"""The ExLlamaV2 release whose format this is: what its own converter writes under `version`."""
 
 
 def quantize_model(
     options: QuantizeOptions, *, progress: Progress, generator: AbstractContextManager[TextGenerator] | None = None
 ) -> QuantizeReport:
-    """Quantize a model directory to EXL2.
+    """Quantize a model directory to EXL2, or go on with that where an earlier call was interrupted.
 
     Args:
         options: what to do.
@@ -50,138 +49,110 @@ def quantize_model(
         QuantizationError: the job cannot start or go on; the message says why.
         CheckpointError, UnsupportedModelError, TokenizerError: the source cannot be used.
     """
-    clock = _Clock()
-    with clock.stage("preflight"):
-        progress.stage("Checking the source", 1)
-        config = load_config(options.source, options.ignore_config_keys)
-        check_job(options, config)
-        progress.advance()
-    with output_directory(options.out) as folder:
-        with clock.stage("calibration"):
-            calibration = _calibrate(options, config, progress, generator)
-        with clock.stage("loading"):
-            check_values(options.source, progress)
-            backend = select_backend("cpu", "torch", options.threads)
-            source = open_source(options.source, config, backend, calibration.tokens.shape[1])
-        with clock.stage("measurement"):
-            plan = _plan(options, source, calibration, progress)
-        progress.stage("Quantizing", len(plan))
-        quantizer = ModelQuantizer(source, calibration.tokens, plan, RECIPES[options.recipe], progress)
-        with clock.stage("quantization"):
-            sizes = write_model(
-                folder,
-                quantizer.tensors(),
-                config=_quantized_config(options, calibration),
-                side_files_from=options.source,
-                shard_bytes=options.shard_bytes,
-            )
-        with clock.stage("verification"):
-            progress.stage("Reading back", len(plan))
-            verify(folder, quantizer.digests, progress, options.ignore_config_keys)
-    return _report(options, calibration, quantizer.reports, sum(sizes.values()), clock.seconds)
+    return _Job(options, progress, generator).run()
 
 
-def _calibrate(
-    options: QuantizeOptions,
-    config: ModelConfig,
-    progress: Progress,
-    generator: AbstractContextManager[TextGenerator] | None,
-) -> CalibrationRows:
-    progress.stage("Preparing calibration text", 1)
-    tokenizer = load_tokenizer(options.source)
-    length = row_length(options, config)
-    if options.text is not None:
-        rows = rows_from_text(options.text, tokenizer, options.rows, length)
-    elif generator is not None:
-        openings = read_openings(options.source, tokenizer, config)
-        with generator as writer:
-            rows = rows_from_model(writer, openings, options.rows, length, options.seed)
-    else:
-        raise QuantizationError("There is neither a calibration text nor a generator to write one.")
-    check_vocabulary(rows.tokens, config.vocab_size, options.source, QuantizationError)
-    progress.advance()
-    return rows
+class _Job:
+    """One call of `quantize_model`."""
+
+    def __init__(
+        self,
+        options: QuantizeOptions,
+        progress: Progress,
+        generator: AbstractContextManager[TextGenerator] | None,
+    ) -> None:
+        self._options = options
+        self._progress = progress
+        self._generator = generator
+        self._clock = Clock()
+        self._config = load_config(options.source, options.ignore_config_keys)
+
+    def run(self) -> QuantizeReport:
+        """Do it."""
+        options = self._options
+        path = work_path(options.out)
+        folder = path / f"{options.bpw:g}bpw"
+        if options.restart or not publication_begun(folder):
+            self._preflight()
+        with open_work(path, restart=options.restart) as work:
+            self._work(work, folder)
+            report = publish_model(folder, options.out)
+            work.remove()
+        return report
+
+    def _preflight(self) -> None:
+        with self._clock.stage("preflight"):
+            self._progress.stage("Checking the source", 1)
+            check_job(self._options, self._config)
+            self._progress.advance()
+
+    def _work(self, work: WorkDirectory, folder: Path) -> None:
+        """Everything up to the finished model in `folder`, as far as it has not been done before."""
+        options = self._options
+        rows = None if work.calibration.exists() else self._rows_from_text()
+        with self._clock.stage("preflight"):
+            fingerprint = check_values(options.source, self._progress)
+        work.agree(job_settings(options, self._config, fingerprint))
+        if publication_begun(folder):
+            return
+        with self._clock.stage("calibration"):
+            calibration = self._calibration(work, rows)
+        length = calibration.tokens.shape[1]
+        backend = _backend(options)
+        source = open_source(Checkpoint.open(options.source), self._config, backend, length, work.scratch)
+        choices = self._measurement(work, source, calibration)
+        folder.mkdir(exist_ok=True)
+        SizeJob(options, source, calibration, choices, self._progress, self._clock).run(folder)
+
+    def _rows_from_text(self) -> CalibrationRows | None:
+        """Rows of the text given, if one is; so early because a text that will not do is best found at once."""
+        options = self._options
+        if options.text is None:
+            return None
+        with self._clock.stage("calibration"):
+            self._progress.stage("Preparing calibration text", 1)
+            tokenizer = load_tokenizer(options.source)
+            rows = rows_from_text(options.text, tokenizer, options.rows, row_length(options, self._config))
+            check_vocabulary(rows.tokens, self._config.vocab_size, options.source, QuantizationError)
+            self._progress.advance()
+        return rows
+
+    def _calibration(self, work: WorkDirectory, rows: CalibrationRows | None) -> CalibrationRows:
+        """The rows that were saved, or those from the text, or rows the model writes; saved from now on."""
+        if work.calibration.exists():
+            return CalibrationRows.read(work.calibration)
+        rows = rows or self._rows_from_model()
+        rows.save(work.calibration)
+        return rows
+
+    def _rows_from_model(self) -> CalibrationRows:
+        options = self._options
+        if self._generator is None:
+            raise QuantizationError("There is neither a calibration text nor a generator to write one.")
+        self._progress.stage("Writing calibration text", 1)
+        openings = read_openings(options.source, load_tokenizer(options.source), self._config)
+        with self._generator as writer:
+            rows = rows_from_model(writer, openings, options.rows, row_length(options, self._config), options.seed)
+        check_vocabulary(rows.tokens, self._config.vocab_size, options.source, QuantizationError)
+        self._progress.advance()
+        return rows
+
+    def _measurement(self, work: WorkDirectory, source: SourceModel, calibration: CalibrationRows) -> list[Choices]:
+        if work.measurement.exists():
+            self._clock.add_saved(work.seconds)
+            return read_measurement(work.measurement)
+        options = self._options
+        with self._clock.stage("measurement"):
+            choices = RECIPES[options.recipe].measure(source, calibration.tokens, options.bpw, self._progress)
+        write_measurement(work.measurement, choices)
+        self._clock.save(work.seconds)
+        return choices
 
 
-def _plan(
-    options: QuantizeOptions, source: SourceModel, calibration: CalibrationRows, progress: Progress
-) -> dict[str, tuple[Group, ...]]:
-    """Groups of every matrix, within the budget."""
-    head = source.model.head
-    progress.stage("Measuring", len(source.shapes) - 1)
-    recipe = RECIPES[options.recipe]
-    choices = recipe.measure(source, calibration.tokens, options.bpw, progress)
-    plan = plan_of(choices, recipe.allocate(choices, options.bpw, options.seed))
-    plan[head.prefix] = head_groups(head.in_features, options.head_bits)
-    return plan
-
-
-def _quantized_config(options: QuantizeOptions, calibration: CalibrationRows) -> dict[str, object]:
-    """The source's config.json with an entry about the quantization."""
-    config = read_json(options.source / "config.json")
-    config["quantization_config"] = {
-        "quant_method": "exl2",
-        "version": FORMAT_VERSION,
-        "bits": options.bpw,
-        "head_bits": options.head_bits,
-        "calibration": _calibration_facts(calibration),
-    }
-    return config
-
-
-def _calibration_facts(calibration: CalibrationRows) -> dict[str, int | str]:
-    rows, length = calibration.tokens.shape
-    return {"rows": rows, "length": length, "dataset": calibration.dataset}
-
-
-def _report(
-    options: QuantizeOptions,
-    calibration: CalibrationRows,
-    matrices: list[MatrixReport],
-    weight_bytes: int,
-    seconds: dict[str, float],
-) -> QuantizeReport:
-    *decoder, head = matrices
-    weights = sum(matrix.in_features * matrix.out_features for matrix in decoder)
-    bits = sum(matrix.in_features * matrix.out_features * matrix.bits_per_weight for matrix in decoder)
-    return QuantizeReport(
-        source=str(options.source),
-        out=str(options.out),
-        bpw_requested=options.bpw,
-        bpw=bits / weights,
-        head_bits=options.head_bits,
-        head_bpw=head.bits_per_weight,
-        weight_bytes=weight_bytes,
-        calibration=_calibration_facts(calibration),
-        matrices=tuple(matrices),
-        warnings=_warnings(calibration, matrices),
-        seconds=seconds,
-    )
-
-
-def _warnings(calibration: CalibrationRows, matrices: list[MatrixReport]) -> tuple[str, ...]:
-    warnings = [
-        f"The Hessian of {matrix.name} had to be damped {matrix.damping_steps} times; its inputs are nearly singular."
-        for matrix in matrices
-        if matrix.damping_steps > 1
-    ]
-    tokens, widest = calibration.tokens.numel(), max(matrix.in_features for matrix in matrices)
-    if tokens < 2 * widest:
-        warnings.append(
-            f"The calibration has only {tokens} tokens for matrices of {widest} inputs; more rows give better models."
-        )
-    return tuple(warnings)
-
-
-class _Clock:
-    """Seconds that named stages take."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time what happens while the context is open."""
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - start, 3)
+def _backend(options: QuantizeOptions) -> Backend:
+    """Plain torch in float32 on any device: Hessians and rounding need the precision."""
+    if options.device != "cuda":
+        return TorchBackend("cpu", torch.float32, options.threads or usable_cores())
+    if not torch.cuda.is_available():
+        raise ConfigError("device is 'cuda', but torch finds no CUDA device here; set it to 'cpu' or 'auto'.")
+    return TorchBackend("cuda", torch.float32)

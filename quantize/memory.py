@@ -1,4 +1,4 @@
-"""How much memory a job takes."""
+"""How much memory a job takes: what one layer needs, whatever the number of layers and of calibration rows."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ from engine.free_memory import free_memory
 from engine.model.config import ModelConfig
 from engine.model.formats.base import LinearShape
 from engine.model.tensor_layout import TensorLayout
-from quantize.measure import LOGIT_POSITIONS
+from quantize.measure import LOGIT_POSITIONS, MOMENT_ROWS, PROBE_ROWS
 from quantize.options import QuantizeOptions
 
 FLOAT = 4
 """Bytes of the elements everything is computed in."""
+
+SOLVING_COPIES = 6
+"""Matrices of the size of the one that is quantized that are held meanwhile, all temporary ones included."""
+
+MOMENT_COPIES = 6
+"""Squares of its inputs' number: second moments, drift, and what becomes of them."""
+
+PROCESS = 64 << 20
+"""What the process takes besides: allocator, threads, small buffers."""
 
 
 def check_memory(options: QuantizeOptions, config: ModelConfig, layout: TensorLayout) -> None:
@@ -24,19 +33,14 @@ def check_memory(options: QuantizeOptions, config: ModelConfig, layout: TensorLa
         free = free_memory()
     except CapacityError:
         return  # a system that does not tell; the job may well fit
-    model, work, rows = model_bytes(config, layout), work_bytes(options, config, layout), row_bytes(config, layout)
-    tokens = options.rows * row_length(options, config)
-    needed = model + work + rows * tokens
+    needed = needed_memory(options, config, layout)
     if needed <= free:
         return
-    affordable = (free - model - work) // rows
-    advice = "Use a machine with more memory."
-    if affordable > 0:
-        advice = f"Of {tokens} calibration tokens, {affordable} would fit: use fewer or shorter rows."
+    layer = layer_bytes(layout)
     raise QuantizationError(
-        f"Quantizing {options.source} takes about {_gib(needed)} of memory ({_gib(model)} for the model in float32, "
-        f"{_gib(rows * tokens)} for the calibration rows, {_gib(work)} to work in), but only {_gib(free)} are free. "
-        f"{advice}"
+        f"Quantizing {options.source} takes about {_gib(needed)} of memory ({_gib(layer)} for one layer in float32, "
+        f"{_gib(needed - layer)} to quantize a matrix in), but only {_gib(free)} are free. "
+        "Use a machine with more memory, or shorter rows."
     )
 
 
@@ -45,34 +49,29 @@ def row_length(options: QuantizeOptions, config: ModelConfig) -> int:
     return min(options.length, config.max_position_embeddings)
 
 
-def model_bytes(config: ModelConfig, layout: TensorLayout) -> int:
-    """What the source takes: every matrix in float32."""
-    return (sum(shape.weights for shape in _matrices(layout)) + config.vocab_size * config.hidden_size) * FLOAT
+def needed_memory(options: QuantizeOptions, config: ModelConfig, layout: TensorLayout) -> int:
+    """Bytes of memory at the job's peak. Files that are mapped do not count: the system keeps of them what fits."""
+    length, rows = row_length(options, config), min(options.rows, MOMENT_ROWS)
+    layer = layer_bytes(layout)
+    decoder = max(solving_bytes(shape) for each in layout.layers for shape in each.linears.values())
+    head = layout.head.weights * FLOAT + solving_bytes(layout.head)
+    widest = max(shape.out_features for each in layout.layers for shape in each.linears.values())
+    activations = length * (config.hidden_size + widest) * FLOAT * 8 + config.num_heads * length**2 * FLOAT * 2
+    probes = min(rows, PROBE_ROWS)
+    measuring = (rows + probes) * length * config.hidden_size * FLOAT
+    positions = min(length, -(-LOGIT_POSITIONS // probes))
+    scoring = layout.head.weights * FLOAT + 6 * positions * config.vocab_size * FLOAT
+    return PROCESS + max(layer + decoder + measuring + activations, head, scoring + measuring)
 
 
-def row_bytes(config: ModelConfig, layout: TensorLayout) -> int:
-    """What each calibration token takes: residual streams and inputs of the widest matrix, quantized and original."""
-    widest = max(shape.in_features for layer in layout.layers for shape in layer.linears.values())
-    return 2 * (config.hidden_size + widest) * FLOAT
+def layer_bytes(layout: TensorLayout) -> int:
+    """One decoder layer, the largest, in float32."""
+    return max(sum(shape.weights for shape in each.linears.values()) for each in layout.layers) * FLOAT
 
 
-def work_bytes(options: QuantizeOptions, config: ModelConfig, layout: TensorLayout) -> int:
-    """What the largest step takes besides, and the weight file that is gathered meanwhile."""
-    probabilities = min(LOGIT_POSITIONS, options.rows * row_length(options, config)) * config.vocab_size
-    largest = max(3 * probabilities * FLOAT, *(_solving_bytes(shape) for shape in _matrices(layout)))
-    stored = sum(shape.weights for shape in _matrices(layout)) * options.bpw / 8
-    stored += 2 * config.vocab_size * config.hidden_size
-    return largest + min(options.shard_bytes, int(stored))
-
-
-def _matrices(layout: TensorLayout) -> tuple[LinearShape, ...]:
-    """Every matrix that is quantized; a tied head is one of them."""
-    return (*(shape for layer in layout.layers for shape in layer.linears.values()), layout.head)
-
-
-def _solving_bytes(shape: LinearShape) -> int:
-    """Quantizing one matrix takes about five copies of it and six of the second moments of its inputs."""
-    return (5 * shape.weights + 6 * shape.in_features**2) * FLOAT
+def solving_bytes(shape: LinearShape) -> int:
+    """What it takes to quantize a matrix."""
+    return (SOLVING_COPIES * shape.weights + MOMENT_COPIES * shape.in_features**2) * FLOAT
 
 
 def _gib(size: int) -> str:

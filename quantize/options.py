@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.config import setting
+from engine.config import Device, setting
 from engine.errors import ConfigError
 from quantize.exl2.head import HEAD_SHARES
 from quantize.recipe import RECIPES
@@ -33,6 +33,8 @@ class QuantizeOptions:
     seed: int = setting(0, "seed of everything drawn at random")
     recipe: str = setting("default", "default, or exllamav2: as ExLlamaV2's own converter does it, to compare with")
     shard_bytes: int = setting(8 << 30, "size at which a weight file is closed and the next one begun, in bytes")
+    restart: bool = setting(False, "throw away what an interrupted job has left, instead of going on with it")
+    device: Device = setting("auto", "device to compute on; auto means cpu")
     threads: int = setting(0, "CPU threads; 0 means one per physical core this process may use")
     ignore_config_keys: tuple[str, ...] = setting((), "keys of config.json to accept although Quire does not know them")
 

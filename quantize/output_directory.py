@@ -11,9 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.errors import QuantizationError
+from quantize.atomic_file import flush
 
 LAST = "config.json"
 """Without it a directory is no model, so it comes last."""
+
+WORK = "quire.work"
+"""What may lie in a directory that counts as empty: the work of a job that will write to it."""
 
 
 def require_free(out: Path) -> Path:
@@ -28,7 +32,7 @@ def require_free(out: Path) -> Path:
     real = Path(os.path.realpath(out))
     try:
         if real.is_dir():
-            if any(real.iterdir()):
+            if any(path.name != WORK for path in real.iterdir()):
                 raise QuantizationError(f"{out}: already exists and is not empty; remove it or name another directory")
         elif real.exists() or real.is_symlink():
             raise QuantizationError(f"{out}: already exists and is not a directory; name another one")
@@ -62,8 +66,26 @@ def output_directory(out: Path) -> Iterator[Path]:
             raise QuantizationError(f"{out}: the model cannot be written there: {error.strerror}.") from None
         yield staging
         on_failure.pop_all()
+    publish(staging, real)
+
+
+def publish(staging: Path, out: Path, *, interrupted: bool = False) -> None:
+    """Give a complete model its name: rename its folder, or move its files where `out` is an empty directory.
+
+    Args:
+        staging: the folder, on the file system of `out`.
+        out: without symbolic links.
+        interrupted: an earlier call may have moved some of the files.
+
+    Raises:
+        QuantizationError: it cannot be moved; the message says where it lies.
+    """
     try:
-        _publish(staging, real)
+        if out.is_dir():
+            _move_files(staging, out, interrupted)
+        else:
+            staging.rename(out)
+            flush(out.parent)
     except OSError as error:
         raise QuantizationError(
             f"The model is complete, but it cannot be moved to {out} ({error.strerror}). It lies in {staging}; "
@@ -71,19 +93,15 @@ def output_directory(out: Path) -> Iterator[Path]:
         ) from error
 
 
-def _publish(staging: Path, out: Path) -> None:
-    if staging.parent != out:
-        staging.rename(out)
-        _flush(out.parent)
-        return
-    if any(path != staging for path in out.iterdir()):
+def _move_files(staging: Path, out: Path, interrupted: bool) -> None:
+    if not interrupted and any(path.name != WORK and path != staging for path in out.iterdir()):
         raise FileExistsError(errno.EEXIST, "other files have appeared there meanwhile")
     for path in sorted(staging.iterdir(), key=lambda each: (each.name == LAST, each.name)):
         if path.name == LAST:
-            _flush(out)
+            flush(out)
         path.rename(out / path.name)
     staging.rmdir()
-    _flush(out)
+    flush(out)
 
 
 def flush_files(folder: Path) -> None:
@@ -94,13 +112,5 @@ def flush_files(folder: Path) -> None:
     """
     for path, _, names in os.walk(folder):
         for name in names:
-            _flush(Path(path) / name)
-        _flush(Path(path))
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            flush(Path(path) / name)
+        flush(Path(path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import hashlib
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from engine.model.formats.dense import DenseFormat
 from engine.model.formats.table import format_of
 from engine.model.tensor_layout import TensorLayout, check_tensors, tensor_layout
 from engine.ops.exl2 import MAX_UNSIGNED_16, ROW_MULTIPLE, layout_bits
+from quantize.disk import check_disk
 from quantize.exl2.allocate import require_reachable
 from quantize.exl2.candidates import smallest_groups
 from quantize.memory import check_memory
@@ -22,8 +23,8 @@ from quantize.output_directory import require_free
 from quantize.progress import Progress
 
 HALF_MAX = 65504.0
-DISK_RESERVE = 64 << 20
-"""Bytes wanted beyond the weights, for side files."""
+CHECKED_AT_ONCE = 1 << 22
+"""Values that are read together."""
 
 
 def check_job(options: QuantizeOptions, config: ModelConfig) -> None:
@@ -45,7 +46,7 @@ def check_job(options: QuantizeOptions, config: ModelConfig) -> None:
     check_tensors(layout, checkpoint)
     _check_shapes(layout)
     _check_budget(options, layout)
-    _check_disk(options, layout)
+    check_disk(options, config, layout)
     check_memory(options, config, layout)
 
 
@@ -88,40 +89,34 @@ def _check_budget(options: QuantizeOptions, layout: TensorLayout) -> None:
     require_reachable(options.bpw, bits / weights)
 
 
-def _check_disk(options: QuantizeOptions, layout: TensorLayout) -> None:
-    decoder = sum(shape.weights for layer in layout.layers for shape in layer.linears.values())
-    head = layout.head.weights
-    needed = int(decoder * options.bpw / 8 + head * (options.head_bits + 2.5) / 8 + head * 2) + DISK_RESERVE
-    folder = options.out.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise QuantizationError(
-            f"{options.out} will take about {needed >> 20} MiB, but only {free >> 20} MiB are free there. "
-            "Make room or name another directory."
-        )
-
-
-def check_values(source: Path, progress: Progress) -> None:
+def check_values(source: Path, progress: Progress) -> str:
     """Read every weight once: everything is stored in half precision, so it must be finite there.
+
+    Returns:
+        SHA-256 of names, shapes and values.
 
     Raises:
         QuantizationError: a value is not; the message names the tensor.
         CheckpointError: the source is missing or malformed.
     """
     checkpoint = Checkpoint.open(source)
-    progress.stage("Checking the weights", len(checkpoint.names))
-    for name in checkpoint.names:
-        _check_tensor(checkpoint, name)
-        progress.advance(1, name)
+    digest = hashlib.sha256()
+    progress.stage("Checking the weights", checkpoint.num_bytes)
+    for name in sorted(checkpoint.names):
+        tensor = checkpoint.tensor(name)
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        for piece in torch.split(tensor.reshape(-1), CHECKED_AT_ONCE):
+            digest.update(piece.view(torch.uint8).numpy().data)
+        _check_tensor(checkpoint, name, tensor)
+        progress.advance(tensor.nbytes, name)
+    return digest.hexdigest()
 
 
-def _check_tensor(checkpoint: Checkpoint, name: str) -> None:
-    tensor = checkpoint.tensor(name)
-    if not tensor.is_floating_point():
+def _check_tensor(checkpoint: Checkpoint, name: str, tensor: torch.Tensor) -> None:
+    if not tensor.is_floating_point() or not tensor.numel():
         return
-    largest = float(tensor.abs().max()) if tensor.numel() else 0.0
+    least, most = torch.aminmax(tensor)  # NaN spreads to both
+    largest = max(-float(least), float(most))
     if not largest < float("inf"):  # NaN too
         position = int(torch.isfinite(tensor).logical_not().flatten().nonzero()[0])
         raise QuantizationError(

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import QuantizationError
+from engine.model_files import read_json_object
+from quantize.calibration import CalibrationRows
+from quantize.options import QuantizeOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +66,65 @@ class QuantizeReport:
     def to_json(self) -> str:
         """The report as a JSON object."""
         return json.dumps(asdict(self), indent=2)
+
+
+def matrix_report_from_json(value: dict[str, Any]) -> MatrixReport:
+    """What `asdict` made of a `MatrixReport`, written as JSON and read again."""
+    fields = dict(value)
+    groups = tuple((int(bits), int(rows)) for bits, rows in fields.pop("groups"))
+    return MatrixReport(groups=groups, **fields)
+
+
+def read_report(path: Path) -> QuantizeReport:
+    """The report in a file.
+
+    Raises:
+        QuantizationError: there is none, or it is damaged.
+    """
+    content = read_json_object(path, QuantizationError)
+    try:
+        fields = dict(content or {})
+        matrices = tuple(matrix_report_from_json(each) for each in fields.pop("matrices"))
+        return QuantizeReport(matrices=matrices, warnings=tuple(fields.pop("warnings")), **fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise QuantizationError(f"{path} is no report of a quantization ({error!r}).") from None
+
+
+def quantize_report(
+    options: QuantizeOptions,
+    calibration: CalibrationRows,
+    matrices: list[MatrixReport],
+    weight_bytes: int,
+    seconds: dict[str, float],
+) -> QuantizeReport:
+    """The report of a finished job; arguments as of `QuantizeReport`, the head being the last of the matrices."""
+    *decoder, head = matrices
+    weights = sum(matrix.in_features * matrix.out_features for matrix in decoder)
+    bits = sum(matrix.in_features * matrix.out_features * matrix.bits_per_weight for matrix in decoder)
+    return QuantizeReport(
+        source=str(options.source),
+        out=str(options.out),
+        bpw_requested=options.bpw,
+        bpw=bits / weights,
+        head_bits=options.head_bits,
+        head_bpw=head.bits_per_weight,
+        weight_bytes=weight_bytes,
+        calibration=calibration.facts,
+        matrices=tuple(matrices),
+        warnings=_warnings(calibration, matrices),
+        seconds=seconds,
+    )
+
+
+def _warnings(calibration: CalibrationRows, matrices: list[MatrixReport]) -> tuple[str, ...]:
+    warnings = [
+        f"The Hessian of {matrix.name} had to be damped {matrix.damping_steps} times; its inputs are nearly singular."
+        for matrix in matrices
+        if matrix.damping_steps > 1
+    ]
+    tokens, widest = calibration.tokens.numel(), max(matrix.in_features for matrix in matrices)
+    if tokens < 2 * widest:
+        warnings.append(
+            f"The calibration has only {tokens} tokens for matrices of {widest} inputs; more rows give better models."
+        )
+    return tuple(warnings)

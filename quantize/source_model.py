@@ -1,4 +1,4 @@
-"""The model to be quantized: running, and with its weights at hand."""
+"""The model to be quantized: running layer by layer, and with its weights at hand."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 from engine.model.checkpoint import Checkpoint
 from engine.model.config import ModelConfig
 from engine.model.formats.base import LinearShape
-from engine.model.loader import LoadedModel, load_model
-from engine.model.tensor_layout import TensorLayout, tensor_layout
-from engine.model.transformer import Transformer
+from engine.model.loader import ModelParts
+from engine.model.tensor_layout import TensorLayout
 from engine.ops.backend import Backend
+from quantize.streamed_model import StreamedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,21 +22,30 @@ class SourceModel:
     """A dense model.
 
     Attributes:
-        loaded: the model on a backend.
-        checkpoint: its tensors, memory-mapped.
-        layout: their names and shapes.
-        shapes: shape of every matrix by the name it is quantized under; a tied head has a name of its own here.
+        model: runs it.
+        scratch: folder for files that are of no use afterwards.
+        shapes: shape of every matrix by the name it is quantized under, in model order, the head last; a tied head has
+            a name of its own here.
     """
 
-    loaded: LoadedModel
-    checkpoint: Checkpoint
-    layout: TensorLayout
+    model: StreamedModel
+    scratch: Path
     shapes: dict[str, LinearShape]
 
     @property
-    def model(self) -> Transformer:
-        """The decoder."""
-        return self.loaded.model
+    def checkpoint(self) -> Checkpoint:
+        """Its tensors, memory-mapped."""
+        return self.model.parts.checkpoint
+
+    @property
+    def layout(self) -> TensorLayout:
+        """Their names and shapes."""
+        return self.model.parts.layout
+
+    @property
+    def head_name(self) -> str:
+        """The name the output head is quantized under."""
+        return self.model.config.spec.names.head
 
     def weight(self, name: str) -> torch.Tensor:
         """The matrix `name` as float32 [K, N], feature order, on the backend's device."""
@@ -54,22 +63,23 @@ class SourceModel:
             yield name, self.checkpoint.tensor(name).half()
 
 
-def open_source(directory: Path, config: ModelConfig, backend: Backend, length: int) -> SourceModel:
-    """Load a model for quantization.
+def open_source(
+    checkpoint: Checkpoint, config: ModelConfig, backend: Backend, length: int, scratch: Path
+) -> SourceModel:
+    """Make a model ready for quantization.
 
     Args:
-        directory: of the model.
+        checkpoint: its tensors.
         config: its config.json, read.
         backend: will compute it.
         length: tokens of the longest row it will be run on.
+        scratch: folder for temporary files.
 
     Raises:
         CheckpointError: it is missing or malformed.
         UnsupportedModelError: it asks for something Quire does not implement.
     """
-    loaded = load_model(directory, backend, config=config, max_positions=length, max_tokens=length)
-    checkpoint = Checkpoint.open(directory)
-    layout = tensor_layout(loaded.config, checkpoint)
-    shapes = {shape.prefix: shape for layer in layout.layers for shape in layer.linears.values()}
-    shapes[loaded.model.head.prefix] = layout.head
-    return SourceModel(loaded, checkpoint, layout, shapes)
+    parts = ModelParts.open(checkpoint, config, backend, max_positions=length, max_tokens=length)
+    shapes = {shape.prefix: shape for layer in parts.layout.layers for shape in layer.linears.values()}
+    shapes[config.spec.names.head] = parts.layout.head
+    return SourceModel(StreamedModel(parts), scratch, shapes)

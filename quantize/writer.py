@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 
 from engine.errors import QuantizationError
 from quantize.output_directory import flush_files
+from quantize.shard_file import ShardFile
 
 WEIGHT_SUFFIXES = frozenset(
     {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".ggml", ".h5", ".msgpack", ".onnx", ".npz"}
@@ -20,7 +19,6 @@ WEIGHT_SUFFIXES = frozenset(
 INDEX_SUFFIX = ".index.json"
 NOT_COPIED = frozenset({"config.json", "quantize_config.json"})  # written anew; speaks of the source's quantization
 SIDE_FOLDERS = ("additional_chat_templates",)
-METADATA = {"format": "pt"}  # some readers insist on it
 
 
 def write_model(
@@ -34,13 +32,12 @@ def write_model(
 ) -> dict[str, int]:
     """Write a model into an empty folder (see `output_directory`) and have the disk take it in.
 
-    Tensors are taken from the iterable one by one and only one shard of them is held in memory: a shard is closed
-    before the next tensor would make it larger than `shard_bytes`.
+    Tensors are taken from the iterable one by one and written at once, so the producer may reuse its memory. A shard
+    is closed before the next tensor would make it larger than `shard_bytes`.
 
     Args:
         folder: where to.
-        tensors: names and tensors in the order to be stored. They are copied when taken, so that the producer may
-            reuse its memory.
+        tensors: names and tensors, in the order in which they fill the shards.
         config: content of config.json.
         side_files_from: directory whose other files (tokenizer, templates, generation config, licence, …) come
             along; None for none. Weights, weight indexes, hidden files and sub-folders stay behind, except a folder
@@ -61,7 +58,7 @@ def write_model(
         (folder / "config.json").write_text(json.dumps(config, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
         sizes = _write_shards(folder, stem, tensors, shard_bytes)
         flush_files(folder)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise QuantizationError(f"The model cannot be written to {folder}: {error}") from error
     return sizes
 
@@ -87,45 +84,29 @@ def _write_shards(
     folder: Path, stem: str, tensors: Iterable[tuple[str, torch.Tensor]], shard_bytes: int
 ) -> dict[str, int]:
     """Write the weight files; names carry the number of shards, so they are given when all are written."""
-    written: list[Path] = []
-    shard_of: dict[str, int] = {}
-    tensor_bytes = 0
-    for shard in _shards(tensors, shard_bytes):
-        for name in shard:
-            if name in shard_of:
+    shards: list[ShardFile] = []
+    try:
+        for name, tensor in tensors:
+            if any(name in shard.names for shard in shards):
                 raise QuantizationError(f"tensor '{name}' comes twice")
-            shard_of[name] = len(written)
-        tensor_bytes += sum(tensor.nbytes for tensor in shard.values())
-        written.append(folder / f"shard-{len(written) + 1}.safetensors")
-        save_file(shard, written[-1], metadata=METADATA)
-        shard.clear()  # free its memory before the next one is gathered
-    if not written:
-        raise QuantizationError("there are no tensors to write")
-    names = _shard_names(stem, len(written))
-    mode = (folder / "config.json").stat().st_mode  # safetensors lets nobody but the owner read what it writes
-    for path, name in zip(written, names, strict=True):
-        path.chmod(mode)
-        path.rename(folder / name)
+            if not shards or (shards[-1].nbytes and shards[-1].nbytes + tensor.nbytes > shard_bytes):
+                if shards:
+                    shards[-1].close()
+                shards.append(ShardFile(folder / f"shard-{len(shards) + 1}.safetensors"))
+            shards[-1].add(name, tensor)
+        if not shards:
+            raise QuantizationError("there are no tensors to write")
+        shards[-1].close()
+    finally:
+        if shards:
+            shards[-1].discard()
+    names = _shard_names(stem, len(shards))
+    for shard, name in zip(shards, names, strict=True):
+        shard.path.rename(folder / name)
     if len(names) > 1:
-        file_of = {name: names[shard] for name, shard in shard_of.items()}
-        _write_index(folder / f"{stem}.safetensors{INDEX_SUFFIX}", file_of, tensor_bytes)
+        file_of = {tensor: name for shard, name in zip(shards, names, strict=True) for tensor in shard.names}
+        _write_index(folder / f"{stem}.safetensors{INDEX_SUFFIX}", file_of, sum(shard.nbytes for shard in shards))
     return {name: (folder / name).stat().st_size for name in names}
-
-
-def _shards(tensors: Iterable[tuple[str, torch.Tensor]], shard_bytes: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Gather tensors into shards of at most `shard_bytes`; the one given out is the only one in memory."""
-    shard: dict[str, torch.Tensor] = {}
-    size = 0
-    for name, tensor in tensors:
-        if name in shard:
-            raise QuantizationError(f"tensor '{name}' comes twice")
-        if shard and size + tensor.nbytes > shard_bytes:
-            yield shard
-            shard, size = {}, 0
-        shard[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        size += tensor.nbytes
-    if shard:
-        yield shard
 
 
 def _shard_names(stem: str, count: int) -> list[str]:

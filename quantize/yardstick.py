@@ -48,6 +48,7 @@ class BlockMeasurement:
         Raises:
             QuantizationError: besides what the protocol names, no mix keeps a tenth of some block's output.
         """
+        progress.stage("Measuring", len(source.shapes) - 1)
         streams = [source.model.embed(row) for row in rows[:MEASUREMENT_ROWS]]
         choices = []
         for layer in source.model.layers:

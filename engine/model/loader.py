@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -14,13 +15,13 @@ from engine.model.attention_protocol import AttentionSpec
 from engine.model.checkpoint import Checkpoint
 from engine.model.config import ModelConfig, load_config
 from engine.model.embedding import Embedding
-from engine.model.formats.base import FLOAT_DTYPES, BuiltLinear, LinearShape, dtype_name, require_finite
+from engine.model.formats.base import FLOAT_DTYPES, LinearShape, dtype_name, require_finite
 from engine.model.formats.table import build_linear
 from engine.model.linear import Linear
 from engine.model.mlp import GatedMLP
 from engine.model.norm import RMSNorm
 from engine.model.rope import rotary_tables
-from engine.model.tensor_layout import LayerLayout, TensorLayout, check_tensors, tensor_layout
+from engine.model.tensor_layout import TensorLayout, check_tensors, tensor_layout
 from engine.model.transformer import DecoderLayer, Transformer
 from engine.model.workspace import Workspace
 from engine.ops.backend import Backend
@@ -80,8 +81,23 @@ def load_model(
     config = load_config(directory) if config is None else config
     checkpoint, layout = open_checked(directory, config)
     report.stage("weights", checkpoint.num_bytes)
-    loader = _Loader(checkpoint, config, backend, max_positions or config.max_position_embeddings, max_tokens)
-    return loader.load(layout, report)
+    parts = ModelParts(checkpoint, layout, config, backend, max_positions or config.max_position_embeddings, max_tokens)
+    embedding = parts.embedding()
+    layers: list[DecoderLayer] = []
+    for index in range(config.num_layers):
+        layers.append(parts.layer(index))
+        report.reach(checkpoint.bytes_read)
+    model = Transformer(
+        config,
+        backend,
+        parts.workspace,
+        embedding,
+        tuple(layers),
+        parts.final_norm(),
+        parts.head(),
+        max_positions=parts.max_positions,
+    )
+    return LoadedModel(model, config, parts.summary())
 
 
 def open_checked(directory: Path, config: ModelConfig) -> tuple[Checkpoint, TensorLayout]:
@@ -96,48 +112,69 @@ def open_checked(directory: Path, config: ModelConfig) -> tuple[Checkpoint, Tens
     return checkpoint, layout
 
 
-class _Loader:
-    """Builds the model part by part and counts what it builds."""
+class ModelParts:
+    """The parts of a model, each read and prepared when it is asked for, and again when it is asked for again.
+
+    Whoever needs a whole model calls `load_model`; whoever visits one layer after the other holds one at a time.
+
+    Attributes:
+        config: what the model computes.
+        backend: what computes it.
+        checkpoint: the tensors.
+        layout: their names and shapes.
+        workspace: activations, shared by all parts.
+    """
 
     def __init__(
-        self, checkpoint: Checkpoint, config: ModelConfig, backend: Backend, max_positions: int, max_tokens: int
+        self,
+        checkpoint: Checkpoint,
+        layout: TensorLayout,
+        config: ModelConfig,
+        backend: Backend,
+        max_positions: int,
+        max_tokens: int,
     ) -> None:
-        self._checkpoint = checkpoint
-        self._config = config
-        self._backend = backend
-        self._workspace = Workspace(backend.device, backend.activation_dtype, max_tokens)
+        self.config = config
+        self.backend = backend
+        self.checkpoint = checkpoint
+        self.layout = layout
+        self.workspace = Workspace(backend.device, backend.activation_dtype, max_tokens)
         self._rotary = RotaryTables(*rotary_tables(config.rope, config.head_dim, max_positions, backend.device))
-        self._decoder: list[BuiltLinear] = []
-        self._parameters = 0
-        self._weight_bytes = 0
+        self._matrices: dict[str, _Matrix] = {}
+        self._vectors: dict[str, _Vector] = {}
 
-    def load(self, layout: TensorLayout, report: LoadReport) -> LoadedModel:
-        config, backend = self._config, self._backend
-        embedding = Embedding(backend, self._table(layout.embedding))
-        layers: list[DecoderLayer] = []
-        for index, layer in enumerate(layout.layers):
-            layers.append(self._layer(index, layer))
-            report.reach(self._checkpoint.bytes_read)
-        final_norm = self._norm(layout.final_norm, config.hidden_size)
-        head = build_linear(self._checkpoint, layout.head, backend)
-        self._weight_bytes += head.kernel.nbytes
-        if not config.tie_word_embeddings:  # a tied EXL2 model stores the one matrix twice
-            self._parameters += head.weights
-        model = Transformer(
-            config,
-            backend,
-            self._workspace,
-            embedding,
-            tuple(layers),
-            final_norm,
-            Linear(config.spec.names.head, head.kernel),
-            max_positions=self._rotary.cos.shape[0],
-        )
-        return LoadedModel(model, config, self._summary(head))
+    @classmethod
+    def open(
+        cls, checkpoint: Checkpoint, config: ModelConfig, backend: Backend, max_positions: int, max_tokens: int
+    ) -> ModelParts:
+        """The parts of a checkpoint, held to its configuration; arguments and errors as of `load_model`."""
+        layout = tensor_layout(config, checkpoint)
+        check_tensors(layout, checkpoint)
+        return cls(checkpoint, layout, config, backend, max_positions, max_tokens)
 
-    def _layer(self, index: int, layout: LayerLayout) -> DecoderLayer:
-        config, backend, workspace = self._config, self._backend, self._workspace
-        linears = {module: self._linear(shape) for module, shape in layout.linears.items()}
+    @property
+    def max_positions(self) -> int:
+        """Positions there are rotary tables for."""
+        return self._rotary.cos.shape[0]
+
+    def embedding(self) -> Embedding:
+        """The table of token embeddings, in the file's own element type."""
+        shape = (self.config.vocab_size, self.config.hidden_size)
+        return Embedding(self.backend, self._read(self.layout.embedding, shape, None))
+
+    def final_norm(self) -> RMSNorm:
+        """The norm before the head."""
+        return self._norm(self.layout.final_norm, self.config.hidden_size)
+
+    def head(self) -> Linear:
+        """The output head; its prefix is that of a head even where the embedding serves as one."""
+        return Linear(self.config.spec.names.head, self._build(self.layout.head).kernel)
+
+    def layer(self, index: int) -> DecoderLayer:
+        """One decoder layer."""
+        config, backend, workspace = self.config, self.backend, self.workspace
+        layout = self.layout.layers[index]
+        linears = {module: self._build(shape) for module, shape in layout.linears.items()}
         norms = {module: self._norm(name, length) for module, (name, length) in layout.norms.items()}
         attention = SelfAttention(
             backend,
@@ -160,23 +197,37 @@ class _Loader:
         mlp = GatedMLP(backend, workspace, linears["gate_proj"], linears["up_proj"], linears["down_proj"])
         return DecoderLayer(backend, workspace, norms["input_norm"], attention, norms["post_attention_norm"], mlp)
 
-    def _linear(self, shape: LinearShape) -> Linear:
-        built = build_linear(self._checkpoint, shape, self._backend)
-        self._decoder.append(built)
-        self._parameters += built.weights + (shape.out_features if shape.bias else 0)
-        self._weight_bytes += built.kernel.nbytes
+    def summary(self) -> WeightSummary:
+        """What the weights are; every part must have been asked for."""
+        head = self.layout.head
+        weights_of_format: Counter[str] = Counter()
+        for built in self._matrices.values():
+            weights_of_format[built.format] += built.weights
+        decoder = [shape for layer in self.layout.layers for shape in layer.linears.values()]
+        weights = sum(self._matrices[shape.prefix].weights for shape in decoder)
+        biases = sum(shape.out_features for shape in decoder if shape.bias)
+        untied = 0 if self.config.tie_word_embeddings else head.weights  # a tied EXL2 model stores the one matrix twice
+        return WeightSummary(
+            weight_format=" + ".join(name for name, _ in weights_of_format.most_common()),
+            bits_per_weight=sum(self._matrices[shape.prefix].stored_bits for shape in decoder) / weights,
+            head_bits_per_weight=self._matrices[head.prefix].stored_bits / head.weights,
+            parameters=weights + biases + untied + sum(part.parameters for part in self._vectors.values()),
+            weight_bytes=sum(part.nbytes for part in self._matrices.values())
+            + sum(part.nbytes for part in self._vectors.values()),
+        )
+
+    def _build(self, shape: LinearShape) -> Linear:
+        built = build_linear(self.checkpoint, shape, self.backend)
+        self._matrices[shape.prefix] = _Matrix(built.format, built.stored_bits, built.weights, built.kernel.nbytes)
         return Linear(shape.prefix, built.kernel)
 
     def _norm(self, name: str, length: int) -> RMSNorm:
-        weight = self._read(name, (length,), self._backend.activation_dtype)
-        return RMSNorm(self._backend, weight, self._config.rms_norm_eps)
-
-    def _table(self, name: str) -> torch.Tensor:
-        return self._read(name, (self._config.vocab_size, self._config.hidden_size), None)
+        weight = self._read(name, (length,), self.backend.activation_dtype)
+        return RMSNorm(self.backend, weight, self.config.rms_norm_eps)
 
     def _read(self, name: str, shape: tuple[int, ...], dtype: torch.dtype | None) -> torch.Tensor:
         """A tensor that is no matrix, copied out of its file; in the file's own dtype where none is given."""
-        checkpoint = self._checkpoint
+        checkpoint = self.checkpoint
         stored = checkpoint.dtype(name)
         if stored not in FLOAT_DTYPES:
             known = ", ".join(dtype_name(each) for each in FLOAT_DTYPES)
@@ -187,19 +238,22 @@ class _Loader:
             )
         source = checkpoint.tensor(name)
         require_finite(checkpoint, name, source)
-        copy = torch.empty(shape, dtype=dtype or stored, device=self._backend.device).copy_(source)
-        self._parameters += copy.numel()
-        self._weight_bytes += copy.nbytes
+        copy = torch.empty(shape, dtype=dtype or stored, device=self.backend.device).copy_(source)
+        self._vectors[name] = _Vector(copy.numel(), copy.nbytes)
         return copy
 
-    def _summary(self, head: BuiltLinear) -> WeightSummary:
-        weights_of_format: Counter[str] = Counter()
-        for built in (*self._decoder, head):
-            weights_of_format[built.format] += built.weights
-        return WeightSummary(
-            weight_format=" + ".join(name for name, _ in weights_of_format.most_common()),
-            bits_per_weight=sum(b.stored_bits for b in self._decoder) / sum(b.weights for b in self._decoder),
-            head_bits_per_weight=head.stored_bits / head.weights,
-            parameters=self._parameters,
-            weight_bytes=self._weight_bytes,
-        )
+
+class _Matrix(NamedTuple):
+    """What is remembered of a matrix that was prepared."""
+
+    format: str
+    stored_bits: int
+    weights: int
+    nbytes: int
+
+
+class _Vector(NamedTuple):
+    """What is remembered of any other tensor that was read."""
+
+    parameters: int
+    nbytes: int

@@ -12,13 +12,16 @@ from engine.config import EngineConfig
 from quantize.job import quantize_model
 from quantize.options import QuantizeOptions
 from quantize.report import QuantizeReport
+from quantize.work_directory import kept_work
 from quire.arguments import ArgumentParser, add_settings
 from quire.configuration import add_model_options, local_engine, sources_of
+from quire.interruption import termination_as_interrupt
 from quire.progress import show_progress
 from quire.settings import resolve
+from quire.terminal import notify
 from quire.text_generator import open_text_generator
 
-SETTINGS = ("threads", "ignore_config_keys")
+SETTINGS = ("device", "threads", "ignore_config_keys")
 """Engine settings of the quantizer."""
 
 
@@ -29,8 +32,14 @@ def run(arguments: Sequence[str]) -> int:
     engine = local_engine(parsed)
     options = replace(options, source=Path(engine.model))
     writer = None if options.text else open_text_generator(_writing(engine))
-    with show_progress(sys.stderr) as progress:
-        report = quantize_model(options, progress=progress, generator=writer)
+    try:
+        with termination_as_interrupt(), show_progress(sys.stderr) as progress:
+            report = quantize_model(options, progress=progress, generator=writer)
+    except KeyboardInterrupt:
+        work = kept_work(options.out)
+        if work is not None:
+            notify(f"Interrupted. What is done is kept in {work}: the same command goes on from there.")
+        raise
     print(report.to_json() if parsed.json else _summary(report))
     return 0
 

@@ -53,13 +53,15 @@ def write_dense_model(
     dtype: torch.dtype = torch.float16,
     hidden: int = HIDDEN,
     inner: int = INNER,
+    layers: int = LAYERS,
+    vocabulary: int = 0,
     seed: int = 0,
 ) -> Path:
-    """A random Llama (with `biases`: Qwen2) of two layers, whose vocabulary is no multiple of 32, with a tokenizer."""
+    """A random Llama (with `biases`: Qwen2) with a tokenizer; its vocabulary is no multiple of 32 unless given."""
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizers.byte_level()
     make_tokenizers.save(tokenizer, directory)
-    vocabulary = tokenizer.get_vocab_size() + (tokenizer.get_vocab_size() % 32 == 0)
+    vocabulary = vocabulary or tokenizer.get_vocab_size() + (tokenizer.get_vocab_size() % 32 == 0)
     generator = torch.Generator().manual_seed(seed)
 
     def random(*shape: int, scale: float = 1.0) -> torch.Tensor:
@@ -81,7 +83,7 @@ def write_dense_model(
         "mlp.up_proj": (inner, hidden),
         "mlp.down_proj": (hidden, inner),
     }
-    for layer in range(LAYERS):
+    for layer in range(layers):
         prefix = f"model.layers.{layer}"
         for name in ("input_layernorm", "post_attention_layernorm"):
             tensors[f"{prefix}.{name}.weight"] = 1 + random(hidden) * 0.1
@@ -96,7 +98,7 @@ def write_dense_model(
         "vocab_size": vocabulary,
         "hidden_size": hidden,
         "intermediate_size": inner,
-        "num_hidden_layers": LAYERS,
+        "num_hidden_layers": layers,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": 128,

@@ -166,9 +166,9 @@ def test_the_writing_model_is_gone_before_the_source_is_loaded(
         yield Parrot()
         events.append("engine ends")
 
-    def watch(directory: Path, config: ModelConfig, backend: Backend, length: int) -> SourceModel:
+    def watch(checkpoint: Checkpoint, config: ModelConfig, backend: Backend, length: int, scratch: Path) -> SourceModel:
         events.append(f"source is loaded for {length} tokens")
-        return open_source(directory, config, backend, length)
+        return open_source(checkpoint, config, backend, length, scratch)
 
     monkeypatch.setattr("quantize.job.open_source", watch)
     options = workplace.options(tmp_path / "out", text=None, rows=2, length=100_000)

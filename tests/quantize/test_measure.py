@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.model.checkpoint import Checkpoint
 from engine.model.config import load_config
+from engine.model.transformer import DecoderLayer
 from engine.ops.torch_backend import TorchBackend
 from quantize.divergence import kl_divergence
 from quantize.gptq import quantize_matrix
@@ -22,7 +24,7 @@ from tests.quantize.models import NoProgress, write_dense_model
 @pytest.fixture
 def source(tmp_path: Path) -> SourceModel:
     model = write_dense_model(tmp_path)
-    return open_source(model, load_config(model), TorchBackend(), 64)
+    return open_source(Checkpoint.open(model), load_config(model), TorchBackend(), 64, tmp_path)
 
 
 @pytest.fixture
@@ -30,13 +32,15 @@ def rows() -> torch.Tensor:
     return torch.randint(2, 250, (6, 48), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
 
 
-def _log_probabilities(source: SourceModel, rows: torch.Tensor) -> torch.Tensor:
+def _log_probabilities(source: SourceModel, rows: torch.Tensor, first: DecoderLayer | None = None) -> torch.Tensor:
+    """Of the model, or of one with another `first` layer."""
     outputs = []
     for row in rows:
         stream = source.model.embed(row)
-        for layer in source.model.layers:
+        layers = list(source.model.layers)
+        for layer in [first or layers[0], *layers[1:]]:
             layer.forward(stream, *whole_row(stream))
-        outputs.append(source.model.logits(stream).log_softmax(-1))
+        outputs.append(source.model.output().log_probabilities(stream))
     return torch.stack(outputs)
 
 
@@ -44,7 +48,7 @@ def test_every_matrix_is_measured_and_none_is_changed(source: SourceModel, rows:
     before = _log_probabilities(source, rows)
     choices = SensitivityProbe(source, rows, 4.0, DEFAULT.search, NoProgress()).measure()
     assert torch.equal(_log_probabilities(source, rows), before)
-    assert [name for each in choices for name in each.names] == [name for name, _ in source.model.linears()][:-1]
+    assert [name for each in choices for name in each.names] == list(source.shapes)[:-1]
     assert all(each.sensitivity > 0 for each in choices)
     assert all(each.weights == source.weight(each.names[0]).numel() for each in choices)
 
@@ -52,7 +56,8 @@ def test_every_matrix_is_measured_and_none_is_changed(source: SourceModel, rows:
 def test_damage_predicted_for_a_matrix_is_what_it_does(source: SourceModel, rows: torch.Tensor) -> None:
     reference = _log_probabilities(source, rows)
     choices = SensitivityProbe(source, rows, 4.0, DEFAULT.search, NoProgress()).measure()
-    half = halves(source.model.layers[0])[0]
+    layer = next(source.model.layers)
+    half = halves(layer)[0]
     moments = InputMoments("q")
     for row in rows:
         moments.add(half.entry_inputs(source.model.embed(row)))
@@ -62,5 +67,5 @@ def test_damage_predicted_for_a_matrix_is_what_it_does(source: SourceModel, rows
         source.weight(measured.names[0]), factor_hessian(moments.hessian(), "q"), option.layouts[0], DEFAULT.search
     )
     half.entry[0].kernel = source.model.backend.prepare_dense(result.weight.T.contiguous(), None)
-    divergence = float(kl_divergence(reference, _log_probabilities(source, rows)).mean())
+    divergence = float(kl_divergence(reference, _log_probabilities(source, rows, layer)).mean())
     assert divergence == pytest.approx(measured.sensitivity * option.error, rel=0.5)

@@ -1,9 +1,10 @@
-"""Jobs that do not fit in memory are refused before anything is read."""
+"""What memory a job takes is bounded by one layer, and jobs that do not fit are refused before anything is read."""
 
 from __future__ import annotations
 
 import json
-import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from engine.errors import CapacityError, QuantizationError
 from engine.model.checkpoint import Checkpoint
 from engine.model.config import load_config
 from engine.model.tensor_layout import tensor_layout
-from quantize.memory import check_memory, model_bytes, row_bytes, work_bytes
+from quantize.memory import check_memory, layer_bytes, needed_memory
 from quantize.options import QuantizeOptions
-from tests.quantize.models import HIDDEN, INNER, LAYERS, write_dense_model
+from tests.quantize.models import HIDDEN, INNER, write_dense_model, write_text
+
+LAYER = HIDDEN * (HIDDEN + HIDDEN // 2 + HIDDEN // 2 + HIDDEN) + 3 * HIDDEN * INNER
 
 
 class Job:
@@ -28,8 +31,8 @@ class Job:
         self._monkeypatch = monkeypatch
 
     @property
-    def fixed(self) -> int:
-        return model_bytes(self.config, self.layout) + work_bytes(self.options, self.config, self.layout)
+    def needed(self) -> int:
+        return needed_memory(self.options, self.config, self.layout)
 
     def check(self, free: int, options: QuantizeOptions | None = None) -> None:
         self._monkeypatch.setattr("quantize.memory.free_memory", lambda: free)
@@ -41,38 +44,20 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     return Job(tmp_path, monkeypatch)
 
 
-def test_the_parts_follow_from_the_shapes(job: Job) -> None:
-    layer = HIDDEN * (HIDDEN + HIDDEN // 2 + HIDDEN // 2 + HIDDEN) + 3 * HIDDEN * INNER
-    embedding = job.config.vocab_size * HIDDEN
-    assert model_bytes(job.config, job.layout) == 4 * (LAYERS * layer + 2 * embedding)
-    assert row_bytes(job.config, job.layout) == 8 * (HIDDEN + INNER)
-
-
 def test_what_fits_exactly_is_let_through(job: Job) -> None:
-    needed = job.fixed + 100 * 128 * row_bytes(job.config, job.layout)  # 128 tokens are the model's context
-    job.check(needed)
-    with pytest.raises(QuantizationError, match=r"of memory \(.*but only .* GiB are free"):
-        job.check(needed - 1)
+    assert layer_bytes(job.layout) == 4 * LAYER
+    job.check(job.needed)
+    with pytest.raises(QuantizationError, match=r"of memory \(.*for one layer.*but only .* GiB are free"):
+        job.check(job.needed - 1)
 
 
-def test_the_rows_that_it_advises_do_fit(job: Job) -> None:
-    free = job.fixed + 5000 * row_bytes(job.config, job.layout)
-    with pytest.raises(QuantizationError) as caught:
-        job.check(free)
-    found = re.search(r"Of 12800 calibration tokens, (\d+) would fit: use fewer or shorter rows\.", str(caught.value))
-    assert found is not None
-    assert int(found[1]) == 5000
-    job.check(free, replace(job.options, rows=5000 // 128))
-
-
-def test_a_model_that_does_not_fit_whatever_the_rows(job: Job) -> None:
-    with pytest.raises(QuantizationError, match=r"Use a machine with more memory\.$"):
-        job.check(job.fixed - 1)
-
-
-def test_absurd_rows_are_refused_before_they_are_written(job: Job) -> None:
-    with pytest.raises(QuantizationError, match="are free"):
-        job.check(1 << 40, replace(job.options, rows=10**12))
+def test_rows_and_layers_cost_no_memory(job: Job, tmp_path: Path) -> None:
+    needed = job.needed
+    job.options = replace(job.options, rows=10**12)
+    assert job.needed == needed
+    deep = write_dense_model(tmp_path / "deep", layers=9)
+    config = load_config(deep)
+    assert needed_memory(job.options, config, tensor_layout(config, Checkpoint.open(deep))) == needed
 
 
 def test_a_system_that_does_not_tell_is_trusted(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,8 +68,55 @@ def test_a_system_that_does_not_tell_is_trusted(job: Job, monkeypatch: pytest.Mo
     check_memory(job.options, job.config, job.layout)
 
 
-def test_contexts_limit_rows(job: Job, tmp_path: Path) -> None:
-    config = json.loads((tmp_path / "config.json").read_text()) | {"max_position_embeddings": 10}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    job.config = load_config(tmp_path)
-    job.check(job.fixed + 100 * 10 * row_bytes(job.config, job.layout))
+PEAK = """
+import json, sys, threading, time
+from pathlib import Path
+from quantize.job import QuantizeOptions, quantize_model
+from tests.quantize.models import NoProgress
+
+model, out, text = map(Path, sys.argv[1:4])
+options = QuantizeOptions(model, out, rows=int(sys.argv[4]), length=128, text=text, threads=1)
+peaks, ended = [], threading.Event()
+
+def anonymous():
+    fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["RssAnon"].split()[0]) * 1024
+
+def watch():
+    while not ended.wait(0.002):
+        peaks.append(anonymous())
+
+watcher = threading.Thread(target=watch)
+before = anonymous()
+watcher.start()
+quantize_model(options, progress=NoProgress())
+ended.set()
+watcher.join()
+print(json.dumps([before, max(peaks)]))
+"""
+
+
+def _peak(model: Path, folder: Path, rows: int) -> int:
+    """Bytes of its own that a job in a process of its own takes at most, beyond what it begins with."""
+    text = write_text(folder / "text.txt", words=40_000)
+    command = [sys.executable, "-c", PEAK, str(model), str(folder / "out"), str(text), str(rows)]
+    before, peak = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return int(peak) - int(before)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_measured_memory_is_bounded_by_a_layer(tmp_path: Path) -> None:
+    """A model of 2 and one of 8 layers, 8 rows and 64: the peak is that of one layer, and below the estimate."""
+    peaks = {}
+    for layers, rows in ((2, 8), (8, 8), (2, 64)):
+        folder = tmp_path / f"{layers}-{rows}"
+        model = write_dense_model(folder / "model", layers=layers, hidden=512, inner=1536, vocabulary=512)
+        config = load_config(model)
+        layout = tensor_layout(config, Checkpoint.open(model))
+        options = QuantizeOptions(model, folder / "out", rows=rows, length=128)
+        estimate, layer = needed_memory(options, config, layout), layer_bytes(layout)
+        peaks[layers, rows] = _peak(model, folder, rows)
+        assert peaks[layers, rows] < estimate
+    assert peaks[8, 8] < peaks[2, 8] + layer
+    assert peaks[2, 64] < peaks[2, 8] + layer

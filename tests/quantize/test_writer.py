@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from engine.errors import QuantizationError
 from engine.model.checkpoint import Checkpoint
@@ -106,23 +107,45 @@ def test_the_producer_may_reuse_its_memory(tmp_path: Path) -> None:
     assert [float(checkpoint.tensor(f"t{index}")[0]) for index in range(3)] == [0, 1, 2]
 
 
-def test_only_one_shard_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    saved: list[weakref.ref[torch.Tensor]] = []
-    still_held: list[int] = []
-
-    def watch(shard: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
-        saved.extend(weakref.ref(tensor) for tensor in shard.values())
-        path.touch()
+def test_no_tensor_is_kept_in_memory(tmp_path: Path) -> None:
+    given: list[weakref.ref[torch.Tensor]] = []
 
     def produce() -> Iterator[tuple[str, torch.Tensor]]:
-        for name, tensor in kilobytes(1, 1, 1, 1):
-            yield name, tensor
-            still_held.append(sum(copy() is not None for copy in saved))
+        for index in range(4):
+            assert sum(copy() is not None for copy in given) <= 1  # the writer's own variable
+            tensor = torch.full((256,), float(index))
+            given.append(weakref.ref(tensor))
+            yield f"t{index}", tensor
+            del tensor
 
-    monkeypatch.setattr("quantize.writer.save_file", watch)
-    write(tmp_path / "out", produce(), shard_bytes=1024)
-    assert len(saved) == 4
-    assert still_held == [0, 0, 0, 0]
+    write(tmp_path / "out", produce())
+    assert len(given) == 4
+
+
+def test_tensors_of_all_element_types_are_aligned_and_read_by_safetensors(tmp_path: Path) -> None:
+    tensors = {
+        "bytes": torch.arange(3, dtype=torch.uint8),
+        "halves": torch.arange(5, dtype=torch.float16),
+        "brain": torch.arange(3, dtype=torch.bfloat16),
+        "words": torch.arange(7, dtype=torch.int32),
+        "scalar": torch.tensor(2.5),
+        "nothing": torch.empty(0, 4),
+        "longs": torch.arange(2),
+    }
+    out = tmp_path / "out"
+    write(out, tensors.items())
+    found = load_file(out / "output.safetensors")
+    assert set(found) == set(tensors)
+    assert all(
+        torch.equal(found[name], tensor) and found[name].dtype == tensor.dtype for name, tensor in tensors.items()
+    )
+    raw = (out / "output.safetensors").read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length])
+    header.pop("__metadata__")
+    assert length % 8 == 0
+    assert all(each["data_offsets"][0] % tensors[name].element_size() == 0 for name, each in header.items())
+    assert {path.name for path in out.iterdir()} == {"config.json", "output.safetensors"}
 
 
 def test_side_files_come_along_and_weights_stay_behind(tmp_path: Path) -> None:

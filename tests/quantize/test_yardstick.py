@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from engine.model.checkpoint import Checkpoint
 from engine.model.config import load_config
 from engine.ops.exl2 import layout_bits
 from engine.ops.torch_backend import TorchBackend
@@ -27,12 +28,12 @@ def _last_stream(source: SourceModel, row: torch.Tensor) -> torch.Tensor:
 
 def test_blocks_are_measured_and_left_alone(tmp_path: Path) -> None:
     model = write_dense_model(tmp_path)
-    source = open_source(model, load_config(model), TorchBackend(), 48)
+    source = open_source(Checkpoint.open(model), load_config(model), TorchBackend(), 48, tmp_path)
     rows = torch.randint(2, 250, (4, 48), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
     before = _last_stream(source, rows[0])
     choices = EXLLAMAV2.measure(source, rows, 4.0, NoProgress())
     assert torch.equal(_last_stream(source, rows[0]), before)
-    assert [name for each in choices for name in each.names] == [name for name, _ in source.model.linears()][:-1]
+    assert [name for each in choices for name in each.names] == list(source.shapes)[:-1]
     assert [len(each.options) for each in choices] == [len(ATTENTION_SETS), len(MLP_SETS)] * 2
     for each in choices:
         smallest, largest = each.options[0], each.options[-1]

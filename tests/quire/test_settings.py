@@ -192,8 +192,8 @@ def test_the_help_shows_meaning_and_default() -> None:
 def test_what_a_job_shares_with_the_engine_means_the_same() -> None:
     shared = {each.name: each for config in (EngineConfig, ServerConfig, HubConfig) for each in settings_of(config)}
     same = {each.name: each for config in (QuantizeOptions, EvalOptions) for each in settings_of(config)}
-    assert shared.keys() & same.keys() == {"threads", "ignore_config_keys"}
-    for name in ("threads", "ignore_config_keys"):
+    assert shared.keys() & same.keys() == {"device", "threads", "ignore_config_keys"}
+    for name in ("device", "threads", "ignore_config_keys"):
         assert shared[name].kind == same[name].kind
 
 

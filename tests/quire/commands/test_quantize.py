@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from quantize.progress import Progress
 from quantize.report import MatrixReport, QuantizeReport
 from quire import cli
 from quire.commands import quantize
+from tests.quantize.models import write_dense_model, write_text
 
 MATRIX = MatrixReport("layer", 32, 32, ((4, 32),), 4.1, 0.05, 1)
 REPORT = QuantizeReport(
@@ -99,6 +104,31 @@ def test_settings_of_the_machine_and_the_model_come_from_every_place(
     assert written == [expected]  # and no limit that is meant for serving
     assert cli.main(["quantize", str(tmp_path), "out", "--threads", "4", "--ignore-config-keys", "c"]) == 0
     assert (job["options"].threads, job["options"].ignore_config_keys) == (4, ("c",))
+
+
+RUN = """
+import sys
+from quire import cli
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_an_interrupted_job_says_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
+    model, text = write_dense_model(tmp_path / "model", layers=3), write_text(tmp_path / "text.txt", words=3000)
+    flags = ["--text", str(text), "--rows", "16", "--length", "64", "--threads", "1"]
+    command = ["quantize", str(model), str(tmp_path / "out"), *flags]
+    process = subprocess.Popen([sys.executable, "-c", RUN, *command], stderr=subprocess.PIPE, text=True)
+    work = tmp_path / "out.work"
+    while process.poll() is None and not (work / "calibration.safetensors").exists():
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == f"Interrupted. What is done is kept in {work}: the same command goes on from there."
+    assert not (tmp_path / "out").exists()
+    assert cli.main(command) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "text.txt", "out"}
 
 
 def test_from_float_to_exl2_and_back(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,53 @@
+"""How much disk space a job takes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from engine.errors import QuantizationError
+from engine.model.config import ModelConfig
+from engine.model.tensor_layout import TensorLayout
+from quantize.measure import PROBE_ROWS
+from quantize.memory import FLOAT, row_length
+from quantize.options import QuantizeOptions
+
+RESERVE = 64 << 20
+"""Bytes wanted beyond the weights, for side files."""
+
+
+def check_disk(options: QuantizeOptions, config: ModelConfig, layout: TensorLayout) -> None:
+    """Refuse a job that needs more disk space than is free.
+
+    Raises:
+        QuantizationError: it does; the message gives both figures.
+    """
+    model, work = model_bytes(options, layout), work_bytes(options, config, layout)
+    folder = Path(os.path.realpath(options.out))
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < model + work:
+        raise QuantizationError(
+            f"{options.out} will take about {model >> 20} MiB, and the job {work >> 20} MiB more until it is done, but "
+            f"only {free >> 20} MiB are free there. Make room, use fewer calibration rows, or name another directory."
+        )
+
+
+def model_bytes(options: QuantizeOptions, layout: TensorLayout) -> int:
+    """About what the finished model takes."""
+    decoder = sum(shape.weights for layer in layout.layers for shape in layer.linears.values())
+    head = layout.head.weights
+    return int(decoder * options.bpw / 8 + head * (options.head_bits + 2.5) / 8 + head * 2) + RESERVE
+
+
+def work_bytes(options: QuantizeOptions, config: ModelConfig, layout: TensorLayout) -> int:
+    """What the job takes besides at its peak: rows in the middle of a layer, probes, or a shard in the making."""
+    length = row_length(options, config)
+    matrices = [shape for layer in layout.layers for shape in layer.linears.values()]
+    widest = max(shape.in_features for shape in matrices)
+    rows = options.rows * length * (4 * config.hidden_size + 2 * widest) * FLOAT
+    probes = len(matrices) * min(options.rows, PROBE_ROWS) * length * config.hidden_size * FLOAT
+    model = model_bytes(options, layout)
+    return max(probes, model + rows, model + min(model, options.shard_bytes))

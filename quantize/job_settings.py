@@ -1,0 +1,40 @@
+"""What decides about the bytes a job writes, so that an interrupted one goes on with nothing else."""
+
+from __future__ import annotations
+
+import torch
+
+from engine.model.config import ModelConfig
+from quantize.atomic_file import file_digest
+from quantize.memory import row_length
+from quantize.options import QuantizeOptions
+from quantize.work_directory import Settings
+
+JOB_VERSION = 1
+"""To be raised whenever equal settings give other bytes than before, or work directories hold something else."""
+
+
+def job_settings(options: QuantizeOptions, config: ModelConfig, weights: str) -> Settings:
+    """The settings of a job by the names they have on the command line, with what they name.
+
+    Args:
+        options: what to do.
+        config: of the source.
+        weights: SHA-256 of the source's weights.
+    """
+    text = None if options.text is None else {"name": options.text.name, "sha256": file_digest(options.text)}
+    return {
+        "job version": JOB_VERSION,
+        "torch": torch.__version__,
+        "weights of the source (sha256)": weights,
+        "configuration of the source": repr(config),
+        "bpw": options.bpw,
+        "head-bits": options.head_bits,
+        "rows": options.rows,
+        "length": row_length(options, config),
+        "text": text,
+        "seed": options.seed,
+        "recipe": options.recipe,
+        "shard-bytes": options.shard_bytes,
+        "device": options.device,
+    }

@@ -1,0 +1,79 @@
+"""What each choice of widths would cost, on disk: made once, good for every size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.errors import QuantizationError
+from engine.model_files import read_json_object
+from quantize.atomic_file import write_atomically
+from quantize.exl2.allocate import Choices
+from quantize.exl2.candidates import Option
+from quantize.exl2.layout import Group
+
+VERSION = 1
+
+
+def write_measurement(path: Path, choices: Sequence[Choices]) -> None:
+    """Save a measurement.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    content = {"version": VERSION, "choices": [_choices_to_json(each) for each in choices]}
+    write_atomically(path, json.dumps(content) + "\n")
+
+
+def read_measurement(path: Path) -> list[Choices]:
+    """What `write_measurement` saved.
+
+    Raises:
+        QuantizationError: the file is missing, corrupt or something else; the message names it.
+    """
+    content = read_json_object(path, QuantizationError)
+    if content is None:
+        raise QuantizationError(f"The measurement {path} does not exist.")
+    if content.get("version") != VERSION:
+        raise QuantizationError(f"{path} is no measurement of this version of Quire. Measure anew.")
+    try:
+        return [_choices_from_json(each) for each in content["choices"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise QuantizationError(f"{path} is no measurement: {error!r}. Measure anew.") from None
+
+
+def _choices_to_json(choices: Choices) -> dict[str, object]:
+    """Runs of equal groups are written once, with their number: [bits, rows, count]."""
+    return {
+        "names": choices.names,
+        "weights": choices.weights,
+        "sensitivity": choices.sensitivity,
+        "options": [
+            {"bits": each.bits, "error": each.error, "layouts": [_runs(layout) for layout in each.layouts]}
+            for each in choices.options
+        ],
+    }
+
+
+def _choices_from_json(value: Any) -> Choices:
+    options = [
+        Option(tuple(_groups(layout) for layout in each["layouts"]), int(each["bits"]), float(each["error"]))
+        for each in value["options"]
+    ]
+    return Choices(tuple(map(str, value["names"])), int(value["weights"]), float(value["sensitivity"]), options)
+
+
+def _runs(layout: Sequence[Group]) -> list[list[int]]:
+    runs: list[list[int]] = []
+    for bits, rows in layout:
+        if runs and runs[-1][:2] == [bits, rows]:
+            runs[-1][2] += 1
+        else:
+            runs.append([bits, rows, 1])
+    return runs
+
+
+def _groups(runs: Any) -> tuple[Group, ...]:
+    return tuple(Group(int(bits), int(rows)) for bits, rows, count in runs for _ in range(int(count)))

@@ -1,0 +1,156 @@
+"""Where a job keeps what it has done, so that it can be ended at any moment and go on later.
+
+    OUT.work/
+        job.json                 what was asked for
+        calibration.safetensors  the calibration tokens
+        measurement.json         what each choice of widths would cost
+        scratch/                 of no use after the step that is being done
+        4.0bpw/                  one folder per size; see `journal.py`
+
+Every file that counts is written under another name first, and renamed when the disk has it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from engine.errors import QuantizationError
+from engine.model_files import read_json_object
+from quantize.atomic_file import write_atomically
+from quantize.output_directory import WORK
+
+JOB_FILE = "job.json"
+MEASUREMENT_FILE = "measurement.json"
+CALIBRATION_FILE = "calibration.safetensors"
+
+Settings = Mapping[str, object]
+"""What decides about the result, by the names people know; values as JSON has them."""
+
+
+def work_path(out: Path) -> Path:
+    """The work directory of a job that writes to `out`: beside it, or inside it where it is an empty directory."""
+    real = Path(os.path.realpath(out))
+    return real / WORK if real.is_dir() else real.with_name(f"{real.name}.work")
+
+
+def kept_work(out: Path) -> Path | None:
+    """The work directory of a job that writes to `out`, if there is work in it that a later job can go on with."""
+    path = work_path(out)
+    return path if (path / JOB_FILE).exists() else None
+
+
+class WorkDirectory:
+    """The files of one job. Made by `open_work`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def calibration(self) -> Path:
+        """File of the calibration tokens."""
+        return self.path / CALIBRATION_FILE
+
+    @property
+    def measurement(self) -> Path:
+        """File of the measurement."""
+        return self.path / MEASUREMENT_FILE
+
+    @property
+    def seconds(self) -> Path:
+        """File of the time everything up to the measurement took."""
+        return self.path / "seconds.json"
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for what is of no use after the step that is being done."""
+        return self.path / "scratch"
+
+    def size(self, name: str) -> Path:
+        """Folder of one size."""
+        folder = self.path / name
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def agree(self, settings: Settings) -> bool:
+        """Remember what is asked for, or make sure that it is what was asked for when the work was begun.
+
+        Returns:
+            Whether there is work to go on with.
+
+        Raises:
+            QuantizationError: something else was asked for; the message names each difference.
+        """
+        known = read_json_object(self.path / JOB_FILE, QuantizationError)
+        if known is None:
+            write_atomically(self.path / JOB_FILE, json.dumps(settings, indent=2) + "\n")
+            return False
+        wanted = json.loads(json.dumps(settings))
+        changed = [
+            f"{name} was {json.dumps(known.get(name))} and is now {json.dumps(wanted.get(name))}"
+            for name in sorted({*known, *wanted})
+            if known.get(name) != wanted.get(name)
+        ]
+        if changed:
+            raise QuantizationError(
+                f"{self.path} holds the work of a job that was begun with other settings: {'; '.join(changed)}. "
+                "Use the same settings again to go on with it, or --restart to throw it away."
+            )
+        return True
+
+    def remove(self) -> None:
+        """Throw everything away."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+@contextmanager
+def open_work(path: Path, *, restart: bool) -> Iterator[WorkDirectory]:
+    """The work directory `path` for the duration of a `with` block, for one process alone.
+
+    Args:
+        path: made if it is not there.
+        restart: throw away what is in it.
+
+    Raises:
+        QuantizationError: another job is at work in it, it holds something else, or it cannot be written to.
+    """
+    try:
+        _check_ours(path)
+        path.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise QuantizationError(f"{path}: a job cannot keep its work there: {error.strerror}.") from None
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise QuantizationError(f"Another job is at work in {path}. Wait for it, or end it first.") from None
+        work = WorkDirectory(path)
+        if restart:
+            (path / JOB_FILE).unlink(missing_ok=True)
+        for stale in list(path.iterdir()) if restart else [work.scratch]:
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
+        work.scratch.mkdir()
+        yield work
+    finally:
+        if path.is_dir() and not (path / JOB_FILE).exists():  # refused before there was any work
+            shutil.rmtree(path, ignore_errors=True)
+        os.close(lock)
+
+
+def _check_ours(path: Path) -> None:
+    """Refuse to work in a directory that is not ours, and above all to throw its content away."""
+    if path.is_dir():
+        names = {each.name for each in path.iterdir()}
+        if names - {"scratch"} and JOB_FILE not in names:
+            raise QuantizationError(
+                f"{path} is where the work of this job would be kept, but it holds something else ({min(names)}). "
+                "Move it away."
+            )
+    elif path.exists():
+        raise QuantizationError(f"{path} is where the work of this job would be kept, but it is a file. Move it away.")

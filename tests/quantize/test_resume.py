@@ -1,0 +1,243 @@
+"""Jobs that are ended at any moment go on where they were, and write what an undisturbed job writes."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.errors import QuantizationError
+from quantize.job import QuantizeOptions, quantize_model
+from quantize.work_directory import open_work, work_path
+from tests.quantize.models import NoProgress, SilentProgress, write_dense_model, write_text
+
+
+class Crash(BaseException):
+    """What no code expects: the end of the process, as far as a test can play it."""
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> QuantizeOptions:
+    """A job; the output is to be replaced."""
+    folder = tmp_path_factory.mktemp("resume")
+    model = write_dense_model(folder / "model", inner=64)
+    text = write_text(folder / "text.txt", words=1500)
+    return QuantizeOptions(model, folder / "out", 4.0, rows=2, length=32, text=text, threads=1, shard_bytes=30_000)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(options: QuantizeOptions) -> dict[str, bytes]:
+    """What the job writes."""
+    quantize_model(options, progress=NoProgress())
+    return content(options.out)
+
+
+def content(out: Path) -> dict[str, bytes]:
+    """Everything but the report, which tells how long things took."""
+    return {path.name: path.read_bytes() for path in out.iterdir() if not path.name.startswith("quantization_report")}
+
+
+def crash_at(monkeypatch: pytest.MonkeyPatch, count: int, *, after: bool) -> None:
+    """End the process before or after the `count`-th time that a file gets its name."""
+    rename, calls = os.replace, iter(range(1, 1000))
+
+    def watch(source: Path, target: Path) -> None:
+        now = next(calls) == count
+        if now and not after:
+            raise Crash
+        rename(source, target)
+        if now:
+            raise Crash
+
+    monkeypatch.setattr(os, "replace", watch)
+
+
+CHECKPOINTS = 10  # settings, calibration, measurement, seconds, embedding, two layers, head, report, publication
+
+
+@pytest.mark.parametrize(
+    ("count", "after"),
+    [
+        pytest.param(count, after, marks=[] if after == (count % 2 == 0) else pytest.mark.slow)
+        for count in range(1, CHECKPOINTS + 1)
+        for after in (False, True)
+    ],
+)
+def test_a_crash_at_any_checkpoint_costs_at_most_one_step(
+    options: QuantizeOptions,
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+    after: bool,
+) -> None:
+    job = replace(options, out=tmp_path / "out")
+    with monkeypatch.context() as patch:
+        crash_at(patch, count, after=after)
+        with pytest.raises(Crash):
+            quantize_model(job, progress=NoProgress())
+    assert not job.out.exists()
+    progress = SilentProgress()
+    report = quantize_model(job, progress=progress)
+    assert content(job.out) == undisturbed
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert len(report.matrices) == 15
+    stages = [name for name, _ in progress.stages]
+    assert ("Measuring" in stages) == (count < 3 or (count == 3 and not after))
+
+
+def test_there_are_no_other_checkpoints(
+    options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash_at(monkeypatch, CHECKPOINTS + 1, after=False)
+    quantize_model(replace(options, out=tmp_path / "out"), progress=NoProgress())
+
+
+@pytest.fixture
+def interrupted(options: QuantizeOptions, tmp_path: Path) -> QuantizeOptions:
+    """A job that ended after its first layer."""
+    job = replace(options, out=tmp_path / "out")
+    with pytest.MonkeyPatch.context() as patch:
+        crash_at(patch, 6, after=True)
+        with pytest.raises(Crash):
+            quantize_model(job, progress=NoProgress())
+    return job
+
+
+def test_changed_settings_are_refused_and_named(interrupted: QuantizeOptions, undisturbed: dict[str, bytes]) -> None:
+    changed = replace(interrupted, bpw=5.0, seed=3)
+    message = r"bpw was 4.0 and is now 5.0; seed was 0 and is now 3. Use the same settings again .* --restart"
+    with pytest.raises(QuantizationError, match=message):
+        quantize_model(changed, progress=NoProgress())
+    assert not interrupted.out.exists()
+    quantize_model(interrupted, progress=NoProgress())
+    assert content(interrupted.out) == undisturbed
+
+
+def test_a_changed_text_and_a_changed_source_are_noticed(
+    interrupted: QuantizeOptions, tmp_path: Path, options: QuantizeOptions
+) -> None:
+    other = write_text(tmp_path / "text.txt", words=1500, seed=1)
+    with pytest.raises(QuantizationError, match=r"text was .*text.txt.* and is now "):
+        quantize_model(replace(interrupted, text=other), progress=NoProgress())
+    model = write_dense_model(tmp_path / "model", inner=64, seed=1)
+    with pytest.raises(QuantizationError, match="weights of the source"):
+        quantize_model(replace(interrupted, source=model), progress=NoProgress())
+
+
+def test_restart_throws_the_work_away(interrupted: QuantizeOptions) -> None:
+    progress = SilentProgress()
+    report = quantize_model(replace(interrupted, bpw=5.0, restart=True), progress=progress)
+    assert report.bpw_requested == 5.0
+    assert "Measuring" in [name for name, _ in progress.stages]
+
+
+@pytest.mark.parametrize("name", ["part-00001.safetensors", "streams-00002/quantized.f32"])
+def test_damaged_work_is_refused_by_name(interrupted: QuantizeOptions, name: str) -> None:
+    path = work_path(interrupted.out) / "4bpw" / name
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(QuantizationError, match=rf"{path.name} is not what the interrupted job left .*--restart"):
+        quantize_model(interrupted, progress=NoProgress())
+
+
+def test_one_job_at_a_time(interrupted: QuantizeOptions) -> None:
+    with (
+        open_work(work_path(interrupted.out), restart=False),
+        pytest.raises(QuantizationError, match="Another job is at work"),
+    ):
+        quantize_model(interrupted, progress=NoProgress())
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_folder_of_somebody_else_is_left_alone(options: QuantizeOptions, tmp_path: Path, restart: bool) -> None:
+    (tmp_path / "out.work").mkdir()
+    (tmp_path / "out.work" / "thesis.tex").touch()
+    with pytest.raises(QuantizationError, match=r"holds something else \(thesis.tex\)"):
+        quantize_model(replace(options, out=tmp_path / "out", restart=restart), progress=NoProgress())
+    assert (tmp_path / "out.work" / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize("count", [pytest.param(6, marks=pytest.mark.slow), 10])
+def test_work_for_an_empty_directory_lies_inside(
+    options: QuantizeOptions, undisturbed: dict[str, bytes], tmp_path: Path, count: int
+) -> None:
+    """It may be a mounted volume: what is beside it may be another file system."""
+    job = replace(options, out=tmp_path / "out")
+    job.out.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        crash_at(patch, count, after=True)
+        with pytest.raises(Crash):
+            quantize_model(job, progress=NoProgress())
+    assert [path.name for path in job.out.iterdir()] == ["quire.work"]
+    quantize_model(job, progress=NoProgress())
+    assert content(job.out) == undisturbed
+
+
+def test_a_crash_while_files_are_moved(
+    options: QuantizeOptions, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = replace(options, out=tmp_path / "out")
+    job.out.mkdir()
+    rename = Path.rename
+
+    def watch(path: Path, target: Path) -> Path:
+        if path.name == "config.json":
+            raise Crash
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", watch)
+        with pytest.raises(Crash):
+            quantize_model(job, progress=NoProgress())
+    assert not (job.out / "config.json").exists()
+    quantize_model(job, progress=NoProgress())
+    assert content(job.out) == undisturbed
+
+
+RUN = """
+import sys
+from pathlib import Path
+from quantize.job import QuantizeOptions, quantize_model
+from tests.quantize.models import NoProgress
+
+model, out, text = map(Path, sys.argv[1:])
+options = QuantizeOptions(model, out, 4.0, rows=2, length=32, text=text, threads=1, shard_bytes=30_000)
+quantize_model(options, progress=NoProgress())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kills", range(20))
+def test_killed_jobs_write_the_same_bytes(
+    options: QuantizeOptions, undisturbed: dict[str, bytes], tmp_path: Path, kills: int
+) -> None:
+    """A process is killed at a random moment, again and again, until one comes to the end."""
+    out = tmp_path / "out"
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    draws = random.Random(kills)
+    assert options.text is not None
+    command = [sys.executable, "-c", RUN, str(options.source), str(out), str(options.text)]
+    killed = 0
+    while True:
+        process = subprocess.Popen(command, env=environment)
+        try:
+            process.wait(timeout=draws.uniform(1.5, 8.0) if killed < 3 else None)
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            killed += 1
+            time.sleep(0.01)
+    assert process.returncode == 0
+    assert content(out) == undisturbed
