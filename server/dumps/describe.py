@@ -13,7 +13,7 @@ from engine.config import EngineConfig
 from engine.types import ModelInfo
 from server.config import ServerConfig
 from server.dumps.answers import read_answer
-from server.dumps.exchange import Exchange
+from server.dumps.exchange import MAX_ANSWER_BYTES, Exchange
 from server.dumps.redaction import Redactor
 from server.generation import Generation
 from server.validation import parse_json
@@ -111,10 +111,11 @@ def _response(exchange: Exchange, redactor: Redactor | None) -> dict[str, Any]:
         error = {**error, "param": redactor.param(error.get("param"))}
         if exchange.status < 500 and exchange.status not in (200, 408, 429):
             del error["message"]  # it may quote the request
+    known = redactor is None and len(exchange.answer) < MAX_ANSWER_BYTES
     return {
         "status": exchange.status,
         "seconds": round(exchange.seconds, 6),
         "error": error,
-        "texts": None if redactor is not None else [answer.texts[index] for index in sorted(answer.texts)],
+        "texts": [answer.texts[index] for index in sorted(answer.texts)] if known else None,
         "chunks": exchange.chunks,
     }

@@ -16,6 +16,7 @@ from engine.errors import RequestFailedError
 from engine.stats import EngineStats
 from server.app import create_app
 from server.config import ServerConfig
+from server.dumps import describe, exchange
 from server.text import ModelText
 from tests.api.conftest import MakeClient
 from tests.api.test_prefix_report import COMPLETIONS
@@ -91,6 +92,17 @@ def test_content_is_kept_where_that_is_asked_for(make_client: MakeClient, tmp_pa
     assert dump["content_kept"] is True
     assert dump["body"] == body
     assert dump["response"]["texts"] == ["Hello there, world!"] * 2
+
+
+def test_an_answer_too_long_to_keep_has_no_texts(
+    make_client: MakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (exchange, describe):
+        monkeypatch.setattr(module, "MAX_ANSWER_BYTES", 100)
+    make_client(dump_requests=str(tmp_path), dump_content=True).post(CHAT, json={"messages": MESSAGES})
+    dump = only(tmp_path)
+    assert dump["response"]["texts"] is None
+    assert dump["generation"]["finish_reasons"] == ["stop"]
 
 
 @pytest.mark.parametrize(
