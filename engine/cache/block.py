@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+PrefixKey = tuple[int | bytes | None, bytes]
+"""What a full block holds: its tokens, packed as 32-bit integers, after everything its parent stands for.
 
-class PrefixKey(NamedTuple):
-    """What a full block holds: these tokens, after everything its parent stands for.
-
-    `parent` is the prefix id of the block before it, or for the first block of a sequence the bytes that set apart
-    prefixes of equal tokens but different keys and values (adapter, image, KV format, salt).
-    """
-
-    parent: int | bytes
-    token_ids: tuple[int, ...]
+The parent is the prefix id of the block before it, or for the first block of a sequence the bytes that set apart
+prefixes of equal tokens but different keys and values (adapter, image, KV format, salt). No block is known under None,
+which stands for a block that has no id.
+"""
 
 
 class BlockCopy(NamedTuple):

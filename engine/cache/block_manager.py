@@ -65,7 +65,12 @@ class BlockManager:
         `index` when the blocks were computed.
         """
         most = (len(token_ids) - 1) // self.block_size
-        return [self._acquire(block) for block in list(self._index.find(token_ids, most, extra))]
+        found = self._index.find(token_ids, most, extra)
+        cached = self._cached
+        for block in found:  # as `_acquire` does, without a call for each: there may be thousands
+            cached.pop(block, None)
+            block.references += 1
+        return [block.index for block in found]
 
     def fork(self, block_table: Sequence[int], num_tokens: int) -> list[int]:
         """A new table that shares the blocks of the first `num_tokens` positions; the last may be filled in part."""
