@@ -32,9 +32,9 @@ SMALLEST_SHARE_OF_TOKENS = 0.75
 def build_engine(
     config: EngineConfig, report: LoadReport = UNREPORTED, *, pipeline_depth: int = 0
 ) -> tuple[EngineCore, ModelInfo]:
-    """Load a model and put an engine around it, warmed up: the largest step the scheduler may ask for has been run.
+    """Load a model and put an engine around it, warmed up for the largest step the scheduler may ask for.
 
-    The cache and the model's buffers have their final size then; sampling still copies the rows it works on.
+    Whatever is large has its final size then, and is part of the plan that was made before anything was loaded.
 
     Args:
         config: settings.

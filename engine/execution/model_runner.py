@@ -12,6 +12,7 @@ from engine.config import EngineConfig
 from engine.execution.batch_builder import BatchBuilder
 from engine.execution.paged_attention import PagedAttention
 from engine.execution.warm_up import largest_step
+from engine.model.forward_batch import ForwardBatch
 from engine.model.loader import LoadedModel
 from engine.sampling.sampler import Sampler
 from engine.scheduling.batch import SampledToken, ScheduledBatch
@@ -69,19 +70,22 @@ class ModelRunner:
         return handle
 
     def warm_up(self) -> None:
-        """Run the largest step there can be, so that whatever is made on first use exists before the first request.
+        """Make the largest step there can be, so that whatever is made on first use exists before the first request.
 
         It leaves keys and values in blocks that nobody owns yet.
         """
         cache = self._cache
-        self._forward(
-            largest_step(self._max_tokens, self._max_seqs, self._max_len, cache.num_blocks, cache.block_size), {}
-        )
+        step = largest_step(self._max_tokens, self._max_seqs, self._max_len, cache.num_blocks, cache.block_size)
+        logits = self._model.warm_up(*self._input(step, {}))
+        # what the model says to made-up tokens may be anything; how much there is to choose from is what matters
+        self._sampler.sample(torch.zeros_like(logits), [item.sequence for item in step.items])
 
     def _forward(self, batch: ScheduledBatch, in_flight: Mapping[Sequence, int]) -> torch.Tensor:
         """Logits, float32 [sampling items, vocabulary], valid until the next step."""
         if batch.copies:
             self._cache.copy_blocks(batch.copies)
+        return self._model.forward(*self._input(batch, in_flight))
+
+    def _input(self, batch: ScheduledBatch, in_flight: Mapping[Sequence, int]) -> tuple[ForwardBatch, PagedAttention]:
         model_input = self._builder.build(batch, in_flight)
-        attention = PagedAttention(self._cache, self._backend, model_input.attention)
-        return self._model.forward(model_input.forward, attention)
+        return model_input.forward, PagedAttention(self._cache, self._backend, model_input.attention)

@@ -6,6 +6,9 @@ from engine.scheduling.batch import ScheduledBatch, ScheduledSequence
 from engine.scheduling.sequence import Sequence
 from engine.types import GenerationRequest, SamplingParams
 
+HARDEST = SamplingParams(temperature=1, top_p=0.5, repetition_penalty=2, min_tokens=1, logprobs=20)
+"""Sampling that works on every copy of the logits there can be."""
+
 
 def largest_step(max_tokens: int, max_seqs: int, max_len: int, num_blocks: int, block_size: int) -> ScheduledBatch:
     """A step with as many tokens, and as many sequences that sample, as the budget and the cache allow.
@@ -34,6 +37,6 @@ def largest_step(max_tokens: int, max_seqs: int, max_len: int, num_blocks: int, 
 
 def _item(length: int, block_table: list[int]) -> ScheduledSequence:
     tokens = (0,) * length
-    request = GenerationRequest("warm-up", tokens, SamplingParams(temperature=0))
+    request = GenerationRequest("warm-up", tokens, HARDEST)
     sequence = Sequence(request, choice=0, seed=0, token_ids=list(tokens), block_table=block_table)
     return ScheduledSequence(sequence, start=0, num_tokens=length, sample=True)

@@ -100,11 +100,24 @@ class Transformer:
             KernelArgumentError: a token, position or row does not exist. Kernels trust these and would read beyond
                 their tables.
         """
+        return self._compute(batch, attention, self.layers)
+
+    def warm_up(self, batch: ForwardBatch, attention: Attention) -> torch.Tensor:
+        """Allocate whatever a step as large as this one does.
+
+        Only the first layer is computed: layers share their buffers, and a whole step may take many seconds.
+
+        Returns:
+            Numbers without a meaning in the shape of the step's logits; valid until the next call.
+        """
+        return self._compute(batch, attention, self.layers[:1])
+
+    def _compute(self, batch: ForwardBatch, attention: Attention, layers: tuple[DecoderLayer, ...]) -> torch.Tensor:
         self._check_input(batch.token_ids, batch.positions)
         require_indices("logit_rows", batch.logit_rows, batch.token_ids.shape[0])
         x = self._workspace.get("residual", batch.token_ids.shape[0], self.config.hidden_size)
         self.embedding.forward(batch.token_ids, x)
-        for layer in self.layers:
+        for layer in layers:
             layer.forward(x, batch.positions, attention)
         wanted = self._output_workspace.get("wanted", batch.logit_rows.shape[0], self.config.hidden_size)
         self.backend.take_rows(x, batch.logit_rows, wanted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from engine.errors import InvalidRequestError
+from engine.errors import ContextLengthError, InvalidRequestError
 from server.chat.prompt import chat_prompt, decode_tokens, encode_text
 from server.dependencies import Services, ServicesDep
 from server.schemas.fields import refuse_unsupported
@@ -26,7 +26,15 @@ async def tokenize(body: TokenizeRequest, services: ServicesDep) -> Response:
     """Token ids of a text, or of a conversation as the model would see it."""
     services.model_name(body.model)
     refuse_unsupported(body)
-    tokens = await _encode(body, services)
+    try:
+        tokens = await _encode(body, services)
+    except ContextLengthError as error:
+        raise InvalidRequestError(
+            f"The text has at least {error.prompt_tokens} tokens. Texts of up to {CONTEXTS} times the model's context, "
+            f"{error.max_model_len} tokens, are taken here.",
+            param=error.param,
+            code=error.code,
+        ) from None
     answer = {"tokens": tokens, "count": len(tokens), "max_model_len": services.engine.model.max_model_len}
     return JsonResponse(answer, headers=services.ignored_fields.headers(body))
 

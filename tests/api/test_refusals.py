@@ -16,6 +16,7 @@ from engine.errors import (
     RequestFailedError,
 )
 from engine.logs import FIELDS, JsonFormatter
+from engine.text.tokenizer import Tokenizer
 from server.text import ModelText
 from tests.api.conftest import MakeClient
 from tests.fakes.engine import FakeEngine
@@ -398,3 +399,22 @@ def test_deterministic_failures_are_not_to_be_repeated(client: TestClient, engin
     engine.failure = RuntimeError("bug")
     response = client.post(CHAT, json={"messages": MESSAGES})
     assert response.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        (CHAT, {"messages": [{"role": "user", "content": "x" * 10**6}]}, "messages"),
+        (COMPLETIONS, {"prompt": "x" * 10**6}, "prompt"),
+        ("/tokenize", {"prompt": "x" * 10**6}, "prompt"),
+        ("/tokenize", {"messages": [{"role": "user", "content": "x" * 10**6}]}, "messages"),
+    ],
+)
+def test_a_text_far_too_long_is_refused_unencoded(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, path: str, fields: dict[str, Any], param: str
+) -> None:
+    client = make_client()
+    monkeypatch.delattr(Tokenizer, "encode")
+    error = error_of(client.post(path, json=fields))
+    assert (error["param"], error["code"]) == (param, "context_length_exceeded")
+    assert "at least" in error["message"]

@@ -43,6 +43,9 @@ class EchoModel:
         logits[torch.arange(len(rows)), (likeliest + 1) % VOCAB] = 1.0
         return logits
 
+    def warm_up(self, batch: ForwardBatch, attention: Attention) -> torch.Tensor:
+        return self.forward(batch, attention)
+
 
 @dataclass
 class EchoLoaded:
