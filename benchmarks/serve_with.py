@@ -14,9 +14,10 @@ from engine.config import EngineConfig
 from engine.supervisor import SupervisedEngine
 from server.config import ServerConfig
 from server.main import run
+from server.models.catalogue import only
 
 if __name__ == "__main__":
     given = json.loads(sys.argv[1])
     start = functools.partial(SupervisedEngine.start, module=given["module"])
     with mock.patch.object(SupervisedEngine, "start", start):
-        sys.exit(run(ServerConfig(**given["server"]), EngineConfig(**given["engine"])))
+        sys.exit(run(ServerConfig(**given["server"]), only(EngineConfig(**given["engine"]))))

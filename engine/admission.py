@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Protocol
 
 from engine.errors import ContextLengthError, InvalidRequestError
-from engine.types import GenerationRequest, ModelInfo, SamplingParams
+from engine.types import GenerationRequest, SamplingParams
 
 MAX_STOP_BYTES = 16384
 """Most bytes of all stop strings of a request together; the engine builds an automaton with a state for each."""
 
 
-def check_request(request: GenerationRequest, model: ModelInfo) -> None:
+class RequestLimits(Protocol):
+    """What a model can take at all; `ModelInfo` says so of a loaded one."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids are below this."""
+        ...
+
+    @property
+    def max_model_len(self) -> int:
+        """Tokens of prompt and answer."""
+        ...
+
+    @property
+    def kv_cache_tokens(self) -> int:
+        """Tokens the cache holds."""
+        ...
+
+
+def check_request(request: GenerationRequest, model: RequestLimits) -> None:
     """Refuse what this model can never answer.
 
     Raises:
@@ -31,7 +51,7 @@ def with_seed(request: GenerationRequest) -> GenerationRequest:
     return replace(request, sampling=replace(request.sampling, seed=random.getrandbits(63)))
 
 
-def _check_prompt(prompt: tuple[int, ...], model: ModelInfo) -> None:
+def _check_prompt(prompt: tuple[int, ...], model: RequestLimits) -> None:
     if not prompt:
         raise InvalidRequestError("The prompt is empty; it must have at least one token.", param="prompt")
     if len(prompt) + 1 > model.max_model_len:
@@ -47,14 +67,14 @@ def _check_prompt(prompt: tuple[int, ...], model: ModelInfo) -> None:
         _check_token_id(token, model, "prompt")
 
 
-def _check_token_ids(sampling: SamplingParams, model: ModelInfo) -> None:
+def _check_token_ids(sampling: SamplingParams, model: RequestLimits) -> None:
     for token in sampling.stop_token_ids:
         _check_token_id(token, model, "stop_token_ids")
     for token in sampling.logit_bias:
         _check_token_id(token, model, "logit_bias")
 
 
-def _check_token_id(token: int, model: ModelInfo, param: str) -> None:
+def _check_token_id(token: int, model: RequestLimits, param: str) -> None:
     if not 0 <= token < model.vocab_size:
         raise InvalidRequestError(
             f"Token id {token} is not in the vocabulary; ids go from 0 to {model.vocab_size - 1}.", param=param

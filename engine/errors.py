@@ -115,8 +115,9 @@ class ModelNotFoundError(QuireError):
     """The request names a model that is not served here."""
 
     def __init__(self, name: str, known: tuple[str, ...]) -> None:
-        served = ", ".join(f"'{each}'" for each in known)
-        super().__init__(f"The model '{name}' does not exist. Served here: {served}.")
+        served = ", ".join(f"'{each}'" for each in known) or "none yet"
+        asked = f"The model '{name}' does not exist." if name else "The request names no model, and there is none."
+        super().__init__(f"{asked} Served here: {served}.")
         self.name = name
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from engine.config import EngineConfig
 from quire.arguments import ArgumentParser, add_settings, from_command_line
-from quire.config_file import from_file
+from quire.config_file import MODELS, ConfigFile, read_config_file
 from quire.hub import HubConfig, find_model
 from quire.settings import Source, from_environment, resolve, settings_of
 from server.config import ServerConfig
@@ -26,7 +26,7 @@ def add_model_options(parser: ArgumentParser, engine: Sequence[str] | None = Non
         parser: of the command.
         engine: engine settings that make a difference to it; None for all.
     """
-    tables = ", ".join(f"[{name}]" for name in TABLES)
+    tables = ", ".join(f"[{name}]" for name in (*TABLES, f"{MODELS}.NAME"))
     parser.add_argument("--config", metavar="FILE", help=f"configuration file in TOML; its tables: {tables}")
     add_settings(parser, HubConfig, "hub")
     others = {each.name for each in settings_of(EngineConfig)}.difference(engine) if engine else set()
@@ -40,7 +40,8 @@ def add_server_options(parser: ArgumentParser) -> None:
         nargs="?",
         metavar="MODEL",
         default=argparse.SUPPRESS,
-        help="model directory or hub id (org/name); without one, the demo model that comes with Quire",
+        help="model directory, hub id (org/name), or name of a model in the configuration file; without one, and "
+        "without models there, the demo model that comes with Quire",
     )
     add_settings(parser, ServerConfig, "server")
     add_model_options(parser)
@@ -54,8 +55,21 @@ def sources_of(arguments: argparse.Namespace) -> list[Source]:
     """
     sources = [from_command_line(arguments), from_environment(list(TABLES.values()), os.environ)]
     if arguments.config is not None:
-        sources.append(from_file(Path(arguments.config), TABLES))
+        sources.append(_file(arguments.config).source)
     return sources
+
+
+def model_tables(arguments: argparse.Namespace) -> Mapping[str, Source]:
+    """What the configuration file says about each model it declares, by name.
+
+    Raises:
+        ConfigError: the file has something that is no setting.
+    """
+    return {} if arguments.config is None else _file(arguments.config).models
+
+
+def _file(path: str) -> ConfigFile:
+    return read_config_file(Path(path), TABLES, of_models=(EngineConfig, HubConfig))
 
 
 def local_engine(arguments: argparse.Namespace) -> EngineConfig:

@@ -15,6 +15,10 @@ INTRODUCTION = """# Settings
 Each setting can be given on the command line, in the environment, or in the file named by `--config`, under its table
 and name; the first of these that has it wins. [The command line](cli.md) says how values are written.
 `quire config show --resolved` shows the value of each and where it comes from.
+
+The file may also declare models, which requests can then name: a table `[models.NAME]` each, with `model` (directory
+or hub id), `revision` and any other setting of `[engine]` but `name`. What is set there wins over `[engine]` in the
+file, and over nothing else. [Several models](deployment.md#several-models) has an example.
 """
 
 

@@ -62,11 +62,13 @@ class Source:
         origin: how to call it, e.g. `command line`.
         values: what it says: text, or values of the right type already (from a TOML file).
         spell: how it writes the name of a setting, for messages.
+        is_file: whether it is the configuration file.
     """
 
     origin: str
     values: Mapping[str, object]
     spell: Callable[[Setting], str]
+    is_file: bool = False
 
 
 @dataclass(frozen=True, slots=True)

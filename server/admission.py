@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from engine.admission import check_request, with_seed
 from engine.errors import ContextLengthError, InvalidRequestError, OverloadedError
 from engine.types import GenerationRequest, SamplingParams
-from server.dependencies import Services
 from server.generation import Generation
+from server.models.served import ServedModel
 
 MAX_CHOICES_PER_REQUEST = 4096
 """Most prompts times choices of one HTTP request."""
 
 
 def admit(
-    services: Services,
+    model: ServedModel,
     kind: str,
     prompts: Sequence[Sequence[int]],
     sampling: SamplingParams,
@@ -28,20 +28,22 @@ def admit(
     """Make the engine requests of one HTTP request, all or none of them admissible.
 
     Args:
-        services: where they will run.
+        model: where they will run.
         kind: prefix of the answer's id, `chatcmpl` or `cmpl`.
         prompts: token ids of each prompt.
         sampling: for each prompt; without a seed one is drawn for each.
         prompt_param: field that holds the prompt, for messages.
-        timeout: seconds each prompt has to be answered; None means what the engine is set to.
+        timeout: seconds each prompt has to be answered; None means what the model is set to.
         priority: of each prompt; None means 0.
 
     Raises:
         EngineDeadError: the engine takes no requests, or none until it has been restarted.
+        ModelLoadError: the model could not be loaded a short while ago.
         InvalidRequestError: a prompt or parameter can never be served.
         OverloadedError: too much waits already.
     """
-    services.engine.check_available()
+    model.check_available()
+    timeout = timeout or model.known.config.request_timeout or None
     if len(prompts) * sampling.n > MAX_CHOICES_PER_REQUEST:
         raise InvalidRequestError(
             f"{len(prompts)} prompts with n={sampling.n} make {len(prompts) * sampling.n} choices; one request may "
@@ -55,20 +57,20 @@ def admit(
         for name, prompt in zip(names, prompts, strict=True)
     ]
     for request in requests:
-        _check(request, services, prompt_param)
+        _check(request, model, prompt_param)
     try:
-        places = services.queue.enter(prompts)
+        places = model.queue.enter(prompts)
     except OverloadedError:
-        services.metrics.unfinished("queue_full")
+        model.metrics.unfinished("queue_full")
         raise
-    metrics = services.metrics.request(sum(len(prompt) for prompt in prompts), sampling)
-    return Generation(answer_id, services.engine, requests, places, metrics)
+    metrics = model.metrics.request(sum(len(prompt) for prompt in prompts), sampling)
+    return Generation(answer_id, model, requests, places, metrics)
 
 
-def _check(request: GenerationRequest, services: Services, prompt_param: str) -> None:
+def _check(request: GenerationRequest, model: ServedModel, prompt_param: str) -> None:
     """`check_request`, with the prompt named as the client knows it."""
     try:
-        check_request(request, services.engine.model)
+        check_request(request, model.limits)
     except ContextLengthError as error:
         raise ContextLengthError(error.prompt_tokens, error.max_model_len, param=prompt_param) from None
     except InvalidRequestError as error:

@@ -10,11 +10,12 @@ from engine.client import EngineClient
 from engine.config import EngineConfig
 from server.auth import AccessMiddleware
 from server.config import ServerConfig
-from server.dependencies import make_services
+from server.dependencies import Services
 from server.dumps.recorder import DumpMiddleware, DumpRecorder
 from server.errors import install_error_handlers
 from server.keys import KeyRing
 from server.middleware import REQUEST_ID, BoundaryMiddleware
+from server.models.registry import Models, around
 from server.observability.prefix_report import ANSWER as PREFIX_HEADER
 from server.observability.request_log import RequestLogMiddleware
 from server.routes import chat, completions, models, operations, tokenize
@@ -40,6 +41,19 @@ def create_app(
         engine_config: settings of the engine, which only dumps of requests tell of.
 
     Raises:
+        ConfigError, TypeError: as `create_app_for`.
+    """
+    return create_app_for(around(engine, text, config, engine_config), config)
+
+
+def create_app_for(models: Models, config: ServerConfig) -> FastAPI:
+    """Build the application around models, which the caller will close.
+
+    Args:
+        models: what generates, once it is loaded.
+        config: settings of the HTTP side.
+
+    Raises:
         ConfigError: the key file or the folder for dumps cannot be used.
         TypeError: a route does not say who may call it.
     """
@@ -51,7 +65,7 @@ def create_app(
         default_response_class=JsonResponse,
         redirect_slashes=False,
     )
-    app.state.services = make_services(engine, text, config)
+    app.state.services = Services(models, config)
     described = [route for route in app.routes if isinstance(route, Route)]  # /docs, /openapi.json: FastAPI's own
     for route in described:
         access(AccessScope.USER)(route.endpoint)
@@ -60,7 +74,7 @@ def create_app(
     install_error_handlers(app)
     table = RouteTable([*described, *(route for router in ROUTERS for route in router.routes)])
     if config.dump_requests:
-        app.add_middleware(DumpMiddleware, recorder=DumpRecorder(app.state.services, engine_config))
+        app.add_middleware(DumpMiddleware, recorder=DumpRecorder(app.state.services))
     app.add_middleware(AccessMiddleware, config=config, keys=KeyRing(config), routes=table)
     app.add_middleware(BoundaryMiddleware)  # each one added surrounds those before
     app.add_middleware(RequestLogMiddleware)

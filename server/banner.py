@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.types import ModelInfo
 from server.config import ServerConfig
+from server.models.registry import Models
 
 
 def base_url(host: str, port: int, *, tls: bool = False) -> str:
@@ -15,30 +16,42 @@ def base_url(host: str, port: int, *, tls: bool = False) -> str:
     return f"{'https' if tls else 'http'}://{shown}:{port}/v1"
 
 
-def banner(model: ModelInfo, names: tuple[str, ...], config: ServerConfig, url: str, *, chat: bool) -> str:
+def banner(models: Models, config: ServerConfig, url: str) -> str:
     """The lines shown at start-up.
 
     Args:
-        model: what was loaded.
-        names: names it answers to.
+        models: all there are; one may be loaded.
         config: settings of the HTTP side.
         url: base URL of the API.
-        chat: whether the model has a chat template; decides which request the example makes.
     """
-    shown_names = ", ".join(names)
-    rows = [
-        ("model", f"{shown_names} ({model.architecture}, {_count(model.parameters)} parameters)"),
+    access = ("access", "with an API key" if config.needs_key else "open, from this machine only")
+    loaded = models.loaded
+    others = [model.name for model in models if model is not loaded]
+    rows = [] if loaded is None or loaded.info is None else _about(loaded.info, loaded.names)
+    if others:
+        rows.append(("declared" if loaded is None else "also", ", ".join(others)))
+    rows += [("URL", url), access]
+    lines = ["", *(f"  {name:<10} {value}" for name, value in rows), ""]
+    if loaded is not None:
+        chat = loaded.text.template is not None
+        lines += ["Try it:", "", f"  {_example(loaded.name, config, url, chat=chat)}", ""]
+    elif others:
+        lines += ["A model is loaded with the first request that names it.", ""]
+    else:
+        lines += [f"Load a model: POST {url.removesuffix('/v1')}/admin/models/load", ""]
+    return "\n".join(lines)
+
+
+def _about(model: ModelInfo, names: tuple[str, ...]) -> list[tuple[str, str]]:
+    return [
+        ("model", f"{', '.join(names)} ({model.architecture}, {_count(model.parameters)} parameters)"),
         ("format", f"{model.weight_format}, {_bits(model)}, {_size(model.weight_bytes)}"),
         ("device", f"{model.device}, {model.threads} thread{'s' if model.threads != 1 else ''}"),
         ("kernels", model.kernels),
         ("KV cache", f"{model.kv_cache_tokens:,} tokens, {_size(model.kv_cache_bytes)} ({model.kv_cache_dtype})"),
         ("context", f"{model.max_model_len:,} tokens"),
         ("loaded in", f"{model.load_seconds:.1f} s"),
-        ("URL", url),
-        ("access", "with an API key" if config.needs_key else "open, from this machine only"),
     ]
-    lines = [f"  {name:<10} {value}" for name, value in rows]
-    return "\n".join(["", *lines, "", "Try it:", "", f"  {_example(names[0], config, url, chat=chat)}", ""])
 
 
 def _example(name: str, config: ServerConfig, url: str, *, chat: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -12,6 +13,7 @@ from engine.errors import ConfigError
 from engine.logs import LogFormat, LogLevel
 
 DumpChoice = Literal["all", "errors", "slow"]
+SwitchMode = Literal["replace", "beside"]
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\sA-Z]+")
 
@@ -60,6 +62,21 @@ class ServerConfig:
     max_body_bytes: int = setting(16 * 1024 * 1024, "largest request body")
     stall_timeout: float = setting(60.0, "seconds a client may leave full buffers unread before it is cut off")
     shutdown_timeout: float = setting(10.0, "seconds running answers get to finish when the server is told to end")
+    switch: SwitchMode = setting(
+        "replace",
+        "how another model is loaded: replace ends the present one first; beside ends it once the other is ready, "
+        "which takes memory for both",
+    )
+    turn_seconds: float = setting(
+        10.0, "seconds a model that is in use stays loaded before it gives way to one that others wait for"
+    )
+    drain_timeout: float = setting(
+        60.0, "seconds running answers get to finish when their model has to go; then they end with an error"
+    )
+    idle_timeout: float = setting(
+        0.0, "seconds without a request after which the model is unloaded, until the next one for it; 0 means never"
+    )
+    model_dir: str = setting("", "folder whose models the admin API may load by their path below it")
     log_level: LogLevel = setting("info", "least severe messages to log")
     log_format: LogFormat = setting("text", "how to log: text for people, json for machines, one object per line")
     dump_requests: str = setting(
@@ -94,6 +111,11 @@ class ServerConfig:
         for name in ("dump_max_files", "dump_max_bytes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.switch not in get_args(SwitchMode):
+            raise ConfigError(f"switch must be one of {', '.join(get_args(SwitchMode))}, not '{self.switch}'.")
+        for name in ("turn_seconds", "drain_timeout", "idle_timeout"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be seconds, 0 or more, not {getattr(self, name)}.")
         if self.log_level not in get_args(LogLevel):
             raise ConfigError(f"log_level must be one of {', '.join(get_args(LogLevel))}, not '{self.log_level}'.")
         if self.log_format not in get_args(LogFormat):

@@ -26,7 +26,10 @@ from engine.errors import (
     EngineDeadError,
     EngineRestartingError,
     InvalidRequestError,
+    LoadConflictError,
+    ModelLoadError,
     ModelNotFoundError,
+    ModelUnloadedError,
     OverloadedError,
     QuireError,
     RequestFailedError,
@@ -87,6 +90,14 @@ def reply_to(error: Exception) -> ErrorReply:
         case OverloadedError():
             retry = {"Retry-After": str(math.ceil(error.retry_after))}
             return ErrorReply(429, str(error), RATE_LIMIT, code="queue_full", headers=retry)
+        case LoadConflictError():
+            return ErrorReply(409, str(error), code="load_conflict")
+        case ModelLoadError():
+            retry = {"Retry-After": str(math.ceil(error.retry_after))}
+            return ErrorReply(503, str(error), SERVER_ERROR, code="model_load_failed", headers=retry)
+        case ModelUnloadedError():
+            retry = {"Retry-After": "1"}
+            return ErrorReply(503, str(error), SERVER_ERROR, code="model_unloaded", headers=retry)
         case EngineRestartingError():
             retry = {"Retry-After": str(math.ceil(error.retry_after))}
             return ErrorReply(503, str(error), SERVER_ERROR, code="engine_restarting", headers=retry)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.errors import SERVER_ERROR, ErrorReply
 from server.middleware import BoundaryMiddleware
+from server.models.progress import progress_of
+from server.models.slot import Loading
 from server.wire_json import JsonResponse
 
 LIVE = "/health/live"
@@ -33,15 +37,20 @@ SHUTTING_DOWN = ErrorReply(
 
 
 class Gateway:
-    """An ASGI application that stands before the real one: refuses while that is not there yet, and once it ends."""
+    """An ASGI application that stands before the real one: refuses while that is not there yet, and once it ends.
 
-    def __init__(self) -> None:
+    Args:
+        loading: the load that goes on, for those who are refused because of it.
+    """
+
+    def __init__(self, loading: Callable[[], Loading | None]) -> None:
+        self._loading = loading
         self._app: ASGIApp | None = None
         self._closing = False
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._without_app = BoundaryMiddleware(_loading)
+        self._without_app = BoundaryMiddleware(self._refuse)
         self._closed = BoundaryMiddleware(_closing)
 
     def open(self, app: ASGIApp) -> None:
@@ -65,6 +74,17 @@ class Gateway:
         else:
             await self._count(self._app, scope, receive, send)
 
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Say how far loading is."""
+        if scope["type"] != "http":
+            await send({"type": "websocket.close"})
+        elif scope["path"] == LIVE:
+            await JsonResponse({"status": "ok"})(scope, receive, send)
+        else:
+            loading = self._loading()
+            progress = None if loading is None else progress_of(loading.name, loading.progress)
+            await replace(LOADING, extra={"progress": progress}).response()(scope, receive, send)
+
     async def _count(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         self._running += 1
         self._idle.clear()
@@ -74,15 +94,6 @@ class Gateway:
             self._running -= 1
             if not self._running:
                 self._idle.set()
-
-
-async def _loading(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] != "http":
-        await send({"type": "websocket.close"})
-    elif scope["path"] == LIVE:
-        await JsonResponse({"status": "ok"})(scope, receive, send)
-    else:
-        await LOADING.response()(scope, receive, send)
 
 
 async def _closing(scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, aclosing, contextmanager
+from dataclasses import dataclass, replace
 
-from engine.client import EngineClient
-from engine.errors import RequestFailedError
+from engine.errors import DeadlineExceededError, RequestFailedError
 from engine.types import GenerationRequest, OutputDelta, SamplingParams, Timings
 from server.chat.assembler import ChoiceAssembler, Piece
+from server.models.served import ServedModel
 from server.observability.metrics import RequestMetrics
 from server.observability.recent_prompts import RecentPrompt
 from server.queue_gate import QueuePlace
+
+NO_TIME = 0.01
+"""Seconds that are not worth counting."""
 
 
 @dataclass(slots=True)
@@ -37,7 +40,7 @@ class Generation:
 
     Args:
         answer_id: id of the answer, shown to the client.
-        engine: where they run.
+        model: where they run, once it is loaded; kept as an attribute.
         requests: one per prompt, all with the same number of choices.
         places: of each prompt among those that wait.
         metrics: told what happens when.
@@ -53,13 +56,13 @@ class Generation:
     def __init__(
         self,
         answer_id: str,
-        engine: EngineClient,
+        model: ServedModel,
         requests: Sequence[GenerationRequest],
         places: Sequence[QueuePlace],
         metrics: RequestMetrics,
     ) -> None:
         self.answer_id = answer_id
-        self._engine = engine
+        self.model = model
         self._requests = requests
         self._places = places
         self._metrics = metrics
@@ -118,10 +121,13 @@ class Generation:
 
         Raises:
             EngineDeadError, RequestFailedError, InvalidRequestError: as `EngineClient.generate`.
+            ModelLoadError: the model cannot be loaded.
         """
         assemblers = [ChoiceAssembler(index) for index in range(self.choices)]
         with self._metrics, self._waiting():
-            async with aclosing(_merged([self._engine.generate(request) for request in self._requests])) as deltas:
+            async with AsyncExitStack() as stack:
+                streams = await self._begin(stack)
+                deltas = await stack.enter_async_context(aclosing(_merged(streams)))
                 async for prompt, delta in deltas:
                     choice = prompt * self._n + delta.choice
                     self._count(prompt, choice, delta)
@@ -130,6 +136,24 @@ class Generation:
                         yield piece
             if not all(assembler.finished for assembler in assemblers):
                 raise RequestFailedError("The engine ended the answer before it was complete. Please try again.")
+
+    async def _begin(self, stack: AsyncExitStack) -> list[AsyncIterator[OutputDelta]]:
+        """Wait for the model, not longer than the request may take, and send it the prompts.
+
+        Args:
+            stack: keeps the model for as long as it is open.
+        """
+        began, limit = time.monotonic(), self._requests[0].timeout
+        try:
+            async with asyncio.timeout(limit):
+                engine = await stack.enter_async_context(self.model.use())
+        except TimeoutError:
+            raise DeadlineExceededError(f"The model was not loaded within {limit:g} seconds.") from None
+        waited = time.monotonic() - began
+        if limit is None or waited < NO_TIME:
+            return [engine.generate(request) for request in self._requests]
+        left = max(limit - waited, NO_TIME)
+        return [engine.generate(replace(request, timeout=left)) for request in self._requests]
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:

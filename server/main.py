@@ -8,24 +8,22 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import uvicorn
 
-from engine.config import EngineConfig
 from engine.errors import ConfigError, EngineDeadError
 from engine.supervisor import SupervisedEngine
-from server.app import create_app
+from server.app import create_app_for
 from server.banner import banner, base_url
 from server.config import ServerConfig
-from server.dependencies import Services
 from server.dumps.store import open_store
 from server.gateway import Gateway
 from server.keys import KeyRing
+from server.models.catalogue import Catalogue
+from server.models.registry import Models
 from server.observability.logs import configure_logging, log_loop_error
 from server.stalled_readers import protocol_with_limit
-from server.text import load_model_text
 from server.tls import tls_options
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -36,12 +34,12 @@ LAST_WORDS_SECONDS = 5
 """What answers get, once their engine is gone, to say so before their connections are cut."""
 
 
-def run(server: ServerConfig, engine: EngineConfig) -> int:
+def run(server: ServerConfig, catalogue: Catalogue) -> int:
     """Serve until SIGINT or SIGTERM.
 
     Args:
         server: settings of the HTTP side.
-        engine: settings of the engine; `model` is a directory.
+        catalogue: the models, and which of them to load before anything is answered.
 
     Returns:
         Exit code: 0 after a graceful end. While the model loads SIGTERM is one too, since it is how an init system ends
@@ -61,7 +59,7 @@ def run(server: ServerConfig, engine: EngineConfig) -> int:
         open_store(server)
     with bind(server.host, server.port) as listener:
         try:
-            asyncio.run(_serve(server, engine, listener))
+            asyncio.run(_serve(server, catalogue, listener))
         except asyncio.CancelledError as end:  # while loading; carries the signal
             return 0 if end.args == (signal.SIGTERM,) else 128 + signal.SIGINT
     return 0
@@ -102,7 +100,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(config: ServerConfig, engine_config: EngineConfig, listener: socket.socket) -> None:
+async def _serve(config: ServerConfig, catalogue: Catalogue, listener: socket.socket) -> None:
     """Answer on the port from now on, with refusals until the model is loaded."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(log_loop_error)
@@ -110,7 +108,8 @@ async def _serve(config: ServerConfig, engine_config: EngineConfig, listener: so
     if loading is not None:
         for each in SIGNALS:
             loop.add_signal_handler(each, loading.cancel, each)
-    gateway = Gateway()
+    models = Models(catalogue, SupervisedEngine.start, config)
+    gateway = Gateway(lambda: models.loading)
     server = _Server(
         uvicorn.Config(
             gateway,
@@ -124,27 +123,24 @@ async def _serve(config: ServerConfig, engine_config: EngineConfig, listener: so
     )
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        text = await asyncio.to_thread(load_model_text, Path(engine_config.model))
-        engine = await SupervisedEngine.start(engine_config)
         try:
-            app = create_app(engine, text, config, engine_config)
-            gateway.open(app)
+            await models.start()
+            gateway.open(create_app_for(models, config))
             gc.freeze()  # what is there now stays: collecting garbage need not go through it again and again
-            services: Services = app.state.services
             url = base_url(config.host, listener.getsockname()[1], tls=bool(config.ssl_certfile))
-            print(banner(engine.model, services.names, config, url, chat=text.template is not None), flush=True)
-            await _until_the_end(gateway, engine, config.shutdown_timeout)
+            print(banner(models, config, url), flush=True)
+            await _until_the_end(gateway, models, config.shutdown_timeout)
         finally:
-            await engine.close()
+            await models.close()
     finally:
         server.should_exit = True
         await serving
 
 
-async def _until_the_end(gateway: Gateway, engine: SupervisedEngine, patience: float) -> None:
+async def _until_the_end(gateway: Gateway, models: Models, patience: float) -> None:
     """Wait for a signal, then for the answers that run; a second signal ends the waiting.
 
-    Answers that are not done after `patience` seconds lose their engine, so that each ends as clients understand, with
+    Answers that are not done after `patience` seconds lose their model, so that each ends as clients understand, with
     an error.
 
     Raises:
@@ -153,7 +149,7 @@ async def _until_the_end(gateway: Gateway, engine: SupervisedEngine, patience: f
     signalled = asyncio.Event()
     for each in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(each, signalled.set)
-    giving_up = asyncio.create_task(engine.given_up())
+    giving_up = asyncio.create_task(models.given_up())
     await _first(giving_up, asyncio.create_task(signalled.wait()))
     gateway.close()
     if not giving_up.cancelled():
@@ -164,7 +160,7 @@ async def _until_the_end(gateway: Gateway, engine: SupervisedEngine, patience: f
         asyncio.create_task(signalled.wait()),
         asyncio.create_task(asyncio.sleep(patience)),
     )
-    await engine.close()
+    await models.close()
     await _first(asyncio.create_task(gateway.drained()), asyncio.create_task(asyncio.sleep(LAST_WORDS_SECONDS)))
 
 

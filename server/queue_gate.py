@@ -7,25 +7,41 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from engine.errors import OverloadedError
-from engine.types import ModelInfo
 
 MAX_RETRY_SECONDS = 60.0
 """Longest advice on when to come back; whatever is measured now says little about later."""
+
+
+class QueueLimits(Protocol):
+    """How much may wait; 0 is any number. `EngineConfig` and `ModelInfo` say so."""
+
+    @property
+    def max_queued_requests(self) -> int:
+        """Prompts."""
+        ...
+
+    @property
+    def max_queued_tokens(self) -> int:
+        """Tokens of them together."""
+        ...
 
 
 class QueueGate:
     """Counts the prompts that were admitted and have no token yet. Those that are refused never reach the engine.
 
     Args:
-        model: has the limits, `max_queued_requests` and `max_queued_tokens`.
+        limits: how many may wait.
         clock: seconds from any fixed moment.
+
+    Attributes:
+        limits: may be replaced.
     """
 
-    def __init__(self, model: ModelInfo, clock: Callable[[], float] = time.monotonic) -> None:
-        self._max_requests = model.max_queued_requests or math.inf
-        self._max_tokens = model.max_queued_tokens or math.inf
+    def __init__(self, limits: QueueLimits, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limits = limits
         self._clock = clock
         self._begun: deque[float] = deque(maxlen=64)  # when the latest prompts got their first token
         self.requests = 0
@@ -43,11 +59,12 @@ class QueueGate:
             OverloadedError: as many requests or tokens wait as may.
         """
         tokens = sum(map(len, prompts))
-        if self.requests and self.requests + len(prompts) > self._max_requests:
-            raise self._overloaded(f"{self.requests} requests wait already, and at most {self._max_requests} may")
-        if self.requests and self.tokens + tokens > self._max_tokens:
+        max_requests, max_tokens = self.limits.max_queued_requests, self.limits.max_queued_tokens
+        if self.requests and self.requests + len(prompts) > (max_requests or math.inf):
+            raise self._overloaded(f"{self.requests} requests wait already, and at most {max_requests} may")
+        if self.requests and self.tokens + tokens > (max_tokens or math.inf):
             raise self._overloaded(
-                f"Requests of {self.tokens} prompt tokens wait already, and at most {self._max_tokens} may"
+                f"Requests of {self.tokens} prompt tokens wait already, and at most {max_tokens} may"
             )
         return [QueuePlace(self, len(prompt)) for prompt in prompts]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from server.chat.formats import AnswerFormat, Envelope
 from server.dependencies import Services, caller_of
 from server.errors import Boundary
 from server.generation import Generation
+from server.models.served import ServedModel
 from server.observability.prefix_report import prefix_headers
 from server.schemas.base import GenerationFields
 from server.sse import DONE, event_stream, frame
@@ -37,8 +38,8 @@ async def respond(
     request: Request,
     body: GenerationFields,
     services: Services,
+    model: ServedModel,
     generation: Generation,
-    model: str,
     make_format: MakeFormat,
 ) -> Response:
     """Answer with server-sent events or with one body, as the request asks.
@@ -49,27 +50,30 @@ async def respond(
     """
     options = body.stream_options
     include_usage = bool(options and options.include_usage)
-    envelope = Envelope(
-        generation.answer_id, int(time.time()), model, services.fingerprint, include_usage=include_usage
-    )
-    answer = make_format(envelope, logprobs=generation.with_logprobs)
+    created, name = int(time.time()), model.shown_as(body.model)
+
+    def begin() -> AnswerFormat:
+        fingerprint = model.fingerprint  # which is known once the model is loaded
+        envelope = Envelope(generation.answer_id, created, name, fingerprint, include_usage=include_usage)
+        return make_format(envelope, logprobs=generation.with_logprobs)
+
     first_prompt = generation.prompts[0]
     headers = {
         **services.ignored_fields.headers(body),
-        **await prefix_headers(request, services, first_prompt),
+        **await prefix_headers(request, model, first_prompt),
     }
-    generation.remember(services.recent_prompts.record(caller_of(request) or "", first_prompt))
+    generation.remember(model.recent_prompts.record(caller_of(request) or "", first_prompt))
     if body.stream:
-        events = _events(request.state.request_id, generation, answer, include_usage=include_usage)
+        events = _events(request.state.request_id, generation, begin, include_usage=include_usage)
         return event_stream(events, services.config, headers)
-    return await _whole(request, generation, answer, headers)
+    return await _whole(request, generation, begin, headers)
 
 
 async def _whole(
-    request: Request, generation: Generation, answer: AnswerFormat, headers: Mapping[str, str]
+    request: Request, generation: Generation, begin: Callable[[], AnswerFormat], headers: Mapping[str, str]
 ) -> Response:
     """Answer with one JSON body; a client that leaves before it is there ends the work."""
-    work = asyncio.create_task(_fold(generation, answer))
+    work = asyncio.create_task(_fold(generation, begin))
     watcher = asyncio.create_task(_disconnected(request.receive))
     try:
         await asyncio.wait({work, watcher}, return_when=asyncio.FIRST_COMPLETED)
@@ -83,26 +87,28 @@ async def _whole(
 
 
 async def _events(
-    request_id: str, generation: Generation, answer: AnswerFormat, *, include_usage: bool
+    request_id: str, generation: Generation, begin: Callable[[], AnswerFormat], *, include_usage: bool
 ) -> AsyncGenerator[bytes, None]:
     """Framed events up to `[DONE]`. Headers are out by now, so that an error can only be an event."""
+    answer: AnswerFormat | None = None
     with Boundary(request_id) as boundary:
         async with aclosing(generation.pieces()) as pieces:
             async for piece in pieces:
+                answer = answer or begin()
                 yield b"".join(map(frame, answer.chunks(piece)))
-        if include_usage:
+        if include_usage and answer is not None:
             yield frame(answer.usage_chunk(generation.usage))
     if boundary.reply is not None:
         yield frame(boundary.reply.body())
     yield DONE
 
 
-async def _fold(generation: Generation, answer: AnswerFormat) -> bytes:
+async def _fold(generation: Generation, begin: Callable[[], AnswerFormat]) -> bytes:
     choices = [WholeChoice() for _ in range(generation.choices)]
     async with aclosing(generation.pieces()) as pieces:
         async for piece in pieces:
             choices[piece.choice].add(piece)
-    return answer.whole(choices, generation.usage)
+    return begin().whole(choices, generation.usage)
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from engine.admission import RequestLimits
 from engine.errors import InvalidRequestError, RequestFailedError
 from engine.text.defaults import GenerationDefaults
-from engine.types import Finish, FinishReason, ModelInfo, SamplingParams, TokenLogprob
+from engine.types import Finish, FinishReason, SamplingParams, TokenLogprob
 from server.schemas.base import GenerationFields
 from server.schemas.chat import ChatCompletionRequest
 from server.schemas.completion import CompletionRequest
@@ -25,7 +26,7 @@ class PlacedLogprob(NamedTuple):
     offset: int
 
 
-def chat_sampling(body: ChatCompletionRequest, defaults: GenerationDefaults, model: ModelInfo) -> SamplingParams:
+def chat_sampling(body: ChatCompletionRequest, defaults: GenerationDefaults, model: RequestLimits) -> SamplingParams:
     """How to answer a chat request; the answer may run to the end of the context unless something limits it.
 
     Raises:
@@ -38,7 +39,7 @@ def chat_sampling(body: ChatCompletionRequest, defaults: GenerationDefaults, mod
     return _sampling(body, defaults, model, max_tokens=max_tokens, logprobs=logprobs)
 
 
-def completion_sampling(body: CompletionRequest, defaults: GenerationDefaults, model: ModelInfo) -> SamplingParams:
+def completion_sampling(body: CompletionRequest, defaults: GenerationDefaults, model: RequestLimits) -> SamplingParams:
     """How to continue a prompt.
 
     Raises:
@@ -51,7 +52,7 @@ def completion_sampling(body: CompletionRequest, defaults: GenerationDefaults, m
 def _sampling(
     body: GenerationFields,
     defaults: GenerationDefaults,
-    model: ModelInfo,
+    model: RequestLimits,
     *,
     max_tokens: int | None,
     logprobs: int | None,

@@ -8,6 +8,8 @@ from dataclasses import fields
 from typing import Any
 
 from quire.arguments import ArgumentParser
+from quire.catalogue import resolved_models
+from quire.config_file import MODELS
 from quire.configuration import TABLES, add_server_options, sources_of
 from quire.configuration_page import configuration_page
 from quire.settings import DEFAULT, Resolved, resolve
@@ -36,6 +38,8 @@ def _show(arguments: Sequence[str]) -> int:
     tables: dict[str, type[Any]] = TABLES
     resolved = {title: resolve(config, sources) for title, config in tables.items()}
     lines = [line for title, table in resolved.items() for line in _lines(title, table, everything=parsed.resolved)]
+    for name, model in resolved_models(parsed).items():
+        lines += _lines(f"{MODELS}.{json.dumps(name)}", model, everything=parsed.resolved)
     if lines:
         print("\n".join(lines))
     else:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from engine.config import EngineConfig
 from engine.errors import ConfigError
-from quire import demo_model
 from quire.arguments import ArgumentParser
+from quire.catalogue import catalogue_of
 from quire.configuration import add_server_options, sources_of
-from quire.hub import HubConfig, ModelSource, find_model
 from quire.settings import resolve
 from server.config import ServerConfig
 from server.main import run as run_server
@@ -21,15 +18,8 @@ def run(arguments: Sequence[str]) -> int:
     parsed = _parser().parse(arguments)
     if getattr(parsed, "model", None) == "":
         raise ConfigError("MODEL is empty, as it is where a variable is not set. Leave it out for the demo model.")
-    sources = sources_of(parsed)
-    engine = resolve(EngineConfig, sources)
-    server = resolve(ServerConfig, sources)
-    hub = resolve(HubConfig, sources)
-    source = _source(engine.config.model, hub.config.revision)
-    return run_server(
-        server.config,
-        replace(engine.config, model=str(source.directory), name=engine.config.name or source.name),
-    )
+    server = resolve(ServerConfig, sources_of(parsed)).config
+    return run_server(server, catalogue_of(parsed, server))
 
 
 def _parser() -> ArgumentParser:
@@ -41,9 +31,3 @@ def _parser() -> ArgumentParser:
     )
     add_server_options(parser)
     return parser
-
-
-def _source(model: str, revision: str) -> ModelSource:
-    if model:
-        return find_model(model, revision)
-    return ModelSource(demo_model.demo_model(), demo_model.NAME)

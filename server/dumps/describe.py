@@ -66,14 +66,14 @@ def moment(received: float) -> str:
     return datetime.fromtimestamp(received, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
-def about_server(model: ModelInfo, server: ServerConfig, engine: EngineConfig | None) -> dict[str, Any]:
+def about_server(model: ModelInfo | None, server: ServerConfig, engine: EngineConfig) -> dict[str, Any]:
     """Versions, the model and the settings, without what names a place, a person or a secret."""
     return {
         "quire": installed_version(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "model": {name: value for name, value in asdict(model).items() if name != "path"},
-        "settings": {"server": _settings(server), "engine": None if engine is None else _settings(engine)},
+        "model": None if model is None else {key: value for key, value in asdict(model).items() if key != "path"},
+        "settings": {"server": _settings(server), "engine": _settings(engine)},
     }
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engine.config import EngineConfig
+from engine.stats import EngineStats
+from engine.text.tokenizer import Tokenizer
 from server.config import ServerConfig
 from server.dependencies import Services
 from server.dumps.describe import about_server, describe, moment
@@ -19,6 +20,7 @@ from server.dumps.filler import Filler
 from server.dumps.redaction import Redactor
 from server.dumps.store import open_store
 from server.generation import Generation
+from server.models.served import ServedModel
 from server.observability.request_log import logged_generation
 from server.respond import CLIENT_CLOSED_REQUEST
 
@@ -33,43 +35,57 @@ class DumpRecorder:
 
     Args:
         services: of the server; its settings say what is dumped, and where to.
-        engine_config: settings of the engine, to be told in every dump.
 
     Raises:
         ConfigError: the folder cannot be used.
     """
 
-    def __init__(self, services: Services, engine_config: EngineConfig | None) -> None:
+    def __init__(self, services: Services) -> None:
         self._services = services
         self._config = config = services.config
         self._store = open_store(config)
-        self._redactor = None if config.dump_content else Redactor(Filler(services.text.tokenizer), services.names)
-        self._about = about_server(services.engine.model, config, engine_config)
+        self._fillers: dict[Tokenizer, Filler] = {}
         self._waiting = threading.Semaphore(MAX_WAITING)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="dumps")
 
     def begin(self, scope: Scope) -> Exchange:
         """Follow a request."""
-        return Exchange(scope["method"], scope["path"], self._services.engine.stats, self._config.dump_content)
+        return Exchange(scope["method"], scope["path"], self._stats(), self._config.dump_content)
 
     def end(self, exchange: Exchange, request_id: str, generation: Generation | None) -> None:
         """Have it written, if it is one of those that are wanted."""
         exchange.end()
         if not wanted(exchange, generation, self._config):
             return
+        model = self._services.models.default if generation is None else generation.model
+        if model is None or not model.has_text:  # without a tokenizer nothing could be said in other words
+            return
         if not self._waiting.acquire(blocking=False):
             logger.warning("A request is not dumped, for %d others wait to be.", MAX_WAITING)
             return
         try:
-            writing = self._thread.submit(self._write, exchange, request_id, generation)
+            writing = self._thread.submit(self._write, exchange, request_id, generation, model)
         except RuntimeError:  # the program ends
             self._waiting.release()
         else:
             writing.add_done_callback(self._written)
 
-    def _write(self, exchange: Exchange, request_id: str, generation: Generation | None) -> None:
-        dump = describe(exchange, request_id, generation, self._redactor, self._about)
+    def _write(self, exchange: Exchange, request_id: str, generation: Generation | None, model: ServedModel) -> None:
+        about = about_server(model.info, self._config, model.known.config)
+        dump = describe(exchange, request_id, generation, self._redactor(model), about)
         self._store.write(moment(exchange.received), request_id, dump)
+
+    def _redactor(self, model: ServedModel) -> Redactor | None:
+        """Takes out the words; None where they are to be kept."""
+        if self._config.dump_content:
+            return None
+        tokenizer = model.text.tokenizer
+        filler = self._fillers.setdefault(tokenizer, Filler(tokenizer))
+        return Redactor(filler, [name for each in self._services.models for name in each.names])
+
+    def _stats(self) -> EngineStats:
+        loaded = self._services.models.loaded
+        return EngineStats() if loaded is None or loaded.engine is None else loaded.engine.stats
 
     def _written(self, writing: Future[Any]) -> None:
         self._waiting.release()

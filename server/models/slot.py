@@ -103,7 +103,7 @@ class Slot:
         watcher: looks out for that.
     """
 
-    def __init__(self, name: str, config: EngineConfig, engine: Engine, now: float) -> None:
+    def __init__(self, name: str, config: EngineConfig, engine: EngineClient, now: float) -> None:
         self.name = name
         self.config = config
         self.engine = engine

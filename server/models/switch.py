@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+from engine.client import EngineClient
 from engine.config import EngineConfig
 from engine.errors import EngineDeadError, LoadConflictError, ModelLoadError, ModelUnloadedError, QuireError
 from engine.stats import EngineStats, continued
@@ -61,6 +62,10 @@ class ModelSwitch:
         else:
             known.config, known.retry_at = config, 0.0
 
+    def adopt(self, name: str, engine: EngineClient) -> None:
+        """Take a running engine for that of a declared model; whoever started it looks after it."""
+        self._slot = Slot(name, self._known[name].config, engine, 0.0)
+
     def known(self, name: str) -> KnownModel:
         """What is known of a declared model."""
         return self._known[name]
@@ -75,7 +80,7 @@ class ModelSwitch:
         """The load that goes on."""
         return self._loading
 
-    def engine(self, name: str) -> Engine | None:
+    def engine(self, name: str) -> EngineClient | None:
         """The engine of a model, if it is loaded."""
         return self._slot.engine if self._slot is not None and self._slot.name == name else None
 
@@ -109,7 +114,7 @@ class ModelSwitch:
             raise ModelLoadError(name, retry_after=known.retry_at - self._now())
 
     @asynccontextmanager
-    async def use(self, name: str) -> AsyncIterator[Engine]:
+    async def use(self, name: str) -> AsyncIterator[EngineClient]:
         """The engine of a declared model, kept for as long as the block lasts; waits until it is loaded.
 
         Raises:
@@ -279,7 +284,7 @@ class ModelSwitch:
         if error is None:
             engine = loading.task.result()
             known.succeeded(config, engine.model)
-            self._install(Slot(name, config, engine, self._now()))
+            self._install(Slot(name, config, engine, self._now()), engine)
             if previous is not None and self._ending is previous:
                 await self._end(previous, self._policy.drain_timeout)
             return None
@@ -294,17 +299,17 @@ class ModelSwitch:
         if self._slot is not None and not loading.task.done() and not self._policy.beside:
             await self._end(self._slot, self._policy.drain_timeout, unless=loading.task)
 
-    def _install(self, slot: Slot) -> None:
+    def _install(self, slot: Slot, engine: Engine) -> None:
         """Make a model the present one; one there was takes no further requests."""
         if self._slot is not None:
             self._slot.open = False
             self._ending = self._slot
         self._slot = slot
-        slot.watcher = asyncio.create_task(self._watch(slot))
+        slot.watcher = asyncio.create_task(self._watch(slot, engine))
         self._serve_waiting()
 
-    async def _watch(self, slot: Slot) -> None:
-        slot.lost = await slot.engine.given_up()
+    async def _watch(self, slot: Slot, engine: Engine) -> None:
+        slot.lost = await engine.given_up()
         self._wake()
 
     async def _end(self, slot: Slot, patience: float, unless: asyncio.Future[Any] | None = None) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from engine.client import EngineClient
 from engine.stats import EngineStats
-from engine.types import OutputDelta, SamplingParams
-from server.observability.histogram import Histogram
+from engine.types import ModelInfo, OutputDelta, SamplingParams
+from server.observability.histogram import Histogram, HistogramFamily
 
 PREFIX = "quire_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -34,18 +34,71 @@ _COUNT_BUCKETS = tuple(float(step * 10**power) for power in range(6) for step in
 _LABEL = "model_name"
 
 
-class Metrics:
+class ModelFigures(NamedTuple):
+    """What metrics show of a model besides its requests.
+
+    Attributes:
+        name: label on every metric of it.
+        stats: of its engine; the counters of all its engines.
+        waiting_for_model: requests that wait until it is loaded; not part of `stats`.
+        available: whether requests are taken.
+        loaded: whether it is loaded.
+        info: what it is, or was when it was loaded last.
+        loads, failed_loads: how often it was loaded, and could not be.
+    """
+
+    name: str
+    stats: EngineStats
+    waiting_for_model: int = 0
+    available: bool = True
+    loaded: bool = True
+    info: ModelInfo | None = None
+    loads: int = 0
+    failed_loads: int = 0
+
+
+class MetricFamilies:
     """Every metric of one server, in a registry of its own.
 
     Args:
-        engine: its latest statistics are read when metrics are.
+        models: the figures of all its models, asked for when metrics are read.
+    """
+
+    def __init__(self, models: Callable[[], Sequence[ModelFigures]]) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_EngineCollector(models))
+        self._histograms: dict[str, HistogramFamily] = {}
+        self._counters: dict[str, Counter] = {}
+
+    def histogram(self, name: str, doc: str, buckets: tuple[float, ...]) -> HistogramFamily:
+        """The histogram of this name, made when it is first asked for."""
+        if name not in self._histograms:
+            self._histograms[name] = HistogramFamily(f"{PREFIX}{name}", doc, _LABEL, buckets)
+            self._registry.register(self._histograms[name])
+        return self._histograms[name]
+
+    def counter(self, name: str, doc: str, label: str) -> Counter:
+        """The counter of this name, made when it is first asked for."""
+        if name not in self._counters:
+            self._counters[name] = Counter(f"{PREFIX}{name}", doc, [_LABEL, label], registry=self._registry)
+        return self._counters[name]
+
+    def render(self) -> bytes:
+        """The text Prometheus reads."""
+        return generate_latest(self._registry)
+
+
+class Metrics:
+    """What is measured of the requests of one model.
+
+    Args:
+        families: of the server.
         model_name: label on every metric.
     """
 
-    def __init__(self, engine: EngineClient, model_name: str) -> None:
+    def __init__(self, families: MetricFamilies, model_name: str) -> None:
         self._model_name = model_name
-        self._registry = CollectorRegistry()
-        self._registry.register(_EngineCollector(engine, model_name))
+        self._families = families
         self._success = self._counter("request_success", "Choices that ended, by reason", "finished_reason")
         self._unfinished = self._counter("request_unfinished", "Requests without a complete answer", "cause")
         self.first_token = self._histogram(
@@ -101,17 +154,11 @@ class Metrics:
         """Count a request that was `abort`ed by its client, ended in an `error`, or met a `queue_full`."""
         self._unfinished.labels(self._model_name, cause).inc()
 
-    def render(self) -> bytes:
-        """The text Prometheus reads."""
-        return generate_latest(self._registry)
-
     def _histogram(self, name: str, doc: str, buckets: tuple[float, ...]) -> Histogram:
-        histogram = Histogram(f"{PREFIX}{name}", doc, {_LABEL: self._model_name}, buckets)
-        self._registry.register(histogram)
-        return histogram
+        return self._families.histogram(name, doc, buckets).of(self._model_name)
 
     def _counter(self, name: str, doc: str, label: str) -> Counter:
-        return Counter(f"{PREFIX}{name}", doc, [_LABEL, label], registry=self._registry)
+        return self._families.counter(name, doc, label)
 
 
 class RequestMetrics:
@@ -186,62 +233,81 @@ class RequestMetrics:
 
 
 class _EngineCollector(Collector):
-    """The engine's own figures, read at the time of the scrape."""
+    """The engines' own figures, read at the time of the scrape."""
 
-    def __init__(self, engine: EngineClient, model_name: str) -> None:
-        self._engine = engine
-        self._model_name = model_name
+    def __init__(self, models: Callable[[], Sequence[ModelFigures]]) -> None:
+        self._models = models
 
     def collect(self) -> Iterator[Metric]:
-        stats = self._engine.stats
-        usage = stats.kv_blocks_used / stats.kv_blocks_total if stats.kv_blocks_total else 0.0
-        yield self._gauge("num_requests_running", "Sequences taking part in steps", stats.running)
-        yield self._gauge("num_requests_waiting", "Sequences waiting", stats.waiting)
-        yield self._waiting_by_reason(stats)
-        yield self._gauge("kv_cache_usage_perc", "Share of the KV cache in use, 0 to 1", usage)
-        yield self._gauge("engine_healthy", "1 while the engine takes requests", float(self._engine.healthy))
-        yield self._counter("prompt_tokens", "Prompt tokens of admitted requests", stats.prompt_tokens_total)
-        yield self._counter("generation_tokens", "Tokens sampled", stats.generation_tokens_total)
-        yield self._counter("prefix_cache_queries", "Prompt tokens looked up", stats.prefix_cache_queries_total)
-        yield self._counter("prefix_cache_hits", "Prompt tokens found in the cache", stats.prefix_cache_hits_total)
-        yield self._counter("num_preemptions", "Sequences pushed back", stats.preemptions_total)
-        yield self._counter("engine_restarts", "Engine processes started for one that failed", stats.restarts_total)
-        yield self._counter("engine_steps", "Steps of the engine", stats.steps_total)
-        yield self._cache_info()
+        models = self._models()
+        for name, doc, value in _GAUGES:
+            gauge = GaugeMetricFamily(f"{PREFIX}{name}", doc, labels=[_LABEL])
+            for model in models:
+                gauge.add_metric([model.name], value(model))
+            yield gauge
+        for name, doc, value in _COUNTERS:
+            counter = CounterMetricFamily(f"{PREFIX}{name}", doc, labels=[_LABEL])
+            for model in models:
+                counter.add_metric([model.name], value(model))
+            yield counter
+        yield _waiting_by_reason(models)
+        yield _cache_info(models)
 
-    def _waiting_by_reason(self, stats: EngineStats) -> GaugeMetricFamily:
-        family = GaugeMetricFamily(
-            f"{PREFIX}num_requests_waiting_by_reason", "Sequences waiting, by reason", labels=[_LABEL, "reason"]
-        )
+
+_Figures = tuple[tuple[str, str, Callable[[ModelFigures], float]], ...]
+
+_GAUGES: _Figures = (
+    ("num_requests_running", "Sequences taking part in steps", lambda model: model.stats.running),
+    ("num_requests_waiting", "Sequences waiting", lambda model: model.stats.waiting + model.waiting_for_model),
+    (
+        "kv_cache_usage_perc",
+        "Share of the KV cache in use, 0 to 1",
+        lambda model: model.stats.kv_blocks_used / (model.stats.kv_blocks_total or 1),
+    ),
+    ("engine_healthy", "1 while requests are taken", lambda model: model.available),
+    ("model_loaded", "1 while the model is loaded", lambda model: model.loaded),
+)
+
+_COUNTERS: _Figures = (
+    ("prompt_tokens", "Prompt tokens of admitted requests", lambda model: model.stats.prompt_tokens_total),
+    ("generation_tokens", "Tokens sampled", lambda model: model.stats.generation_tokens_total),
+    ("prefix_cache_queries", "Prompt tokens looked up", lambda model: model.stats.prefix_cache_queries_total),
+    ("prefix_cache_hits", "Prompt tokens found in the cache", lambda model: model.stats.prefix_cache_hits_total),
+    ("num_preemptions", "Sequences pushed back", lambda model: model.stats.preemptions_total),
+    ("engine_restarts", "Engine processes started for one that failed", lambda model: model.stats.restarts_total),
+    ("engine_steps", "Steps of the engine", lambda model: model.stats.steps_total),
+    ("model_loads", "Times the model was loaded, restarts not counted", lambda model: model.loads),
+    ("model_load_failures", "Times the model could not be loaded", lambda model: model.failed_loads),
+)
+
+
+def _waiting_by_reason(models: Sequence[ModelFigures]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(
+        f"{PREFIX}num_requests_waiting_by_reason", "Sequences waiting, by reason", labels=[_LABEL, "reason"]
+    )
+    for model in models:
         for reason, value in (
-            ("cache", stats.waiting_for_cache),
-            ("batch", stats.waiting_for_batch),
-            ("budget", stats.waiting_for_budget),
-            ("prompt", stats.waiting_for_prompt),
+            ("cache", model.stats.waiting_for_cache),
+            ("batch", model.stats.waiting_for_batch),
+            ("budget", model.stats.waiting_for_budget),
+            ("prompt", model.stats.waiting_for_prompt),
+            ("model", model.waiting_for_model),
         ):
-            family.add_metric([self._model_name, reason], value)
-        return family
+            family.add_metric([model.name, reason], value)
+    return family
 
-    def _cache_info(self) -> InfoMetricFamily:
-        model = self._engine.model
-        info = InfoMetricFamily(f"{PREFIX}cache_config", "Layout of the KV cache", labels=[_LABEL])
-        info.add_metric(
-            [self._model_name],
-            {
-                "block_size": str(model.block_size),
-                "num_blocks": str(model.kv_cache_tokens // model.block_size),
-                "cache_dtype": model.kv_cache_dtype,
-                "bytes": str(model.kv_cache_bytes),
-            },
-        )
-        return info
 
-    def _gauge(self, name: str, doc: str, value: float) -> GaugeMetricFamily:
-        family = GaugeMetricFamily(f"{PREFIX}{name}", doc, labels=[_LABEL])
-        family.add_metric([self._model_name], value)
-        return family
-
-    def _counter(self, name: str, doc: str, value: float) -> CounterMetricFamily:
-        family = CounterMetricFamily(f"{PREFIX}{name}", doc, labels=[_LABEL])
-        family.add_metric([self._model_name], value)
-        return family
+def _cache_info(models: Sequence[ModelFigures]) -> InfoMetricFamily:
+    family = InfoMetricFamily(f"{PREFIX}cache_config", "Layout of the KV cache", labels=[_LABEL])
+    for name, info in ((model.name, model.info) for model in models if model.loaded):
+        if info is not None:
+            family.add_metric(
+                [name],
+                {
+                    "block_size": str(info.block_size),
+                    "num_blocks": str(info.kv_cache_tokens // info.block_size),
+                    "cache_dtype": info.kv_cache_dtype,
+                    "bytes": str(info.kv_cache_bytes),
+                },
+            )
+    return family

@@ -11,7 +11,8 @@ from starlette.requests import Request
 
 from engine.errors import InvalidRequestError
 from engine.text.tokenizer import Tokenizer
-from server.dependencies import Services, caller_of
+from server.dependencies import caller_of
+from server.models.served import ServedModel
 from server.observability.recent_prompts import RecentPrompt, RecentPrompts
 
 ASK = "x-quire-debug"
@@ -22,12 +23,12 @@ MAX_TEXT = 24
 """Most characters shown of one token."""
 
 
-async def prefix_headers(request: Request, services: Services, prompt: Sequence[int]) -> Mapping[str, str]:
+async def prefix_headers(request: Request, model: ServedModel, prompt: Sequence[int]) -> Mapping[str, str]:
     """The header with the report, for a request that asks for it with `x-quire-debug: prefix`; otherwise none.
 
     Args:
         request: who asks.
-        services: with the recent prompts; the present one is not yet among them.
+        model: with the recent prompts; the present one is not yet among them.
         prompt: token ids.
 
     Raises:
@@ -38,22 +39,22 @@ async def prefix_headers(request: Request, services: Services, prompt: Sequence[
         return {}
     if asked.strip().lower() != "prefix":
         raise InvalidRequestError(f"The header '{ASK}' must be 'prefix'; there is nothing else to ask for.", param=ASK)
-    recent = services.recent_prompts
+    recent = model.recent_prompts
     candidates = recent.of(caller_of(request) or "")
     # long prompts take a while to compare and to spell
-    report = await asyncio.to_thread(_report, recent, candidates, prompt, services)
+    report = await asyncio.to_thread(_report, recent, candidates, prompt, model)
     return {ANSWER: json.dumps(report)}
 
 
 def _report(
-    recent: RecentPrompts, candidates: Sequence[RecentPrompt], prompt: Sequence[int], services: Services
+    recent: RecentPrompts, candidates: Sequence[RecentPrompt], prompt: Sequence[int], model: ServedModel
 ) -> dict[str, Any]:
-    block = services.engine.model.block_size
+    block = model.block_size
     report: dict[str, Any] = {"prompt_tokens": len(prompt), "block_size": block, "recent_prompts": len(candidates)}
     match = recent.nearest(candidates, prompt)
     if match is None:
         return report
-    at, tokenizer = match.common, services.text.tokenizer
+    at, tokenizer = match.common, model.text.tokenizer
     return {
         **report,
         "same_tokens": at,

@@ -24,12 +24,12 @@ router = APIRouter(route_class=JsonRoute, tags=["generation"])
 @access(AccessScope.USER)
 async def create_chat_completion(body: ChatCompletionRequest, request: Request, services: ServicesDep) -> Response:
     """The next turn of a conversation, whole or as server-sent events."""
-    model = services.model_name(body.model)
+    model = await services.model(body.model)
     refuse_unsupported(body)
-    sampling = chat_sampling(body, services.text.defaults, services.engine.model)
-    prompt = await chat_prompt(body.messages, body, services.text, max_tokens=services.engine.model.max_model_len)
+    sampling = chat_sampling(body, model.text.defaults, model.limits)
+    prompt = await chat_prompt(body.messages, body, model.text, max_tokens=model.limits.max_model_len)
     generation = admit(
-        services, "chatcmpl", [prompt], sampling, prompt_param="messages", timeout=body.timeout, priority=body.priority
+        model, "chatcmpl", [prompt], sampling, prompt_param="messages", timeout=body.timeout, priority=body.priority
     )
-    log_generation(request, model, generation)
-    return await respond(request, body, services, generation, model, ChatFormat)
+    log_generation(request, model.shown_as(body.model), generation)
+    return await respond(request, body, services, model, generation, ChatFormat)

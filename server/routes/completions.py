@@ -24,18 +24,15 @@ router = APIRouter(route_class=JsonRoute, tags=["generation"])
 @access(AccessScope.USER)
 async def create_completion(body: CompletionRequest, request: Request, services: ServicesDep) -> Response:
     """The continuation of one or several prompts, whole or as server-sent events."""
-    model = services.model_name(body.model)
+    model = await services.model(body.model)
     refuse_unsupported(body)
-    sampling = completion_sampling(body, services.text.defaults, services.engine.model)
+    sampling = completion_sampling(body, model.text.defaults, model.limits)
     special = True if body.add_special_tokens is None else body.add_special_tokens
     prompts = await completion_prompts(
-        body.prompt,
-        services.text.tokenizer,
-        max_tokens=services.engine.model.max_model_len,
-        add_special_tokens=special,
+        body.prompt, model.text.tokenizer, max_tokens=model.limits.max_model_len, add_special_tokens=special
     )
     generation = admit(
-        services, "cmpl", prompts, sampling, prompt_param="prompt", timeout=body.timeout, priority=body.priority
+        model, "cmpl", prompts, sampling, prompt_param="prompt", timeout=body.timeout, priority=body.priority
     )
-    log_generation(request, model, generation)
-    return await respond(request, body, services, generation, model, CompletionFormat)
+    log_generation(request, model.shown_as(body.model), generation)
+    return await respond(request, body, services, model, generation, CompletionFormat)

@@ -6,7 +6,9 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from server.dependencies import Services, ServicesDep
+from engine.types import ModelInfo
+from server.dependencies import ServicesDep
+from server.models.served import ServedModel
 from server.scopes import AccessScope, access
 
 router = APIRouter(tags=["models"])
@@ -16,8 +18,9 @@ router = APIRouter(tags=["models"])
 @router.get("/v1/models", summary="What is served here")
 @access(AccessScope.USER)
 async def list_models(services: ServicesDep) -> dict[str, Any]:
-    """The served model, once for each of its names."""
-    return {"object": "list", "data": [_card(name, services) for name in services.names]}
+    """Every model there is, once for each of its names; it need not be loaded."""
+    cards = [model_card(name, model) for model in services.models for name in model.names]
+    return {"object": "list", "data": cards}
 
 
 @router.head("/v1/models/{model_id:path}", include_in_schema=False)
@@ -25,31 +28,37 @@ async def list_models(services: ServicesDep) -> dict[str, Any]:
 @access(AccessScope.USER)
 async def get_model(model_id: str, services: ServicesDep) -> dict[str, Any]:
     """The model of this name, which may contain slashes."""
-    return _card(services.model_name(model_id), services)
+    return model_card(model_id, services.models.find(model_id))
 
 
-def _card(name: str, services: Services) -> dict[str, Any]:
-    model = services.engine.model
+def model_card(name: str, model: ServedModel) -> dict[str, Any]:
+    """What a model is, as `/v1/models` shows it; what only loading tells is null until it has been loaded once."""
+    info = model.info
     return {
         "id": name,
         "object": "model",
-        "created": services.created,
+        "created": model.created,
         "owned_by": "quire",
-        "max_model_len": model.max_model_len,
-        "meta": {
-            "name": model.name,
-            "architecture": model.architecture,
-            "weight_format": model.weight_format,
-            "bits_per_weight": round(model.bits_per_weight, 3),
-            "head_bits_per_weight": round(model.head_bits_per_weight, 3),
-            "n_params": model.parameters,
-            "size": model.weight_bytes,
-            "n_vocab": model.vocab_size,
-            "n_ctx": model.max_model_len,
-            "device": model.device,
-            "kernels": model.kernels,
-            "kv_cache_tokens": model.kv_cache_tokens,
-            "kv_cache_bytes": model.kv_cache_bytes,
-            "kv_cache_dtype": model.kv_cache_dtype,
-        },
+        "loaded": model.engine is not None,
+        "max_model_len": None if info is None else info.max_model_len,
+        "meta": None if info is None else _meta(info),
+    }
+
+
+def _meta(model: ModelInfo) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "architecture": model.architecture,
+        "weight_format": model.weight_format,
+        "bits_per_weight": round(model.bits_per_weight, 3),
+        "head_bits_per_weight": round(model.head_bits_per_weight, 3),
+        "n_params": model.parameters,
+        "size": model.weight_bytes,
+        "n_vocab": model.vocab_size,
+        "n_ctx": model.max_model_len,
+        "device": model.device,
+        "kernels": model.kernels,
+        "kv_cache_tokens": model.kv_cache_tokens,
+        "kv_cache_bytes": model.kv_cache_bytes,
+        "kv_cache_dtype": model.kv_cache_dtype,
     }

@@ -9,10 +9,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from engine.client import EngineClient
-from engine.errors import EngineDeadError
+from engine.errors import QuireError
+from engine.stats import EngineStats
 from server.dependencies import Services, ServicesDep, caller_of
 from server.errors import reply_to
+from server.models.progress import progress_of
+from server.models.registry import Models
 from server.observability.metrics import CONTENT_TYPE
 from server.scopes import AccessScope, access
 from server.wire_json import JsonResponse
@@ -34,33 +36,45 @@ async def live() -> Response:
 @router.get("/health", summary="Whether requests are taken", name="health")
 @access(AccessScope.PUBLIC)
 async def ready(request: Request, services: ServicesDep) -> Response:
-    """200 while the engine takes requests and its step loop goes round, else 503. Never needs a key.
+    """200 while requests are taken and the step loop of a loaded model goes round, else 503. Never needs a key.
 
-    On a server with keys only those who send one are told more than the status.
+    A model that is not loaded takes requests too: they wait until it is. On a server with keys only those who send one
+    are told more than the status.
     """
-    status = _status(services.engine)
+    status = _status(services.models)
     body = {"status": status} if caller_of(request) is None else {"status": status, **_details(services)}
     return JsonResponse(body, status_code=200 if status == "ok" else 503)
 
 
-def _status(engine: EngineClient) -> str | None:
+def _status(models: Models) -> str | None:
+    loaded = models.loaded
+    if loaded is None and any(model.available for model in models):
+        return "ok"
+    model = loaded or models.default
+    if model is None:
+        return "ok"  # whoever runs the server has yet to load one
     try:
-        engine.check_available()
-    except EngineDeadError as error:
+        model.check_available()
+    except QuireError as error:
         return reply_to(error).code
-    return "ok" if engine.responsive else "engine_stalled"
+    engine = model.engine
+    return "ok" if engine is None or engine.responsive else "engine_stalled"
 
 
 def _details(services: Services) -> dict[str, Any]:
-    engine = services.engine
+    models = services.models
+    loaded, loading = models.loaded, models.loading
+    engine = None if loaded is None else loaded.engine
+    stats = EngineStats() if engine is None else engine.stats
     return {
-        "model": services.names[0],
+        "model": None if loaded is None else loaded.name,
+        "loading": None if loading is None else progress_of(loading.name, loading.progress),
         "uptime_seconds": round(time.monotonic() - services.started, 3),
-        "last_step_seconds": round(engine.silent_seconds, 3),
-        "running": engine.stats.running,
-        "waiting": engine.stats.waiting,
-        "restarts": engine.stats.restarts_total,
-        "last_failure": engine.last_failure,
+        "last_step_seconds": None if engine is None else round(engine.silent_seconds, 3),
+        "running": stats.running,
+        "waiting": stats.waiting + sum(model.waiting for model in models),
+        "restarts": sum(model.figures.stats.restarts_total for model in models),
+        "last_failure": None if engine is None else engine.last_failure,
     }
 
 
@@ -69,4 +83,4 @@ def _details(services: Services) -> dict[str, Any]:
 @access(AccessScope.METRICS)
 async def metrics(services: ServicesDep) -> Response:
     """Counters, gauges and histograms in Prometheus' text format."""
-    return Response(services.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+    return Response(services.models.families.render(), headers={"Content-Type": CONTENT_TYPE})

@@ -7,7 +7,8 @@ from starlette.responses import Response
 
 from engine.errors import ContextLengthError, InvalidRequestError
 from server.chat.prompt import chat_prompt, decode_tokens, encode_text
-from server.dependencies import Services, ServicesDep
+from server.dependencies import ServicesDep
+from server.models.served import ServedModel
 from server.schemas.fields import refuse_unsupported
 from server.schemas.tokenize import DetokenizeRequest, TokenizeRequest
 from server.scopes import AccessScope, access
@@ -24,10 +25,10 @@ router = APIRouter(route_class=JsonRoute, tags=["tokens"])
 @access(AccessScope.USER)
 async def tokenize(body: TokenizeRequest, services: ServicesDep) -> Response:
     """Token ids of a text, or of a conversation as the model would see it."""
-    services.model_name(body.model)
+    model = await services.model(body.model)
     refuse_unsupported(body)
     try:
-        tokens = await _encode(body, services)
+        tokens = await _encode(body, model)
     except ContextLengthError as error:
         raise InvalidRequestError(
             f"The text has at least {error.prompt_tokens} tokens. Texts of up to {CONTEXTS} times the model's context, "
@@ -35,7 +36,7 @@ async def tokenize(body: TokenizeRequest, services: ServicesDep) -> Response:
             param=error.param,
             code=error.code,
         ) from None
-    answer = {"tokens": tokens, "count": len(tokens), "max_model_len": services.engine.model.max_model_len}
+    answer = {"tokens": tokens, "count": len(tokens), "max_model_len": model.limits.max_model_len}
     return JsonResponse(answer, headers=services.ignored_fields.headers(body))
 
 
@@ -43,23 +44,21 @@ async def tokenize(body: TokenizeRequest, services: ServicesDep) -> Response:
 @access(AccessScope.USER)
 async def detokenize(body: DetokenizeRequest, services: ServicesDep) -> Response:
     """The text of token ids."""
-    services.model_name(body.model)
+    model = await services.model(body.model)
     refuse_unsupported(body)
     skipped = body.skip_special_tokens or False
-    text = await decode_tokens(body.tokens, services.text.tokenizer, skip_special_tokens=skipped)
+    text = await decode_tokens(body.tokens, model.text.tokenizer, skip_special_tokens=skipped)
     return JsonResponse({"prompt": text}, headers=services.ignored_fields.headers(body))
 
 
-async def _encode(body: TokenizeRequest, services: Services) -> list[int]:
+async def _encode(body: TokenizeRequest, model: ServedModel) -> list[int]:
     if (body.prompt is None) == (body.messages is None):
         raise InvalidRequestError(
             "Give either 'prompt' or 'messages'.", param="prompt" if body.messages is None else "messages"
         )
-    max_tokens = CONTEXTS * services.engine.model.max_model_len
+    text, max_tokens = model.text, CONTEXTS * model.limits.max_model_len
     if body.messages is not None:
         special = body.add_special_tokens or False
-        return await chat_prompt(body.messages, body, services.text, max_tokens=max_tokens, add_special_tokens=special)
+        return await chat_prompt(body.messages, body, text, max_tokens=max_tokens, add_special_tokens=special)
     special = True if body.add_special_tokens is None else body.add_special_tokens
-    return await encode_text(
-        body.prompt or "", services.text.tokenizer, max_tokens=max_tokens, add_special_tokens=special
-    )
+    return await encode_text(body.prompt or "", text.tokenizer, max_tokens=max_tokens, add_special_tokens=special)

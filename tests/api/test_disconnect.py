@@ -98,7 +98,7 @@ def test_leaving_aborts_at_once(text: ModelText, stream: bool, queued: bool, pat
         assert not engine.aborted
         await visitor.leave()
         assert engine.aborted == {request.request_id for request in engine.requests}
-        metrics = app.state.services.metrics.render().decode()
+        metrics = app.state.services.models.families.render().decode()
         assert 'quire_request_unfinished_total{cause="abort",model_name="fake-model"} 1.0' in metrics
 
     run(scenario())

@@ -70,6 +70,7 @@ def test_health_says_how_the_engine_is(client: TestClient, engine: FakeEngine) -
     assert body == {
         "status": "ok",
         "model": "fake-model",
+        "loading": None,
         "last_step_seconds": 1.25,
         "running": 3,
         "waiting": 2,

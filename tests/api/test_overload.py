@@ -32,14 +32,14 @@ def test_beyond_the_limit_a_request_is_refused_at_once(text: ModelText, stream: 
         error = json.loads(refused.body)["error"]
         assert (error["type"], error["code"]) == ("rate_limit_exceeded", "queue_full")
         assert len(engine.requests) == 2
-        metrics = app.state.services.metrics.render().decode()
+        metrics = app.state.services.models.families.render().decode()
         assert 'quire_request_unfinished_total{cause="queue_full",model_name="fake-model"} 1.0' in metrics
         engine.gate.set()
         for each in (*waiting, later := Visitor(app, CHAT, BODY)):
             await asyncio.wait_for(each.task, 5)
             assert each.sent[0]["status"] == 200
         assert later.body
-        assert app.state.services.queue.requests == 0
+        assert app.state.services.models.find(None).queue.requests == 0
 
     run(scenario())
 
@@ -55,7 +55,7 @@ def test_a_client_that_leaves_gives_its_place_to_the_next(text: ModelText, strea
             visitor = Visitor(app, CHAT, {**BODY, "stream": stream})
             await until(lambda number=number: len(engine.requests) == number + 1)
             await visitor.leave()
-            assert app.state.services.queue.requests == 0
+            assert app.state.services.models.find(None).queue.requests == 0
 
     run(scenario())
 

@@ -12,9 +12,10 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from engine.stats import EngineStats
 from engine.types import FinishReason, SamplingParams
-from server.observability.metrics import PREFIX, Metrics
-from tests.fakes.engine import FakeEngine
+from server.observability.metrics import PREFIX, MetricFamilies, Metrics, ModelFigures
+from tests.fakes.engine import MODEL
 
 DOCKER = Path(__file__).resolve().parents[2] / "docker"
 DASHBOARD = json.loads((DOCKER / "grafana/dashboards/quire.json").read_text(encoding="utf-8"))
@@ -25,14 +26,15 @@ SCRAPE_LABELS = {"le", "instance", "job"}
 
 def exported() -> dict[str, set[str]]:
     """Every sample name on /metrics after one request of each outcome, and its labels."""
-    metrics = Metrics(FakeEngine(), "a-model")
+    families = MetricFamilies(lambda: [ModelFigures("a-model", EngineStats(), info=MODEL)])
+    metrics = Metrics(families, "a-model")
     metrics.finished(FinishReason.STOP.value)
     metrics.unfinished("abort")
     with metrics.request(3, SamplingParams(max_tokens=5)):
         pass
     return {
         sample.name: set(sample.labels)
-        for family in text_string_to_metric_families(metrics.render().decode())
+        for family in text_string_to_metric_families(families.render().decode())
         for sample in family.samples
     }
 

@@ -13,6 +13,7 @@ from engine.config import EngineConfig
 from engine.supervisor import SupervisedEngine
 from server import main
 from server.config import ServerConfig
+from server.models.catalogue import only
 from tests.fakes.text import write_model_text
 
 
@@ -43,12 +44,15 @@ class ToyServer(ServerProcess):
 
 class _ToyEngine(SupervisedEngine):
     @classmethod
-    async def start(cls, config: EngineConfig, *, module: str = "tests.fakes.toy_process") -> SupervisedEngine:
-        return await super().start(config, module=module)
+    async def start(
+        cls, config: EngineConfig, *, module: str = "tests.fakes.toy_process", **options: Any
+    ) -> SupervisedEngine:
+        return await super().start(config, module=module, **options)
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us with it ignored
     given = json.loads(sys.argv[1])
     main.SupervisedEngine = _ToyEngine  # type: ignore[misc]
-    sys.exit(main.run(ServerConfig(**given["server"]), EngineConfig(**given["engine"])))
+    server = ServerConfig(**given["server"])
+    sys.exit(main.run(server, only(EngineConfig(**given["engine"]), server.served_model_name)))

@@ -13,7 +13,7 @@ from engine.errors import ConfigError
 from quantize.options import QuantizeOptions
 from quire.arguments import ArgumentParser, add_settings, from_command_line
 from quire.commands.eval import EvalOptions
-from quire.config_file import from_file
+from quire.config_file import read_config_file
 from quire.hub import HubConfig
 from quire.settings import Source, convert, from_environment, resolve, settings_of
 from server.config import ServerConfig
@@ -51,7 +51,7 @@ def environment(**variables: str) -> Source:
 def file(directory: Path, text: str) -> Source:
     path = directory / "quire.toml"
     path.write_text(text)
-    return from_file(path, TABLES)
+    return read_config_file(path, TABLES, ()).source
 
 
 @given(present=st.tuples(st.booleans(), st.booleans(), st.booleans()))
@@ -159,7 +159,10 @@ def test_what_kubernetes_sets_is_left_alone() -> None:
     [
         ("[sample]\ncolor = 1", "[sample] has no setting 'color'. Did you mean colour?"),
         ("[sample]\nheight = 1", "[sample] has no setting 'height'. It belongs into [other]."),
-        ("[sampel]\ncount = 1", "there is no table [sampel]; the tables are [sample], [other]. Did you mean sample?"),
+        (
+            "[sampel]\ncount = 1",
+            "there is no table [sampel]; the tables are [sample], [other], [models.NAME]. Did you mean sample?",
+        ),
         ("count = 1", "'count' stands outside of a table. It belongs into [sample]."),
         ("sample = 1", "sample must be a table"),
         ("[sample\n", "is not valid TOML: "),
@@ -174,10 +177,10 @@ def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
 
 def test_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml cannot be read: No such file"):
-        from_file(tmp_path / "nowhere.toml", TABLES)
+        read_config_file(tmp_path / "nowhere.toml", TABLES, ())
     (tmp_path / "latin.toml").write_bytes(b"\xe9")
     with pytest.raises(ConfigError, match="not UTF-8"):
-        from_file(tmp_path / "latin.toml", TABLES)
+        read_config_file(tmp_path / "latin.toml", TABLES, ())
 
 
 def test_the_help_shows_meaning_and_default() -> None:

@@ -18,6 +18,7 @@ from engine.config import EngineConfig
 from engine.errors import ConfigError
 from server.config import ServerConfig
 from server.main import bind, run
+from server.models.catalogue import only
 from tests.fakes.http import events
 from tests.fakes.text import write_model_text
 
@@ -26,6 +27,7 @@ import asyncio, sys
 import server.main
 from engine.config import EngineConfig
 from server.config import ServerConfig
+from server.models.catalogue import only
 from tests.fakes.engine import FakeEngine, script
 
 def endless(*_):
@@ -34,7 +36,7 @@ def endless(*_):
 
 class Fake(FakeEngine):
     @classmethod
-    async def start(cls, config):
+    async def start(cls, config, *, on_progress, when_checked):
         print("loading", flush=True)
         if sys.argv[2] == "slow":
             await asyncio.sleep(60)
@@ -45,7 +47,8 @@ class Fake(FakeEngine):
         print("engine closed", flush=True)
 
 server.main.SupervisedEngine = Fake
-sys.exit(server.main.run(ServerConfig(port=0, shutdown_timeout=float(sys.argv[3])), EngineConfig(model=sys.argv[1])))
+config = EngineConfig(model=sys.argv[1], name="fake-model")
+sys.exit(server.main.run(ServerConfig(port=0, shutdown_timeout=float(sys.argv[3])), only(config)))
 """
 
 
@@ -126,7 +129,7 @@ def test_an_occupied_port_is_named_before_anything_is_loaded() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"{port}.*--port") as refused:
-            run(ServerConfig(port=port), EngineConfig(model="/nowhere"))
+            run(ServerConfig(port=port), only(EngineConfig(model="/nowhere")))
         assert "\n" not in str(refused.value)
 
 

@@ -15,6 +15,7 @@ from engine.config import EngineConfig
 from engine.errors import ConfigError
 from server.config import ServerConfig
 from server.main import run
+from server.models.catalogue import only
 from server.tls import tls_options
 from tests.fakes.text import write_model_text
 from tests.server.test_main import url_of
@@ -24,17 +25,18 @@ import sys
 import server.main
 from engine.config import EngineConfig
 from server.config import ServerConfig
+from server.models.catalogue import only
 from tests.fakes.engine import FakeEngine
 
 class Fake(FakeEngine):
     @classmethod
-    async def start(cls, config):
+    async def start(cls, config, *, on_progress, when_checked):
         return cls()
 
 server.main.SupervisedEngine = Fake
 config = ServerConfig(port=0, ssl_certfile=sys.argv[2], ssl_keyfile=sys.argv[3], ssl_keyfile_password="secret",
                       ssl_ca_certs=sys.argv[4])
-sys.exit(server.main.run(config, EngineConfig(model=sys.argv[1])))
+sys.exit(server.main.run(config, only(EngineConfig(model=sys.argv[1], name="fake-model"))))
 """
 
 
@@ -86,7 +88,7 @@ def test_an_encrypted_key_wants_its_password(certificate: tuple[Path, Path], pas
 
 
 def test_unusable_files_are_named_before_the_model_is_loaded(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
-    nothing = EngineConfig(model=str(tmp_path / "no-model"))
+    nothing = only(EngineConfig(model=str(tmp_path / "no-model")))
     with pytest.raises(ConfigError, match=r"none\.pem"):
         run(ServerConfig(ssl_certfile=str(tmp_path / "none.pem")), nothing)
     with pytest.raises(ConfigError, match=r"ssl_ca_certs .*none\.pem"):

@@ -6,14 +6,16 @@ import pytest
 
 from engine.config import EngineConfig
 from engine.errors import CheckpointError, ConfigError
-from quire import demo_model
+from quire import catalogue, demo_model
 from quire.commands import serve
 from quire.hub import ModelSource
 from server.config import ServerConfig
+from server.models.catalogue import Catalogue
 
 
 class Served:
     server: ServerConfig
+    catalogue: Catalogue
     engine: EngineConfig
 
 
@@ -22,8 +24,10 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Served:
     """What `quire serve` hands to the server, instead of a server."""
     seen = Served()
 
-    def take(server: ServerConfig, engine: EngineConfig) -> int:
-        seen.server, seen.engine = server, engine
+    def take(server: ServerConfig, catalogue: Catalogue) -> int:
+        seen.server, seen.catalogue = server, catalogue
+        (start,) = [model for model in catalogue.models if catalogue.start in model.names]
+        seen.engine = start.configure({})
         return 0
 
     monkeypatch.setattr(serve, "run_server", take)
@@ -49,7 +53,7 @@ def test_the_model_is_named_after_its_directory(
 def test_a_fetched_model_is_called_by_its_hub_id(
     served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve, "find_model", lambda model, _: ModelSource(tmp_path / "0123abcd", model))
+    monkeypatch.setattr(catalogue, "find_model", lambda model, _: ModelSource(tmp_path / "0123abcd", model))
     serve.run(["org/model"])
     assert (served.engine.model, served.engine.name) == (str(tmp_path / "0123abcd"), "org/model")
     serve.run(["org/model", "--name", "mine"])
