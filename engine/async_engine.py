@@ -224,7 +224,11 @@ class AsyncEngine:
         """Hand out what the process sends, until it ends."""
         try:
             while True:
-                self._dispatch(await read_message(self._reader))
+                match await read_message(self._reader):
+                    case EngineFailed(_, message):
+                        self._die(message)
+                    case event:
+                        self._dispatch(event)
         except ChannelClosedError:
             if self._death is None:
                 self._death = "The engine process has ended unexpectedly."  # said while how it ended is awaited

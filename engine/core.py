@@ -12,7 +12,14 @@ from engine.admission import check_request
 from engine.cache.block_manager import BlockManager
 from engine.choice import Choice
 from engine.constraints.stop import stop_strings
-from engine.errors import DeadlineExceededError, InvalidLogitsError, InvalidRequestError, QuireError, RequestFailedError
+from engine.errors import (
+    DeadlineExceededError,
+    EngineDeadError,
+    InvalidLogitsError,
+    InvalidRequestError,
+    QuireError,
+    RequestFailedError,
+)
 from engine.logs import FIELDS
 from engine.messages import RequestFailed, StepOutput
 from engine.scheduling.batch import ScheduledBatch
@@ -30,6 +37,10 @@ from engine.types import GenerationRequest, ModelInfo, OutputDelta
 logger = logging.getLogger(__name__)
 
 _TIMED_OUT = "The request was not answered within its time (field 'timeout', or the server's request_timeout)."
+
+
+MOST_FAILURES = 3
+"""Steps that may fail one after the other, for reasons nobody foresaw, before the engine itself counts as broken."""
 
 
 class StepUnderWay(NamedTuple):
@@ -79,6 +90,7 @@ class EngineCore:
         self._requests: dict[str, dict[int, Choice]] = {}  # choices not yet finished, by request and index
         self._under_way: deque[StepUnderWay] = deque()
         self._collected = clock()  # when the last step was
+        self._failures = 0  # of steps, since one succeeded
         self._steps = 0
         self._generated = 0
 
@@ -158,6 +170,9 @@ class EngineCore:
         """Finish one step and hand out what it made certain. An error in it ends the requests it touched, no more.
 
         First as many steps are submitted as may be under way, then the earliest of them is collected.
+
+        Raises:
+            EngineDeadError: further steps cannot succeed, since the device is lost or too many have failed in a row.
         """
         deltas: list[OutputDelta] = []
         failures = self._expire()
@@ -167,6 +182,8 @@ class EngineCore:
                 break
             try:
                 self._submit(batch)
+            except EngineDeadError:
+                raise
             except Exception as error:  # noqa: BLE001 - logged where its requests are given up
                 failures += self._give_up(batch, error)
                 self._scheduler.withdraw(batch)
@@ -175,6 +192,8 @@ class EngineCore:
             step = self._under_way.popleft()
             try:
                 self._collect(step, deltas)
+            except EngineDeadError:
+                raise
             except Exception as error:  # noqa: BLE001 - logged where its requests are given up
                 failures += self._give_up(step.batch, error)
                 self._retract(step)
@@ -191,6 +210,7 @@ class EngineCore:
         # a step that was submitted while another was computed began when that one ended
         began, ended = max(step.started, self._collected), self._clock()
         self._collected = ended
+        self._failures = 0
         self._scheduler.advance(step.batch, ended - began)
         for item, sampled in zip(step.batch.items, tokens, strict=True):
             if item.void:
@@ -215,7 +235,11 @@ class EngineCore:
             self._deadlines.forget(request_id)
 
     def _give_up(self, batch: ScheduledBatch, error: Exception) -> tuple[RequestFailed, ...]:
-        """Fail the requests of a step that failed; only some of them where the error says which are to blame."""
+        """Fail the requests of a step that failed; only some of them where the error says which are to blame.
+
+        Raises:
+            EngineDeadError: too many steps have failed in a row.
+        """
         if isinstance(error, InvalidLogitsError):
             return self._fail(error.request_ids, error)
         request_ids = list(dict.fromkeys(item.sequence.request.request_id for item in batch.items))
@@ -223,6 +247,9 @@ class EngineCore:
         fields = {FIELDS: {"request_ids": request_ids, "error": f"{type(error).__name__}: {error}"}}
         named = ", ".join(request_ids)
         logger.error("A step failed; its requests are given up: %s", named, exc_info=error, extra=fields)
+        self._failures += 1
+        if self._failures == MOST_FAILURES:
+            raise EngineDeadError(f"The last {MOST_FAILURES} steps of the engine have all failed.") from error
         return self._fail(request_ids, error)
 
     def _retract(self, failed: StepUnderWay) -> None:

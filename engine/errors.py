@@ -138,6 +138,10 @@ class EngineDeadError(QuireError):
     """The engine process has ended or failed; requests in flight are lost."""
 
 
+class DeviceError(EngineDeadError):
+    """The device is lost: no step can succeed any more in this process."""
+
+
 class EngineRestartingError(EngineDeadError):
     """The engine process has ended or failed, and a new one is being started.
 

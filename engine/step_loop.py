@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from engine.config import EngineConfig
 from engine.core import EngineCore
-from engine.errors import QuireError
+from engine.errors import EngineDeadError, QuireError
 from engine.load_report import LoadReport
 from engine.messages import (
     AbortRequest,
@@ -65,7 +65,11 @@ def run_engine_process(file_descriptor: int, build: BuildEngine) -> None:
                 return
             gc.freeze()  # what is there now stays: no step has to wait while garbage is looked for in it
             channel.send(EngineReady(model))
-            _serve(channel, core)
+            try:
+                _serve(channel, core)
+            except EngineDeadError as error:
+                logger.exception("The engine cannot go on; its process ends.")
+                channel.send(EngineFailed(type(error).__name__, str(error)))
         except ChannelClosedError:
             logger.info("The parent process is gone; the engine process ends.")
 

@@ -10,6 +10,7 @@ import torch
 from engine.cache.paged_kv_cache import PagedKVCache
 from engine.config import EngineConfig
 from engine.execution.batch_builder import BatchBuilder
+from engine.execution.device_errors import naming_device_errors
 from engine.execution.paged_attention import PagedAttention
 from engine.execution.warm_up import largest_step
 from engine.model.forward_batch import ForwardBatch
@@ -55,10 +56,12 @@ class ModelRunner:
 
         Raises:
             InvalidLogitsError: requests whose logits are unusable; the step may be submitted again without them.
+            DeviceError: the device is lost.
         """
         items = batch.items
-        logits = self._forward(batch, self._latest)
-        sampled = iter(self._sampler.sample(logits, [item.sequence for item in items if item.sample]))
+        with naming_device_errors():
+            logits = self._forward(batch, self._latest)
+            sampled = iter(self._sampler.sample(logits, [item.sequence for item in items if item.sample]))
         result = [next(sampled) if item.sample else None for item in items]
         self._latest = {
             item.sequence: token.token_id for item, token in zip(items, result, strict=True) if token is not None

@@ -29,5 +29,10 @@ class Runner(Protocol[HandleT]):
         ...
 
     def collect(self, handle: HandleT) -> list[SampledToken | None]:
-        """Wait for it: one entry per item of the batch, None where the item does not sample."""
+        """Wait for it: one entry per item of the batch, None where the item does not sample.
+
+        Raises, as `submit` may:
+            InvalidLogitsError: only these requests are to blame; the others may be tried again.
+            EngineDeadError: no further step can succeed.
+        """
         ...

@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.errors import ContextLengthError, InvalidRequestError
+from engine.errors import ContextLengthError, DeviceError, EngineDeadError, InvalidRequestError
+from engine.scheduling.batch import ScheduledBatch
 from engine.types import FinishReason
 from tests.fakes import toy_engine as toy
-from tests.fakes.runner import ToyRunner, toy_token
+from tests.fakes.runner import ToyRunner, ToyStep, toy_token
 from tests.fakes.toy_engine import EOS, VOCAB_SIZE, ToyEngine, choice_tokens, request, run
 
 MakeEngine = Callable[..., ToyEngine]
@@ -226,3 +227,47 @@ def test_requests_that_can_never_be_answered_are_refused(toy_engine: MakeEngine)
     engine.core.add(request("a", [2] * 15))
     with pytest.raises(InvalidRequestError, match="in flight"):
         engine.core.add(request("a", [2]))
+
+
+class FailingRunner(ToyRunner):
+    """Fails, or not, as the test says for each step in turn."""
+
+    def __init__(self, *errors: Exception | None) -> None:
+        super().__init__(4, VOCAB_SIZE)
+        self._errors = iter(errors)
+
+    def submit(self, batch: ScheduledBatch) -> ToyStep:
+        error = next(self._errors, None)
+        if error is not None:
+            raise error
+        return super().submit(batch)
+
+
+def test_a_lost_device_ends_the_engine(toy_engine: MakeEngine) -> None:
+    engine = toy_engine(runner=FailingRunner(None, DeviceError("The device failed: CUDA error.")))
+    engine.core.add(request("a", [5, 6], max_tokens=4))
+    with pytest.raises(DeviceError, match="CUDA error"):
+        run(engine.core)
+
+
+def test_steps_that_fail_in_a_row_end_the_engine(toy_engine: MakeEngine) -> None:
+    bug = ZeroDivisionError()
+    engine = toy_engine(runner=FailingRunner(bug, bug, None, None, None, None, bug, bug, bug))
+    failed = []
+    for number in range(5):
+        engine.core.add(request(str(number), [5, 6], max_tokens=4))
+        failed += [each.request_id for each in run(engine.core)[1]]
+    assert failed == ["0", "1", "3", "4"]  # a step that succeeded came between
+    engine.core.add(request("last", [5, 6], max_tokens=4))
+    with pytest.raises(EngineDeadError, match="last 3 steps"):
+        engine.core.step()
+
+
+def test_requests_to_blame_for_themselves_do_not_end_the_engine(toy_engine: MakeEngine) -> None:
+    runner = ToyRunner(4, VOCAB_SIZE, invalid_for=lambda each: each.request_id != "good")
+    engine = toy_engine(runner=runner)
+    for number in range(6):
+        engine.core.add(request(str(number), [5, 6], max_tokens=4))
+        assert [each.kind for each in run(engine.core)[1]] == ["InvalidLogitsError"]
+    engine.core.add(request("good", [5, 6], max_tokens=4))
+    assert choice_tokens(run(engine.core)[0]["good"]) == expected([5, 6], 4)

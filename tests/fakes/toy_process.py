@@ -4,7 +4,7 @@ The config's `name`, or else its `model`, says how it behaves: `toy`; `fails` (a
 `broken` (one found later); `crashes` (an unexpected one); `slow` (10 ms per step); `stubborn` (does not end when told
 to); `hangs` (while loading); `once FILE` (loads if there is no such file, and makes it); `late` (takes a second to
 load, in steps it tells of); `stuck` (a step with the prompt [99] never ends); `faulty` (a step with
-the prompt [98] fails).
+the prompt [98] fails); `lost` (the device is, with the prompt [99]).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from engine.config import EngineConfig
 from engine.core import EngineCore
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, DeviceError
 from engine.load_report import LoadReport
 from engine.logs import LogSettings, configure_logging
 from engine.scheduling.batch import ScheduledBatch
@@ -43,7 +43,16 @@ class StuckRunner(SlowRunner):
         return super().submit(batch)
 
 
-RUNNERS = {"slow": SlowRunner, "stuck": StuckRunner}
+class LostRunner(SlowRunner):
+    """Has a prompt that costs it the device."""
+
+    def submit(self, batch: ScheduledBatch) -> ToyStep:
+        if any(item.sequence.request.prompt_token_ids == (99,) for item in batch.items):
+            raise DeviceError("The device failed: CUDA error: an illegal memory access was encountered.")
+        return super().submit(batch)
+
+
+RUNNERS = {"slow": SlowRunner, "stuck": StuckRunner, "lost": LostRunner}
 
 
 def build(config: EngineConfig, report: LoadReport) -> tuple[EngineCore, ModelInfo]:
