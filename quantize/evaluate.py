@@ -96,7 +96,7 @@ def evaluate(
     config = load_config(model_dir, ignore_config_keys)
     reference_config = None if reference is None else load_config(reference, ignore_config_keys)
     used = min(length, _context(config, reference_config))
-    windows = _read_windows(text, load_tokenizer(model_dir), used, rows)
+    windows = read_windows(text, load_tokenizer(model_dir), used, rows)
     check_vocabulary(windows, config.vocab_size, model_dir, EvaluationError)
     parts = ModelParts.open(Checkpoint.open(model_dir), config, backend, used, used)
     compared = None
@@ -175,7 +175,7 @@ def _context(model: ModelConfig, reference: ModelConfig | None) -> int:
     return min(model.max_position_embeddings, reference.max_position_embeddings)
 
 
-def _read_windows(text: Path, encoder: TextEncoder, length: int, rows: int | None) -> torch.Tensor:
+def read_windows(text: Path, encoder: TextEncoder, length: int, rows: int | None) -> torch.Tensor:
     """Consecutive windows [rows, length] int32 of a text, each begun as the tokenizer begins texts."""
     opening = opening_tokens(encoder)
     body = length - len(opening)

@@ -100,12 +100,14 @@ class HessianFactor:
 
     Attributes:
         order: int64 [K] features by falling energy: the stored order.
+        hessian: float32 [K, K] H + λI, in stored order.
         upper: float32 [K, K] U with UᵀU = (H + λI)⁻¹, in stored order.
         damping: λ in total.
         damping_steps: how often λ was added until the factorization succeeded; 1 is normal.
     """
 
     order: torch.Tensor
+    hessian: torch.Tensor
     upper: torch.Tensor
     damping: float
     damping_steps: int
@@ -126,7 +128,7 @@ def factor_hessian(hessian: torch.Tensor, name: str) -> HessianFactor:
         damped.diagonal().add_(step)
         upper = _inverse_factor(damped)
         if upper is not None:
-            return HessianFactor(order, upper, step * count, count)
+            return HessianFactor(order, damped, upper, step * count, count)
     raise QuantizationError(
         f"The Hessian of {name} cannot be factored even after damping its diagonal {DAMPING_STEPS} times. "
         "Use more or other calibration text."

@@ -143,7 +143,7 @@ class _Job:
             return read_measurement(work.measurement)
         options = self._options
         with self._clock.stage("measurement"):
-            choices = RECIPES[options.recipe].measure(source, calibration.tokens, options.bpw, self._progress)
+            choices = RECIPES[options.recipe].measure(source, calibration.tokens, self._progress)
         write_measurement(work.measurement, choices)
         self._clock.save(work.seconds)
         return choices

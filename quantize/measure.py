@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -11,11 +12,10 @@ import torch
 from engine.model.linear import Linear
 from engine.model.tensor_layout import LayerLayout
 from engine.model.transformer import DecoderLayer
-from engine.ops.exl2 import WIDTHS
 from quantize.capture import exchanged
 from quantize.divergence import kl_divergence
 from quantize.exl2.allocate import Choices
-from quantize.exl2.candidates import Option, group_rows, matrix_options
+from quantize.exl2.candidates import Option, group_rows, lower_hull, matrix_options
 from quantize.exl2.estimate import estimate_errors
 from quantize.exl2.layout import Group
 from quantize.exl2.scales import ScaleSearch
@@ -31,21 +31,21 @@ from quantize.work import forward_work, matrix_work
 MOMENT_ROWS = 16
 PROBE_ROWS = 4
 PROBE_GROUP_SIZE = 64
+PROBE_WIDTHS = (3, 5)
+"""The coarse probe and the fine one."""
+
 LOGIT_POSITIONS = 2048
 
 
 class Measurement(Protocol):
     """Finds out what each choice of widths would cost a model."""
 
-    def __call__(
-        self, source: SourceModel, rows: torch.Tensor, bits_per_weight: float, progress: Progress
-    ) -> list[Choices]:
+    def __call__(self, source: SourceModel, rows: torch.Tensor, progress: Progress) -> list[Choices]:
         """Choices for every matrix of the decoder layers; the model stays as it is.
 
         Args:
             source: the model.
             rows: int32 [rows, length] calibration tokens.
-            bits_per_weight: what will be asked for.
             progress: is given a stage, and told of the work that is done.
 
         Raises:
@@ -60,36 +60,52 @@ class SensitivityMeasurement:
 
     search: ScaleSearch
 
-    def __call__(
-        self, source: SourceModel, rows: torch.Tensor, bits_per_weight: float, progress: Progress
-    ) -> list[Choices]:
+    def __call__(self, source: SourceModel, rows: torch.Tensor, progress: Progress) -> list[Choices]:
         """See `Measurement`."""
-        return SensitivityProbe(source, rows, bits_per_weight, self.search, progress).measure()
+        return SensitivityProbe(source, rows, self.search, progress).measure()
+
+
+class DamageCurve:
+    """What an error of a matrix does to the model, from two probes: (error, KL divergence), the coarser first.
+
+    Between them, and beyond the coarser, damage follows a power of the error. Errors smaller than the finer probe's do
+    damage in proportion: there the divergence is quadratic in the weights, as the error is.
+    """
+
+    def __init__(self, coarse: tuple[float, float], fine: tuple[float, float]) -> None:
+        self._fine = fine
+        self._exponent = 1.0
+        if coarse[0] > fine[0] > 0 and coarse[1] > fine[1] > 0:
+            self._exponent = math.log(coarse[1] / fine[1]) / math.log(coarse[0] / fine[0])
+
+    def __call__(self, error: float) -> float:
+        """The expected KL divergence."""
+        reference, damage = self._fine
+        if reference <= 0:
+            return 0.0
+        relative = error / reference
+        return damage * (relative**self._exponent if relative > 1 else relative)
 
 
 class SensitivityProbe:
     """Measures every matrix of a model that otherwise stays as it is.
 
-    The errors of all width mixes of a matrix are estimated from its Hessian. One forward pass with this matrix alone
-    quantized says what an error there does to the model's output, as KL divergence from the original. Both together
-    give the damage of every option: damage ≈ KL of the probe · error of the option / error of the probe.
+    The errors of all width mixes of a matrix are estimated from its Hessian. Two forward passes with this matrix alone
+    quantized, coarsely and finely, say what an error there does to the model's output, as KL divergence from the
+    original; see `DamageCurve`.
 
     Args:
         source: the model.
         rows: int32 [rows, length] calibration tokens, of which the first few are used.
-        bits_per_weight: what will be asked for; matrices are probed with about that width.
         search: finds the scales of groups.
         progress: is told of the work that is done; see `work.py`.
     """
 
-    def __init__(
-        self, source: SourceModel, rows: torch.Tensor, bits_per_weight: float, search: ScaleSearch, progress: Progress
-    ) -> None:
+    def __init__(self, source: SourceModel, rows: torch.Tensor, search: ScaleSearch, progress: Progress) -> None:
         self._source = source
         self._model = source.model
         self._search = search
         self._progress = progress
-        self._probe_bits = max(bits for bits in WIDTHS if bits <= max(bits_per_weight, min(WIDTHS)))
         self._streams = [self._model.embed(row) for row in rows[:MOMENT_ROWS]]
         self._probes, length = min(PROBE_ROWS, rows.shape[0]), rows.shape[1]
         per_row = min(length, -(-LOGIT_POSITIONS // self._probes))
@@ -105,9 +121,11 @@ class SensitivityProbe:
         Raises:
             QuantizationError: calibration gives inputs that are not finite, or a Hessian that cannot be factored.
         """
-        config, tokens = self._model.config, self._probes * self._streams[0].shape[0]
+        config, tokens = self._model.config, len(PROBE_WIDTHS) * self._probes * self._streams[0].shape[0]
         passes = [forward_work(sum(shape.weights for shape in each.linears.values()), tokens) for each in self._layers]
-        head = forward_work(config.vocab_size * config.hidden_size, self._probes * len(self._positions))
+        head = forward_work(
+            config.vocab_size * config.hidden_size, len(PROBE_WIDTHS) * self._probes * len(self._positions)
+        )
         works = [matrix_work(*shape, len(self._streams) * self._streams[0].shape[0]) for shape in self._matrix_shapes]
         matrices = len(works) // len(passes)
         self._progress.stage(
@@ -116,7 +134,8 @@ class SensitivityProbe:
         )
         for layer, work in zip(self._model.layers, passes, strict=True):
             for probed in self._found:
-                pass_layer(layer, probed.streams)
+                for probe in probed.probes:
+                    pass_layer(layer, probe.streams)
                 self._progress.advance(work)
             before = [stream.clone() for stream in self._streams[: self._probes]]
             for half in halves(layer):
@@ -147,35 +166,43 @@ class SensitivityProbe:
         in_features, out_features = weight.shape
         errors = estimate_errors(weight, factor, self._search)
         group_size = max(size for size in errors if size <= PROBE_GROUP_SIZE)
-        groups = [Group(self._probe_bits, rows) for rows in group_rows(in_features, group_size)]
-        probe = quantize_matrix(weight, factor, groups, self._search).weight
-        kernel = self._model.backend.prepare_dense(probe.T.contiguous(), self._source.bias(linear.prefix))
-        path = self._source.scratch / f"probe-{len(self._found):05}.f32"
+        probes: list[_Probe] = []
+        for bits in PROBE_WIDTHS:
+            groups = [Group(bits, rows) for rows in group_rows(in_features, group_size)]
+            probe = quantize_matrix(weight, factor, groups, self._search).weight
+            streams = self._probed_streams(
+                linear, probe, layer, before, len(self._found) * len(PROBE_WIDTHS) + len(probes)
+            )
+            probes.append(_Probe(sum(errors[group_size][bits]), streams))
+        return _Probed(linear.prefix, weight.numel(), matrix_options(in_features, out_features, errors), probes)
+
+    def _probed_streams(
+        self, linear: Linear, weight: torch.Tensor, layer: DecoderLayer, before: Sequence[torch.Tensor], number: int
+    ) -> StreamFile:
+        """What `layer` makes of the streams `before` if the matrix is `weight` [K, N]; a file of that number."""
+        kernel = self._model.backend.prepare_dense(weight.T.contiguous(), self._source.bias(linear.prefix))
+        path = self._source.scratch / f"probe-{number:05}.f32"
         streams = StreamFile(path, len(before), before[0].shape[0], before[0].shape[1], self._model.backend)
         with exchanged(linear, kernel):
             for index, original in enumerate(before):
                 stream = original.clone()
                 layer.forward(stream, *whole_row(stream))
                 streams.write(index, stream)
-        return _Probed(
-            linear.prefix,
-            weight.numel(),
-            sum(errors[group_size][self._probe_bits]),
-            matrix_options(in_features, out_features, errors),
-            streams,
-        )
+        return streams
 
-    def _divergences(self, work: int) -> list[float]:
-        """Mean KL divergence from the original model at the positions looked at, for each probe."""
+    def _divergences(self, work: int) -> list[list[float]]:
+        """Mean KL divergence from the original model at the positions looked at, for each probe of each matrix."""
         output = self._model.output()
-        totals = [0.0] * len(self._found)
+        totals = [[0.0] * len(PROBE_WIDTHS) for _ in self._found]
         for row in range(self._probes):
             reference = output.log_probabilities(self._streams[row][self._positions])
-            for index, probed in enumerate(self._found):
-                probabilities = output.log_probabilities(probed.streams.read(row)[self._positions])
-                totals[index] += float(kl_divergence(reference, probabilities).mean()) / self._probes
+            for total, probed in zip(totals, self._found, strict=True):
+                for index, probe in enumerate(probed.probes):
+                    probabilities = output.log_probabilities(probe.streams.read(row)[self._positions])
+                    total[index] += float(kl_divergence(reference, probabilities).mean()) / self._probes
         for probed in self._found:
-            probed.streams.remove()
+            for probe in probed.probes:
+                probe.streams.remove()
             self._progress.advance(work)
         return totals
 
@@ -190,16 +217,25 @@ class SensitivityProbe:
 
 
 @dataclass(frozen=True, slots=True)
+class _Probe:
+    """A matrix quantized in one way: the error estimated for it, and the residual streams behind it."""
+
+    error: float
+    streams: StreamFile
+
+
+@dataclass(frozen=True, slots=True)
 class _Probed:
     """What is known of one matrix before the rows have reached the model's output."""
 
     name: str
     weights: int
-    error: float  # estimated, of the probe
     options: list[Option]
-    streams: StreamFile  # the probe's
+    probes: list[_Probe]
 
-    def choices(self, divergence: float) -> Choices:
-        """With the divergence its probe caused."""
-        sensitivity = divergence / self.error if self.error > 0 else 0.0
-        return Choices((self.name,), self.weights, sensitivity, self.options)
+    def choices(self, divergences: Sequence[float]) -> Choices:
+        """With the divergences its probes caused."""
+        coarse, fine = ((probe.error, found) for probe, found in zip(self.probes, divergences, strict=True))
+        damage = DamageCurve(coarse, fine)
+        options = [replace(option, error=damage(option.error)) for option in self.options]
+        return Choices((self.name,), self.weights, lower_hull(options))

@@ -14,7 +14,7 @@ from quantize.exl2.allocate import Choices
 from quantize.exl2.candidates import Option
 from quantize.exl2.layout import Group
 
-VERSION = 1
+VERSION = 2
 
 
 def write_measurement(path: Path, choices: Sequence[Choices]) -> None:
@@ -49,7 +49,6 @@ def _choices_to_json(choices: Choices) -> dict[str, object]:
     return {
         "names": choices.names,
         "weights": choices.weights,
-        "sensitivity": choices.sensitivity,
         "options": [
             {"bits": each.bits, "error": each.error, "layouts": [_runs(layout) for layout in each.layouts]}
             for each in choices.options
@@ -62,7 +61,7 @@ def _choices_from_json(value: Any) -> Choices:
         Option(tuple(_groups(layout) for layout in each["layouts"]), int(each["bits"]), float(each["error"]))
         for each in value["options"]
     ]
-    return Choices(tuple(map(str, value["names"])), int(value["weights"]), float(value["sensitivity"]), options)
+    return Choices(tuple(map(str, value["names"])), int(value["weights"]), options)
 
 
 def _runs(layout: Sequence[Group]) -> list[list[int]]:

@@ -181,6 +181,8 @@ class ModelQuantizer:
         target = padded_columns(moments.target(weight, factor.damping, self._recipe.residual_share))
         solve = round_to_nearest if weight.numel() > LARGEST_SOLVED_MATRIX else quantize_matrix
         matrix = solve(target, factor, self._plan[name], self._recipe.search)
+        if self._recipe.refinement is not None and solve is quantize_matrix:
+            matrix = self._recipe.refinement(target, factor, matrix)
         result.reports.append(_matrix_report(name, target, matrix, moments, factor))
         result.digests[name] = weight_digest(matrix.weight.half())
         out_features = weight.shape[1]

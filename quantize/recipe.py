@@ -8,6 +8,7 @@ from quantize.exl2.allocate import Allocator, HullAllocator
 from quantize.exl2.anneal import Annealing
 from quantize.exl2.scales import CommonFactorSearch, FreeCodeSearch, ScaleSearch
 from quantize.measure import Measurement, SensitivityMeasurement
+from quantize.refine import Refinement
 from quantize.yardstick import BlockMeasurement
 
 
@@ -19,6 +20,7 @@ class Recipe:
         measure: finds out what each choice of widths would cost.
         allocate: picks the widths within a budget.
         search: finds the scales of a group.
+        refinement: improves what GPTQ found, or None.
         correct_drift: aim at the original model's outputs instead of its weights, so that matrices make good what the
             ones before them spoiled.
         residual_share: fraction of the residual stream's own drift that the matrices writing to it repay; counts only
@@ -29,6 +31,7 @@ class Recipe:
     measure: Measurement
     allocate: Allocator
     search: ScaleSearch
+    refinement: Refinement | None
     correct_drift: bool
     residual_share: float
     stale_exit: bool
@@ -38,6 +41,7 @@ EXLLAMAV2 = Recipe(
     measure=BlockMeasurement(CommonFactorSearch()),
     allocate=Annealing(),
     search=CommonFactorSearch(),
+    refinement=None,
     correct_drift=False,
     residual_share=0.0,
     stale_exit=True,
@@ -48,6 +52,7 @@ DEFAULT = Recipe(
     measure=SensitivityMeasurement(FreeCodeSearch()),
     allocate=HullAllocator(),
     search=FreeCodeSearch(),
+    refinement=Refinement(),
     correct_drift=True,
     residual_share=0.5,
     stale_exit=False,

@@ -36,13 +36,7 @@ class BlockMeasurement:
 
     search: ScaleSearch
 
-    def __call__(
-        self,
-        source: SourceModel,
-        rows: torch.Tensor,
-        bits_per_weight: float,  # noqa: ARG002  (part of the protocol; every mix is measured whatever is asked for)
-        progress: Progress,
-    ) -> list[Choices]:
+    def __call__(self, source: SourceModel, rows: torch.Tensor, progress: Progress) -> list[Choices]:
         """See `Measurement`.
 
         Raises:
@@ -100,7 +94,7 @@ class _Block:
                 "Check the model's weights, or use another calibration text."
             )
         weights = sum(linear.in_features * linear.out_features for linear in self._linears)
-        return Choices(tuple(linear.prefix for linear in self._linears), weights, 1.0, options)
+        return Choices(tuple(linear.prefix for linear in self._linears), weights, options)
 
     def _kernels(self, linear: Linear, factor: HessianFactor, mixes: set[Mix]) -> dict[Mix, LinearKernel]:
         weight, bias = self._source.weight(linear.prefix), self._source.bias(linear.prefix)

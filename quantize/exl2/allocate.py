@@ -20,13 +20,11 @@ class Choices:
     Attributes:
         names: checkpoint prefixes of the matrices.
         weights: number of their weights.
-        sensitivity: what one unit of an option's error costs the model.
         options: in an order the allocator expects.
     """
 
     names: tuple[str, ...]
     weights: int
-    sensitivity: float
     options: Sequence[Option]
 
 
@@ -64,7 +62,7 @@ class HullAllocator:
 
 
 def allocate(matrices: Sequence[Choices], bits_per_weight: float) -> list[Option]:
-    """Pick an option for every matrix so that the sum of sensitivity · error is least within the budget.
+    """Pick an option for every matrix so that the sum of errors is least within the budget.
 
     Options must come by rising bits and lie on their lower convex hull (`candidates.lower_hull`).
 
@@ -113,7 +111,7 @@ def _next_step(matrices: Sequence[Choices], index: int, position: int) -> tuple[
     """(-damage saved per bit, matrix) of the step after `position`."""
     matrix = matrices[index]
     here, there = matrix.options[position], matrix.options[position + 1]
-    return -matrix.sensitivity * (here.error - there.error) / (there.bits - here.bits), index
+    return -(here.error - there.error) / (there.bits - here.bits), index
 
 
 def _spend_rest(matrices: Sequence[Choices], chosen: list[int], rest: int) -> None:
@@ -123,7 +121,7 @@ def _spend_rest(matrices: Sequence[Choices], chosen: list[int], rest: int) -> No
         here = matrix.options[chosen[index]]
         for position in range(chosen[index] + 1, len(matrix.options)):
             there = matrix.options[position]
-            saved = matrix.sensitivity * (here.error - there.error)
+            saved = here.error - there.error
             if there.bits - here.bits <= rest and saved > best:
                 best, best_index, best_position = saved, index, position
     if best > 0:

@@ -27,8 +27,7 @@ class Option:
     Attributes:
         layouts: widths and rows of the groups of each matrix, in stored order.
         bits: everything stored for them.
-        error: what it spoils, in a unit of the measurement's own: for a single matrix the estimated tr(ΔᵀHΔ), Δ being
-            the change of the weights and H the inputs' second moments.
+        error: what it spoils, in a unit of the measurement's own.
     """
 
     layouts: tuple[tuple[Group, ...], ...]
@@ -55,7 +54,8 @@ def matrix_options(
     Args:
         in_features: K, a multiple of 32.
         out_features: stored outputs.
-        errors: `errors[group_size][bits][g]`, the error of group g when it has that width.
+        errors: `errors[group_size][bits][g]`, the error of group g when it has that width: its share in tr(ΔᵀHΔ),
+            Δ being the change of the weights and H the inputs' second moments.
     """
     found: dict[tuple[Group, ...], Option] = {}
     for group_size, by_width in errors.items():

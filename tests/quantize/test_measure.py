@@ -15,7 +15,7 @@ from quantize.divergence import kl_divergence
 from quantize.gptq import quantize_matrix
 from quantize.half_layer import halves, whole_row
 from quantize.hessian import InputMoments, factor_hessian
-from quantize.measure import SensitivityProbe
+from quantize.measure import DamageCurve, SensitivityProbe
 from quantize.recipe import DEFAULT
 from quantize.source_model import SourceModel, open_source
 from tests.quantize.models import NoProgress, write_dense_model
@@ -46,16 +46,16 @@ def _log_probabilities(source: SourceModel, rows: torch.Tensor, first: DecoderLa
 
 def test_every_matrix_is_measured_and_none_is_changed(source: SourceModel, rows: torch.Tensor) -> None:
     before = _log_probabilities(source, rows)
-    choices = SensitivityProbe(source, rows, 4.0, DEFAULT.search, NoProgress()).measure()
+    choices = SensitivityProbe(source, rows, DEFAULT.search, NoProgress()).measure()
     assert torch.equal(_log_probabilities(source, rows), before)
     assert [name for each in choices for name in each.names] == list(source.shapes)[:-1]
-    assert all(each.sensitivity > 0 for each in choices)
+    assert all(option.error > 0 for each in choices for option in each.options)
     assert all(each.weights == source.weight(each.names[0]).numel() for each in choices)
 
 
 def test_damage_predicted_for_a_matrix_is_what_it_does(source: SourceModel, rows: torch.Tensor) -> None:
     reference = _log_probabilities(source, rows)
-    choices = SensitivityProbe(source, rows, 4.0, DEFAULT.search, NoProgress()).measure()
+    choices = SensitivityProbe(source, rows, DEFAULT.search, NoProgress()).measure()
     layer = next(source.model.layers)
     half = halves(layer)[0]
     moments = InputMoments("q")
@@ -68,4 +68,18 @@ def test_damage_predicted_for_a_matrix_is_what_it_does(source: SourceModel, rows
     )
     half.entry[0].kernel = source.model.backend.prepare_dense(result.weight.T.contiguous(), None)
     divergence = float(kl_divergence(reference, _log_probabilities(source, rows, layer)).mean())
-    assert divergence == pytest.approx(measured.sensitivity * option.error, rel=0.5)
+    assert divergence == pytest.approx(option.error, rel=0.5)
+
+
+def test_damage_goes_through_both_probes_and_falls_to_nothing() -> None:
+    curve = DamageCurve((8.0, 0.9), (2.0, 0.1))
+    assert curve(8.0) == pytest.approx(0.9)
+    assert curve(2.0) == pytest.approx(0.1)
+    assert curve(1.0) == pytest.approx(0.05)  # in proportion where errors are small
+    assert 0.1 < curve(4.0) < 0.9 < curve(16.0)
+    assert curve(0.0) == 0
+
+
+def test_probes_that_say_nothing_leave_damage_in_proportion() -> None:
+    assert DamageCurve((2.0, 0.1), (1.0, 0.2))(3.0) == pytest.approx(0.6)
+    assert DamageCurve((0.0, 0.0), (0.0, 0.0))(1.0) == 0

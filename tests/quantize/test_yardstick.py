@@ -11,6 +11,7 @@ from engine.model.config import load_config
 from engine.ops.exl2 import layout_bits
 from engine.ops.torch_backend import TorchBackend
 from quantize.exl2.allocate import plan_of
+from quantize.exl2.anneal import Annealing
 from quantize.exl2.candidate_sets import ATTENTION_SETS, MLP_SETS
 from quantize.half_layer import halves
 from quantize.recipe import EXLLAMAV2
@@ -31,7 +32,7 @@ def test_blocks_are_measured_and_left_alone(tmp_path: Path) -> None:
     source = open_source(Checkpoint.open(model), load_config(model), TorchBackend(), 48, tmp_path)
     rows = torch.randint(2, 250, (4, 48), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
     before = _last_stream(source, rows[0])
-    choices = EXLLAMAV2.measure(source, rows, 4.0, NoProgress())
+    choices = EXLLAMAV2.measure(source, rows, NoProgress())
     assert torch.equal(_last_stream(source, rows[0]), before)
     assert [name for each in choices for name in each.names] == list(source.shapes)[:-1]
     assert [len(each.options) for each in choices] == [len(ATTENTION_SETS), len(MLP_SETS)] * 2
@@ -43,5 +44,5 @@ def test_blocks_are_measured_and_left_alone(tmp_path: Path) -> None:
             assert option.bits == sum(
                 layout_bits(groups, shape.out_features) for groups, shape in zip(option.layouts, shapes, strict=True)
             )
-    plan = plan_of(choices, EXLLAMAV2.allocate(choices, 5.0, 0))
+    plan = plan_of(choices, Annealing(proposals=2)(choices, 5.0, 0))
     assert set(plan) == {name for each in choices for name in each.names}

@@ -18,7 +18,7 @@ GROUPS = ((Group(2, 32),),)
 def _choices() -> list[Choices]:
     errors = ([0.9, 0.5, 0.3, 0.1], [0.5, 0.3, 0.2, 0.05], [0.8, 0.75, 0.7, 0.6], [0.6, 0.4, 0.1, 0.01])
     return [
-        Choices((f"block{slot}",), 100, 1.0, [Option(GROUPS, 200 + 100 * step, each) for step, each in enumerate(row)])
+        Choices((f"block{slot}",), 100, [Option(GROUPS, 200 + 100 * step, each) for step, each in enumerate(row)])
         for slot, row in enumerate(errors)
     ]
 

@@ -24,9 +24,9 @@ def _bits_per_weight(mixes: tuple[Mix, ...], shapes: list[tuple[int, int]]) -> f
 
 @pytest.mark.parametrize(("mixes", "expected"), list(zip(ATTENTION_SETS, ATTENTION_BPW, strict=True)))
 def test_attention_sets_have_the_stated_sizes(mixes: tuple[Mix, ...], expected: float) -> None:
-    assert _bits_per_weight(mixes, [(4096, 4096)] * 4) == pytest.approx(expected, abs=0.0051)
+    assert _bits_per_weight(mixes, [(4096, 4096)] * 4) == pytest.approx(expected, abs=0.006)
 
 
 @pytest.mark.parametrize(("mixes", "expected"), list(zip(MLP_SETS, MLP_BPW, strict=True)))
 def test_mlp_sets_have_the_stated_sizes(mixes: tuple[Mix, ...], expected: float) -> None:
-    assert _bits_per_weight(mixes, [(4096, 11008)] * 2 + [(11008, 4096)]) == pytest.approx(expected, abs=0.0051)
+    assert _bits_per_weight(mixes, [(4096, 11008)] * 2 + [(11008, 4096)]) == pytest.approx(expected, abs=0.006)
