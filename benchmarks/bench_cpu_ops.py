@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
 
 import torch
 
+from benchmarks.machine import cpu_name
 from cpu_ext.context import Context
 from cpu_ext.loader import Isa, load_library
 from engine.ops.backend import AttentionBatch
@@ -117,16 +117,6 @@ def attention(backend: CpuBackend, context: Context, rounds: int, buffer: torch.
     return f"{CONTEXT} positions  {rate:6.1f} GB/s           memory {bandwidth:5.1f} GB/s  {rate / bandwidth:5.0%}"
 
 
-def cpu_model() -> str:
-    """The CPU's name, where the system tells it."""
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed of the native CPU ops against yardsticks of the same run.")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="kernel threads")
@@ -139,7 +129,7 @@ def main() -> None:
     context = Context(load_library(), arguments.threads, isa)
     buffer = torch.ones(STREAM_BYTES // 8, dtype=torch.int64)
     load = os.getloadavg()[0]
-    print(f"{cpu_model()}, {os.cpu_count()} CPUs, load {load:.1f}; {backend.name}, {backend.threads} threads")
+    print(f"{cpu_name()}, {os.cpu_count()} CPUs, load {load:.1f}; {backend.name}, {backend.threads} threads")
     print(f"\ndecode: 1 x {IN_FEATURES} x {OUT_FEATURES}, groups of {GROUP_ROWS}, bytes as held in memory")
     for width in WIDTHS:
         print("  " + decode(context, width, arguments.rounds, buffer), flush=True)

@@ -9,7 +9,7 @@ what a generating step costs the host outside the forward pass: scheduling, buil
 from __future__ import annotations
 
 import argparse
-import platform
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ from unittest import mock
 
 import torch
 
+from benchmarks.machine import cpu_name
 from engine.build import build_engine
 from engine.config import EngineConfig
 from engine.core import EngineCore
@@ -90,16 +91,6 @@ def measure(core: EngineCore, streams: int, prompt_tokens: int, params: Sampling
     )
 
 
-def cpu_name() -> str:
-    """The processor, as Linux names it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]} ({len(names)} logical CPUs)" if names else platform.processor() or platform.machine()
-
-
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default=str(DEMO), help="model directory (default: the embedded demo)")
@@ -124,7 +115,7 @@ def main() -> None:
     )
     core, model = build_engine(config)
     params = SamplingParams(temperature=arguments.temperature, max_tokens=arguments.tokens, ignore_eos=True, seed=0)
-    print(f"machine   {cpu_name()}, torch {torch.__version__}")
+    print(f"machine   {cpu_name()} ({os.cpu_count()} logical CPUs), torch {torch.__version__}")
     print(f"model     {model.name}: {model.weight_format}, {model.bits_per_weight:.2f} bits per weight")
     print(f"kernels   {model.kernels}, {model.threads} threads")
     print(f"load      prompt {arguments.prompt}, {arguments.tokens} tokens, temperature {arguments.temperature}")

@@ -51,7 +51,7 @@ def main() -> None:
     alone = prefill_seconds(prompt, arguments.requests, arguments.threads)
     body = {"prompt": list(prompt), "max_tokens": 1, "temperature": 0, "stream": True}
     settings = {"prefix_caching": False, "threads": arguments.threads}
-    with Served("engine.process", engine=settings) as served:
+    with Served("engine.process", engine=settings).ready() as served:
         load_from_elsewhere(served.port, "/v1/completions", 1, 5, body)
         load = load_from_elsewhere(served.port, "/v1/completions", 1, arguments.requests, body)
     first = statistics.median(load.first_event_seconds)

@@ -43,7 +43,7 @@ def main() -> None:
     add_report_option(parser)
     arguments = parser.parse_args()
     rows = []
-    with Served() as served:
+    with Served().ready() as served:
         for kind in arguments.kinds:
             path, body = BODIES[kind]
             measure(served, path, body, arguments.connections, 20)

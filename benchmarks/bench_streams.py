@@ -1,10 +1,10 @@
 """Streaming at 64 streams: throughput beside that of the bare engine, and what a token costs the server.
 
-    python -m benchmarks.bench_streams [--streams 64] [--tokens 256] [--step-ms 20] [--json FILE]
+    python -m benchmarks.bench_streams [--streams 64] [--tokens 512] [--step-ms 20] [--json FILE]
 
-Paced: each step of a scripted model sleeps `--step-ms`, so every token is an event, a chunk and a write of its own.
-Saturated: steps do not sleep, so the server falls behind and sends several tokens at once. The load generator is a
-raw client in a process of its own.
+Paced: each step of a scripted model sleeps `--step-ms`, so every token is an event, a chunk and a write of its own;
+beside it stands what a loop costs that only writes such chunks at this pace. Saturated: steps do not sleep, so the
+server falls behind and sends several tokens at once. The load generator is a raw client in a process of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import time
 from dataclasses import dataclass
 
+from benchmarks.bare_stream import send_seconds
 from benchmarks.raw_client import load_from_elsewhere
 from benchmarks.report import Row, add_report_option, report
 from benchmarks.scripted_engine import build
@@ -78,25 +79,27 @@ def rows_of(name: str, best: Streaming) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, default=64, help="requests in flight")
-    parser.add_argument("--tokens", type=int, default=256, help="tokens of each answer")
+    parser.add_argument("--tokens", type=int, default=512, help="tokens of each answer")
     parser.add_argument("--step-ms", type=float, default=20.0, help="sleep of a step in the paced runs")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each; the best counts")
     add_report_option(parser)
     arguments = parser.parse_args()
     streams, tokens, settings = arguments.streams, arguments.tokens, {"max_num_seqs": arguments.streams}
     alone = max(bare(streams, tokens, arguments.step_ms / 1000) for _ in range(arguments.repeat))
-    with Served(step_ms=arguments.step_ms, engine=settings) as served:
+    with Served(step_ms=arguments.step_ms, engine=settings).ready() as served:
         through_http(served, streams, 16)
         paced = [through_http(served, streams, tokens) for _ in range(arguments.repeat)]
-    with Served(engine=settings) as served:
+    sending = min(send_seconds(streams, tokens, arguments.step_ms / 1000) for _ in range(arguments.repeat))
+    with Served(engine=settings).ready() as served:
         through_http(served, streams, 16)
-        saturated = [through_http(served, streams, 8 * tokens) for _ in range(arguments.repeat)]
+        saturated = [through_http(served, streams, 4 * tokens) for _ in range(arguments.repeat)]
     ratio = max(run.rate for run in paced) / alone
     report(
         f"{streams} streams",
         [
             Row(f"tokens/s through HTTP ÷ bare engine, {arguments.step_ms:g} ms steps", ratio, "", 0.95, at_least=True),
             *rows_of("paced", min(paced, key=lambda run: run.server_us)),
+            Row("  writes alone, per token", sending * 1e6, "us"),
             *rows_of("saturated", min(saturated, key=lambda run: run.server_us)),
         ],
         arguments.json,

@@ -16,7 +16,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 
-from benchmarks.served import ROOT
+from benchmarks.server_process import ROOT
 
 EVENT = b"data: {"
 DONE = b"data: [DONE]\n\n\r\n0\r\n\r\n"
@@ -43,19 +43,54 @@ class Load:
     failed: int = 0
 
 
+class Answer:
+    """Follows one answer as its bytes come, however they are cut.
+
+    Attributes:
+        ok: whether its status is 200, once its head is there.
+        events: of its stream so far, `[DONE]` left out.
+        begun: whether some of its body is there.
+    """
+
+    def __init__(self) -> None:
+        self.ok = False
+        self.events = 0
+        self.begun = False
+        self._tail = b""
+        self._missing: int | None = None  # bytes of a body of known length
+
+    def feed(self, data: bytes) -> bool:
+        """Take in what has come; whether the answer is complete."""
+        seen = self._tail + data
+        if not self.begun:
+            head, _, body = seen.partition(b"\r\n\r\n")
+            if not body:
+                self._tail = seen
+                return False
+            self.begun = True
+            self.ok = head.startswith(b"HTTP/1.1 200")
+            length = head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]
+            self._missing = int(length) if length else None
+            self._tail, data, seen = b"", body, body
+        if self._missing is not None:
+            self._missing -= len(data)
+            return self._missing <= 0
+        self.events += seen.count(EVENT) - self._tail.count(EVENT)
+        self._tail = seen[-len(DONE) :]
+        return seen.endswith(DONE)
+
+
 class _Connection:
     def __init__(self, port: int, request: bytes, count: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._request = request
         self.left = count
-        self._tail = b""
-        self._missing: int | None = None  # bytes of a body of known length; None while its head is awaited
+        self._answer = Answer()
         self._sent_at = 0.0
-        self._begun = False
 
     def send(self) -> None:
-        self._tail, self._missing, self._begun = b"", None, False
+        self._answer = Answer()
         self._sent_at = time.perf_counter()
         self.socket.sendall(self._request)
         self.left -= 1
@@ -66,28 +101,15 @@ class _Connection:
         if not data:
             raise ConnectionError("The server has closed the connection.")
         load.reads += 1
-        seen = self._tail + data
-        load.events += seen.count(EVENT) - self._tail.count(EVENT)
-        if not self._begun:
-            head, found, body = seen.partition(b"\r\n\r\n")
-            if not found:
-                self._tail = seen
-                return False
-            load.failed += not head.startswith(b"HTTP/1.1 200")
-            length = head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]
-            if not body:
-                self._tail = seen
-                return False
+        begun = self._answer.begun
+        complete = self._answer.feed(data)
+        if self._answer.begun and not begun:
             load.first_event_seconds.append(time.perf_counter() - self._sent_at)
-            self._begun = True
-            self._missing = int(length) - len(body) if length else None
-            self._tail = body[-len(DONE) :]
-            return self._missing == 0 or body.endswith(DONE)
-        if self._missing is not None:
-            self._missing -= len(data)
-            return self._missing <= 0
-        self._tail = seen[-len(DONE) :]
-        return seen.endswith(DONE)
+        if complete:
+            load.requests += 1
+            load.events += self._answer.events
+            load.failed += not self._answer.ok
+        return complete
 
 
 def run_load(port: int, path: str, connections: int, requests: int, body: bytes) -> Load:
@@ -109,7 +131,6 @@ def run_load(port: int, path: str, connections: int, requests: int, body: bytes)
             connection = open_ones[number]
             if not connection.read(load):
                 continue
-            load.requests += 1
             if connection.left:
                 connection.send()
             else:

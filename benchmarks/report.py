@@ -1,18 +1,15 @@
-"""What a benchmark says: the machine, and rows of measured values beside the value aimed at."""
+"""What a benchmark says: rows of measured values, each beside the value aimed at, and the machine they are from."""
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import importlib.metadata
 import json
-import os
-import platform
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-PACKAGES = ("torch", "fastapi", "pydantic", "uvicorn", "uvloop", "httptools", "sse-starlette")
+from benchmarks.machine import machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +42,6 @@ class Row:
         if self.target is None:
             return line.rstrip()
         return f"{line} {'≥' if self.at_least else '≤'} {self.target:g}  {'met' if self.met else 'MISSED'}"
-
-
-def machine() -> dict[str, str | float]:
-    """What it ran on; `load` is the average of the last minute, so that a shared machine shows."""
-    return {
-        "cpu": cpu_name(),
-        "cores": os.cpu_count() or 1,
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "load": round(os.getloadavg()[0], 2),
-        **{name: importlib.metadata.version(name) for name in PACKAGES},
-    }
-
-
-def cpu_name() -> str:
-    """The processor, as Linux names it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def add_report_option(parser: argparse.ArgumentParser) -> None:

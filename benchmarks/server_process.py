@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -42,7 +42,7 @@ class ServerProcess:
             self.process = subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, stdout=printed, stderr=log)
         self.url = ""
 
-    def __enter__(self) -> ServerProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -64,7 +64,7 @@ class ServerProcess:
     def _file(self, name: str) -> Path:
         return Path(self._folder.name) / name
 
-    def ready(self) -> ServerProcess:
+    def ready(self) -> Self:
         """Wait for the banner.
 
         Raises:

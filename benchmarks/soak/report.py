@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import machine
+from benchmarks.machine import machine
 from benchmarks.soak.curves import Curves, curves
 from benchmarks.soak.plot import Line, Panel, Plot, svg
 from benchmarks.soak.record import Record
