@@ -53,7 +53,9 @@ class EngineConfig:
     block_size: int = setting(16, "tokens per block of the KV cache")
     kv_cache_tokens: int = setting(0, "size of the KV cache in tokens; 0 sizes it from free memory")
     kv_cache_dtype: KVCacheDtype = setting("auto", "element type of the KV cache; auto means float16")
-    memory_fraction: float = setting(0.5, "share of the free memory the KV cache may take when sized automatically")
+    memory_fraction: float = setting(
+        0.5, "share of what weights and workspace leave that the KV cache may take when sized automatically"
+    )
     prefix_caching: bool = setting(True, "reuse cache blocks of equal prompt beginnings")
     hang_timeout: float = setting(
         120.0, "seconds without a sign of life after which the engine counts as hung; must exceed its longest step"

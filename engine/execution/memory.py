@@ -68,7 +68,7 @@ class MemoryPlan:
     Attributes:
         free: what there was when the plan was made; None where the system does not tell.
         weights: of the model.
-        workspace: activations, logits, kernels' scratch, sampling, rotary tables.
+        workspace: activations, logits, kernels' scratch, sampling, rotary tables, and what requests take on the host.
         cache: the KV cache.
         max_num_seqs: most sequences in a step.
         max_num_batched_tokens: most tokens in a step.

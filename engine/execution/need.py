@@ -18,6 +18,9 @@ USEFUL_LENGTH = 256
 SAMPLING_ROW_COPIES = 8
 """Copies of one row of logits, as float32, that choosing a token and reporting log-probabilities make."""
 
+HOST_BYTES = 16 * 2**20
+"""What requests and the books kept about them take on the host, as measured with the hardest ones, and some more."""
+
 INDEX_BYTES = 4
 STEP_INDICES = 16
 """Integers a token has in the input of a step, with the copies made on the way."""
@@ -126,7 +129,7 @@ def _fixed_workspace(config: EngineConfig, model_config: ModelConfig, backend: B
     sampling = (rows + SAMPLING_ROW_COPIES) * model_config.vocab_size * LOGIT_BYTES
     indices = step.tokens * STEP_INDICES * INDEX_BYTES
     activations = workspace_bytes(model_config, backend.activation_dtype, step.tokens, rows)
-    return activations + backend.memory.scratch(step) + sampling + indices
+    return activations + backend.memory.scratch(step) + sampling + indices + HOST_BYTES
 
 
 def _workspace_per_position(config: EngineConfig, model_config: ModelConfig, backend: Backend, step: StepShape) -> int:
