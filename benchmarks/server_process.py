@@ -36,6 +36,9 @@ class ServerProcess:
     """
 
     def __init__(self, command: Sequence[str]) -> None:
+        # one for all, since making one costs as much as many requests; it keeps no connection
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        self._client = httpx.Client(timeout=PATIENCE, limits=limits)
         self._folder = tempfile.TemporaryDirectory(prefix="quire-serve-")
         # files and not pipes: nobody reads meanwhile, and a full pipe would stop the server
         with self._file("printed").open("w") as printed, self._file("log").open("w") as log:
@@ -54,6 +57,7 @@ class ServerProcess:
         for child in children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGCONT)  # one that is stopped could not end with its parent
+        self._client.close()
         self._folder.cleanup()
 
     @property
@@ -107,20 +111,20 @@ class ServerProcess:
     def complete(self, prompt: Any, **fields: Any) -> httpx.Response:
         """POST /v1/completions with a fixed seed and the end of text ignored, so that lengths are as asked for."""
         body = {"prompt": prompt, "seed": 7, "ignore_eos": True, **fields}
-        return httpx.post(f"{self.url}/v1/completions", json=body, timeout=PATIENCE)
+        return self._client.post(f"{self.url}/v1/completions", json=body)
 
     def status(self, path: str = "/health") -> int:
         """Status of a GET."""
-        return httpx.get(f"{self.url}{path}", timeout=PATIENCE).status_code
+        return self._client.get(f"{self.url}{path}").status_code
 
     def health(self) -> dict[str, Any]:
         """What /health says."""
-        body: dict[str, Any] = httpx.get(f"{self.url}/health", timeout=PATIENCE).json()
+        body: dict[str, Any] = self._client.get(f"{self.url}/health").json()
         return body
 
     def metrics(self) -> dict[str, float]:
         """Every metric without its prefix, the series of different labels summed up."""
-        return summed(httpx.get(f"{self.url}/metrics", timeout=PATIENCE).text)
+        return summed(self._client.get(f"{self.url}/metrics").text)
 
     def metric(self, name: str) -> float:
         """One metric; 0 where there is no series of it yet."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from server.arrivals import Arrivals, was_sent_away
 from server.errors import SERVER_ERROR, ErrorReply
 from server.middleware import BoundaryMiddleware
 from server.models.progress import progress_of
@@ -47,6 +48,7 @@ class Gateway:
         self._loading = loading
         self._app: ASGIApp | None = None
         self._closing = False
+        self._arrivals = Arrivals()
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -58,8 +60,9 @@ class Gateway:
         self._app = app
 
     def close(self) -> None:
-        """Refuse requests from now on; those that run go on."""
+        """Refuse requests from now on, those half sent included; those that run go on."""
         self._closing = True
+        self._arrivals.send_away()
 
     async def drained(self) -> None:
         """Wait until no request runs."""
@@ -89,7 +92,11 @@ class Gateway:
         self._running += 1
         self._idle.clear()
         try:
-            await app(scope, receive, send)
+            await app(scope, self._arrivals.watch(receive), send)
+        except asyncio.CancelledError as error:
+            if not was_sent_away(error):
+                raise
+            await self._closed(scope, receive, send)
         finally:
             self._running -= 1
             if not self._running:

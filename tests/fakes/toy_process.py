@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from engine.config import EngineConfig
@@ -91,7 +92,11 @@ def build(config: EngineConfig, report: LoadReport) -> tuple[EngineCore, ModelIn
         max_num_batched_tokens=config.max_num_batched_tokens,
         runner=runner,
     )
-    return engine.core, engine.core.model
+    return engine.core, replace(
+        engine.core.model,
+        max_queued_requests=config.max_queued_requests,
+        max_queued_tokens=config.max_queued_tokens,
+    )
 
 
 if __name__ == "__main__":

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks.server_process import PATIENCE, eventually
-from tests.fakes.toy_server import ToyServer
+from benchmarks.server_process import PATIENCE, ServerProcess, eventually
+from tests.faults.conftest import Serve
 
 READERS = 50
 
 
-def stalled_reader(server: ToyServer, number: int) -> socket.socket:
+def stalled_reader(server: ServerProcess, number: int) -> socket.socket:
     """A connection with a long answer on its way, more than fits all buffers, of which nothing is read."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -26,9 +25,9 @@ def stalled_reader(server: ToyServer, number: int) -> socket.socket:
     return connection
 
 
-def test_they_delay_nobody_and_are_cut_off(tmp_path: Path) -> None:
-    limits = {"engine": {"kv_cache_tokens": 65536, "max_num_seqs": 256}, "server": {"stall_timeout": 1}}
-    with ToyServer(tmp_path, "toy", **limits).ready() as server:
+def test_they_delay_nobody_and_are_cut_off(serve: Serve) -> None:
+    engine = {"kv_cache_tokens": 65536, "max_num_seqs": 256}
+    with serve(engine, {"stall_timeout": 1}, behaviour="toy") as server:
         expected = server.complete([5, 6], max_tokens=20).json()["choices"][0]["text"]
         stalled = [stalled_reader(server, number) for number in range(READERS)]
         try:
@@ -57,8 +56,8 @@ def ends(connection: socket.socket) -> bool:
     return b"[DONE]" not in data
 
 
-def test_one_who_reads_slowly_gets_everything(tmp_path: Path) -> None:
-    with ToyServer(tmp_path, "toy", server={"stall_timeout": 30}).ready() as server:
+def test_one_who_reads_slowly_gets_everything(serve: Serve) -> None:
+    with serve(server={"stall_timeout": 30}, behaviour="toy") as server:
         connection = stalled_reader(server, 0)
         connection.settimeout(PATIENCE)
         data = b""

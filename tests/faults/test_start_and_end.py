@@ -6,13 +6,16 @@ import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from benchmarks.server_process import eventually
+from benchmarks.rude_clients import http_request
+from benchmarks.server_process import PATIENCE, ServerProcess, eventually
 from tests.fakes.http import events
 from tests.fakes.toy_server import ToyServer
+from tests.faults.conftest import Serve
 
 
 def free_port() -> int:
@@ -52,10 +55,21 @@ def test_a_model_that_cannot_be_loaded_ends_the_program(tmp_path: Path) -> None:
         assert "tensor 'x' is missing" in errors
 
 
+def text_of(response: httpx.Response) -> str:
+    """Text of a streamed answer."""
+    return "".join(chunk["choices"][0]["text"] for chunk in events(response.text))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_requests_that_run_are_finished_and_no_others_begun(tmp_path: Path, number: signal.Signals) -> None:
-    with ToyServer(tmp_path).ready() as server, ThreadPoolExecutor(8) as pool:
-        asking = [pool.submit(server.complete, [n], max_tokens=240, stream=True) for n in range(3, 11)]
+def test_requests_that_run_are_finished_and_no_others_begun(serve: Serve, number: signal.Signals) -> None:
+    prompts = range(3, 11)
+    with serve(server={"shutdown_timeout": PATIENCE}) as server, ThreadPoolExecutor(8) as pool:
+
+        def ask(prompt: int) -> str:
+            return text_of(server.complete([prompt], max_tokens=240, stream=True))
+
+        expected = list(pool.map(ask, prompts))
+        asking = [pool.submit(ask, prompt) for prompt in prompts]
         eventually(lambda: server.metric("num_requests_running") == 8)
         server.process.send_signal(number)
         eventually(lambda: server.status() == 503)
@@ -63,12 +77,34 @@ def test_requests_that_run_are_finished_and_no_others_begun(tmp_path: Path, numb
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
         assert refused.headers["retry-after"]
         assert server.status("/health/live") == 200
-        for each in asking:
-            answer = events(each.result().text)
-            assert answer[-1]["choices"][0]["finish_reason"] == "length"
-        code, errors = server.end()
+        assert [each.result() for each in asking] == expected
+        code, log = server.end()
         assert code == 0
-        assert "Traceback" not in errors
+        assert "Traceback" not in log
+
+
+def test_a_request_that_is_half_sent_is_refused_and_keeps_nobody_waiting(serve: Serve) -> None:
+    with serve(server={"shutdown_timeout": PATIENCE}) as server, half_sent(server, "Hello") as connection:
+        eventually(lambda: server.status() == 200)  # a round trip, so that the half is there
+        server.process.send_signal(signal.SIGTERM)
+        answer = b""
+        while data := connection.recv(1000):
+            answer += data
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b'"code": "shutting_down"' in answer
+        assert b"connection: close" in answer.lower()
+        code, log = server.end()
+        assert code == 0
+        assert "Traceback" not in log
+
+
+def half_sent(server: ServerProcess, prompt: str) -> socket.socket:
+    """A connection on which a request has begun whose body does not end."""
+    address = urlsplit(server.url)
+    connection = socket.create_connection((address.hostname, address.port), PATIENCE)
+    request = http_request(server.url, "/v1/completions", {"prompt": prompt})
+    connection.sendall(request[: len(request) - 5])
+    return connection
 
 
 def test_a_second_signal_ends_the_waiting(tmp_path: Path) -> None:
