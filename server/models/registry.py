@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from engine.client import EngineClient
@@ -39,6 +40,7 @@ class Models:
         self._switch = ModelSwitch(start, policy)
         self._catalogue = catalogue
         self._models: dict[str, ServedModel] = {}  # by each of their names
+        self._loads: set[asyncio.Task[ServedModel]] = set()
         for declared in catalogue.models:
             self._add(declared, declared.configure({}))
 
@@ -93,6 +95,18 @@ class Models:
         await self._switch.load(model.name, config, on_progress)
         model.adopt(text)
         return model
+
+    def begin_load(self, name: str, settings: Mapping[str, object], on_progress: Listener) -> asyncio.Task[ServedModel]:
+        """`load`, which goes on whether somebody waits for it or not."""
+        task = asyncio.create_task(self.load(name, settings, on_progress))
+        self._loads.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    def _forget(self, load: asyncio.Task[ServedModel]) -> None:
+        self._loads.discard(load)
+        if not load.cancelled():
+            load.exception()  # the log has it; whoever ordered the load may be gone
 
     async def start(self) -> ServedModel | None:
         """Load the model the server is to start with.

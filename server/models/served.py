@@ -186,6 +186,8 @@ class ServedModel:
         """
         try:
             await self.read_text()
+            if self.engine is None and self._expected is None:
+                self._expected = await asyncio.to_thread(expected_limits, self.known.config)
         except QuireError as error:
             logger.error("The model %s cannot be served: %s", self.name, error)
             raise ModelLoadError(self.name, retry_after=5.0) from None

@@ -45,6 +45,10 @@ SCOPES = {
     ("GET", "/health/live"): AccessScope.PUBLIC,
     ("GET", "/health/ready"): AccessScope.PUBLIC,
     ("GET", "/metrics"): AccessScope.METRICS,
+    ("GET", "/admin/models"): AccessScope.ADMIN,
+    ("POST", "/admin/models/load"): AccessScope.ADMIN,
+    ("POST", "/admin/models/unload"): AccessScope.ADMIN,
+    ("POST", "/admin/models/cancel"): AccessScope.ADMIN,
 }
 """Every route there is. A new one is entered here too, so that its scope is decided and not happened upon."""
 
