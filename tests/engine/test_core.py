@@ -52,6 +52,19 @@ def test_max_tokens_is_clamped_to_the_context_and_to_the_cache(toy_engine: MakeE
             assert deltas[each][-1].finish == (FinishReason.LENGTH, None)
 
 
+@pytest.mark.parametrize("length", [1, 3, 4, 11, 12, 22, 23])
+def test_choices_may_fill_the_whole_cache(length: int, toy_engine: MakeEngine) -> None:
+    """Each fits it alone, and no copy of a block may ask for more than that."""
+    engine = toy_engine(block_size=4, num_blocks=6)
+    prompt = list(range(2, 2 + length))
+    engine.core.add(request("a", prompt, n=3, max_tokens=None))
+    deltas, failures = run(engine.core)
+    assert not failures
+    for choice in range(3):
+        assert choice_tokens(deltas["a"], choice) == expected(prompt, 24 - length, choice=choice)
+    assert engine.blocks.num_used == 0
+
+
 def test_end_token_ends_and_is_not_emitted(toy_engine: MakeEngine) -> None:
     prompt = next([2, start] for start in range(2, 120) if EOS in expected([2, start], 30)[3:])
     answer = expected(prompt, 30)

@@ -339,3 +339,32 @@ def test_copies_too_are_paid_for_with_blocks_of_the_last_in_rank() -> None:
     assert step(queue) == [("n", 0, 6, True), ("young", 0, 1, True)]
     assert step(queue) == [("n", 6, 1, True), ("n", 5, 1, True)]
     assert queue.preemptions == 1
+
+
+def test_a_preempted_sequence_takes_its_full_blocks_again() -> None:
+    queue = scheduler(num_blocks=5, prefix_caching=True)
+    old, young = make(7, "old")[0], Sequence(request("young", [9] * 7), 0, 0, [9] * 7)
+    queue.add([old])
+    queue.add([young])
+    for _ in range(2):
+        step(queue)
+    kept = list(young.block_table)
+    assert [share[:2] for share in step(queue)] == [("old", 8)]  # takes the last block
+    assert (queue.preemptions, young.block_table) == (1, [])
+    queue.remove(old)
+    assert step(queue) == [("young", 8, 1, True)]
+    assert young.block_table[:2] == kept[:2]
+    assert queue.prefix_hits == 0  # a return is no hit
+
+
+def test_blocks_of_a_preempted_sequence_are_kept_as_far_as_nobody_needs_them() -> None:
+    queue = scheduler(num_blocks=4, prefix_caching=True)
+    old, young = make(4, "old")[0], Sequence(request("young", [9] * 8), 0, 0, [9] * 8)
+    queue.add([old])
+    queue.add([young])
+    step(queue)
+    assert [share[0] for share in step(queue)] == ["old"]  # takes the free block; nothing is left for `young`
+    while old.num_tokens < 11:
+        step(queue)
+    queue.remove(old)
+    assert step(queue)[0][:2] == ("young", 4)  # its second block went to `old`, its first is there still
