@@ -45,7 +45,9 @@ class EngineConfig:
     )
     max_queued_tokens: int = setting(0, "most tokens of the prompts that wait together; 0 means any number")
     max_step_ms: float = setting(
-        0.0, "milliseconds a step may take while answers are under way: prompts are cut into smaller chunks; 0 is off"
+        250.0,
+        "milliseconds a step may take while answers are under way, for which prompts are cut into smaller chunks; "
+        "or three times what a step without prompts takes, if that is more; 0 is off",
     )
     request_timeout: float = setting(
         0.0, "seconds from its arrival after which a request fails that names no `timeout` itself; 0 means never"

@@ -42,8 +42,8 @@ class Scheduler:
         blocks: the cache's blocks.
         max_num_seqs: most sequences in one step.
         max_num_batched_tokens: most tokens in one step.
-        max_step_seconds: what a step may take while answers are under way, kept by shorter chunks of prompts; 0 means
-            any time.
+        max_step_seconds: what a step may take while answers are under way, kept by shorter chunks of prompts as
+            `StepPacer` says; 0 means any time.
 
     Attributes:
         preemptions: sequences that had to give back their blocks, so far.
@@ -140,6 +140,8 @@ class Scheduler:
         """
         if batch.num_tokens > len(batch.items):
             self._pacer.observe(batch.num_tokens, seconds)
+        else:
+            self._pacer.observe_decodes(seconds)
         for item in batch.items:
             if item.void:
                 continue

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.scheduling.batch import ScheduledBatch
 from engine.scheduling.pacing import MIN_CHUNK, StepPacer
+from engine.types import OutputDelta
 from tests.engine.test_core import expected
 from tests.fakes.runner import ToyRunner, ToyStep
 from tests.fakes.toy_engine import VOCAB_SIZE, choice_tokens, request, run, toy_engine
@@ -29,21 +32,27 @@ class TimedRunner(ToyRunner):
         return super().submit(batch)
 
 
-def gaps(max_step_seconds: float) -> tuple[list[float], TimedRunner]:
-    """Times of the steps in which one answer is under way while prompts of 200 tokens are computed."""
-    runner = TimedRunner(constant=0.01, per_token=0.001)
+def gaps(max_step_seconds: float, constant: float = 0.01) -> tuple[list[float], TimedRunner]:
+    """Times between the tokens of an answer under way while four prompts of 200 tokens are computed."""
+    runner = TimedRunner(constant, per_token=0.001)
     engine = toy_engine(
         max_num_batched_tokens=128, max_step_seconds=max_step_seconds, runner=runner, clock=lambda: runner.now
     )
-    engine.core.add(request("answer", [5, 6, 7], max_tokens=60))
-    engine.core.step()
+    engine.core.add(request("answer", [5, 6, 7], max_tokens=160))
+    for _ in range(4):
+        engine.core.step()
     for number in range(4):
         engine.core.add(request(str(number), [number + 2] * 200, max_tokens=2))
-    deltas, _ = run(engine.core)
-    assert len(choice_tokens(deltas["answer"])) == 59
+    times = [runner.now]
+    deltas: dict[str, list[OutputDelta]] = {}
+    while len(deltas.get("3", ())) < 2:
+        for delta in engine.core.step().deltas:
+            deltas.setdefault(delta.request_id, []).append(delta)
+            if delta.request_id == "answer":
+                times.append(runner.now)
     for number in range(4):
         assert choice_tokens(deltas[str(number)]) == expected([number + 2] * 200, 2)
-    return runner.seconds[1:], runner
+    return [after - before for before, after in itertools.pairwise(times)], runner
 
 
 def test_gaps_stay_bounded_and_the_time_is_used() -> None:
@@ -53,6 +62,15 @@ def test_gaps_stay_bounded_and_the_time_is_used() -> None:
     assert max(bounded) < 0.06 * 1.5
     chunks = [batch.num_tokens for batch in runner.batches if batch.num_tokens > len(batch.items)]
     assert max(chunks) >= 40  # it starts from the fewest and finds what fits: 50 tokens
+
+
+def test_prompts_keep_two_thirds_of_their_pace_where_every_step_is_slow() -> None:
+    """A step costs 40 ms before it has a token; within 10 ms nothing would fit."""
+    bounded, runner = gaps(0.01, constant=0.04)
+    assert max(bounded) < 3 * 0.041 * 1.1
+    chunks = [batch.num_tokens for batch in runner.batches if batch.num_tokens > 16 + len(batch.items)]
+    seconds = sum(0.04 + 0.001 * each for each in chunks[2:-1])
+    assert sum(chunks[2:-1]) / seconds > 1000 * 2 / 3 * 0.95
 
 
 def test_without_answers_under_way_a_prompt_gets_the_whole_budget() -> None:
@@ -81,6 +99,16 @@ def test_a_short_step_says_nothing_against_longer_ones() -> None:
     assert pacer.tokens_for_prompts(1) == 511
     pacer.observe(3, 0.4)
     assert pacer.tokens_for_prompts(1) == MIN_CHUNK
+
+
+def test_a_hiccup_does_not_count_for_what_steps_take() -> None:
+    pacer = StepPacer(512, 0.01)
+    for seconds in (0.02, 0.02, 100.0, 0.02):
+        pacer.observe_decodes(seconds)
+    for _ in range(40):
+        tokens = pacer.tokens_for_prompts(1) + 1
+        pacer.observe(tokens, 0.001 * tokens)
+    assert 60 <= pacer.tokens_for_prompts(1) + 1 <= 70
 
 
 @given(
