@@ -20,7 +20,6 @@ AT_ONCE = 24
 SEQUENCES = 8
 QUEUE = 40
 ABORTS = {"toy": 80, "demo": 1000}
-MODEL = {"toy": "toy", "demo": "quire-demo"}
 LONGEST_PROMPT = {"toy": 100, "demo": 1200}
 """Tokens, so that a prompt takes several steps."""
 LONGEST_ANSWER = {"toy": 60, "demo": 600}
@@ -48,6 +47,7 @@ class Leavers:
         self._url = url
         self._kind = kind
         self._draw = draw
+        self._model = httpx.get(f"{url}/v1/models", timeout=PATIENCE).json()["data"][0]["id"]
         self._sdk = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=PATIENCE)
         self._ways: list[Callable[[], Awaitable[None]]] = [self._cancel, self._cancel_stream, self._close, self._raw]
 
@@ -83,17 +83,17 @@ class Leavers:
         assert not isinstance(outcome, Exception), outcome
 
     async def _cancel(self) -> None:
-        await self._after_a_while(self._sdk.completions.create(model=MODEL[self._kind], **self._fields()))
+        await self._after_a_while(self._sdk.completions.create(model=self._model, **self._fields()))
 
     async def _cancel_stream(self) -> None:
         async def read_on() -> None:
-            async for _ in await self._sdk.completions.create(model=MODEL[self._kind], stream=True, **self._fields()):
+            async for _ in await self._sdk.completions.create(model=self._model, stream=True, **self._fields()):
                 pass
 
         await self._after_a_while(read_on())
 
     async def _close(self) -> None:
-        stream = await self._sdk.completions.create(model=MODEL[self._kind], stream=True, **self._fields())
+        stream = await self._sdk.completions.create(model=self._model, stream=True, **self._fields())
         left = self._draw.randrange(20)
         async for _ in stream:
             if not left:
