@@ -11,7 +11,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from server.arrivals import Arrivals, was_sent_away
 from server.errors import SERVER_ERROR, ErrorReply
 from server.middleware import BoundaryMiddleware
-from server.models.progress import progress_of
 from server.models.slot import Loading
 from server.wire_json import JsonResponse
 
@@ -85,7 +84,7 @@ class Gateway:
             await JsonResponse({"status": "ok"})(scope, receive, send)
         else:
             loading = self._loading()
-            progress = None if loading is None else progress_of(loading.name, loading.progress)
+            progress = None if loading is None else loading.progress._asdict()  # not the name: anybody may ask
             await replace(LOADING, extra={"progress": progress}).response()(scope, receive, send)
 
     async def _count(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

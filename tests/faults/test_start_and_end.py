@@ -31,6 +31,7 @@ def test_the_port_answers_while_the_model_loads(tmp_path: Path) -> None:
         eventually(lambda: answers(server))
         loading = server.complete([5, 6])
         assert (loading.status_code, loading.json()["error"]["code"]) == (503, "model_loading")
+        assert loading.json()["error"]["progress"].keys() == {"stage", "done", "total"}
         assert int(loading.headers["retry-after"]) >= 1
         assert loading.headers["x-request-id"]
         assert [server.status(path) for path in ("/health/live", "/health", "/health/ready", "/v1/models")] == [
