@@ -12,6 +12,8 @@ from benchmarks.soak.record import Record, Sample
 from benchmarks.soak.verdict import percentile
 
 MAX_POINTS = 300
+MIN_SECONDS = 3
+"""Shortest stretch: long enough that a busy machine takes a sample in each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,9 @@ class Curves:
 
 
 def curves(record: Record) -> Curves:
-    """Summarize a run in at most `MAX_POINTS` stretches of whole seconds."""
+    """Summarize a run in at most `MAX_POINTS` stretches of some seconds each."""
     end = record.samples[-1].at if record.samples else 0.0
-    width = max(1, math.ceil(end / MAX_POINTS))
+    width = max(MIN_SECONDS, math.ceil(end / MAX_POINTS))
     count = int(end // width) + 1
     buckets: list[list[Sample]] = [[] for _ in range(count)]
     for sample in record.samples:

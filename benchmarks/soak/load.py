@@ -87,8 +87,10 @@ class Load:
             record.answers[question.kind] += 1
             record.outcomes["answered"] += 1
             if reply.answer != expected:
-                record.wrong.append(f"question {number} ({question.kind}) at {record.second(reply.started):.1f} s: "
-                                    f"{reply.answer} is not {expected}")  # fmt: skip
+                record.wrong.append(
+                    f"question {number} ({question.kind}) at {record.second(reply.started):.1f} s: "
+                    f"{reply.answer} is not {expected}"
+                )
             if len(expected.choices) == 1:
                 record.gaps += [(record.second(now), now - before) for before, now in pairwise(reply.arrivals)]
         elif reply.status == 429 and reply.code == "queue_full" and int(reply.retry_after or 0) >= 1:

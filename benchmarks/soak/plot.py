@@ -110,8 +110,10 @@ def _panel(panel: Panel, seconds: Sequence[float], end: float, top: float) -> li
         points = [
             None if value is None else (_x(at, end), y(value)) for at, value in zip(seconds, line.values, strict=True)
         ]
-        parts.append(f'<path d="{_path(points)}" fill="none" stroke="{colour}" stroke-width="1.5" '
-                     'stroke-linejoin="round" stroke-linecap="round"/>')  # fmt: skip
+        parts.append(
+            f'<path d="{_path(points)}" fill="none" stroke="{colour}" stroke-width="1.5" '
+            'stroke-linejoin="round" stroke-linecap="round"/>'
+        )
     return parts
 
 

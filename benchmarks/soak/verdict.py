@@ -84,27 +84,33 @@ def demands(record: Record) -> list[Demand]:
     ]
     for name, segments in (("server", server_memory(samples)), ("engine", engine_memory(samples))):
         gained = growth(segments) * seconds
-        found.append(Demand(
-            f"the {name}'s memory grows by at most {GROWTH_BYTES >> 20} MiB over the run",
-            gained <= GROWTH_BYTES,
-            f"{gained / 2**20:+.2f} MiB",
-        ))  # fmt: skip
+        found.append(
+            Demand(
+                f"the {name}'s memory grows by at most {GROWTH_BYTES >> 20} MiB over the run",
+                gained <= GROWTH_BYTES,
+                f"{gained / 2**20:+.2f} MiB",
+            )
+        )
     before, after = record.idle
     found.append(Demand("as many descriptors after the run as before it", after == before, f"{before}, {after}"))
     healed = [fault for fault in record.faults if fault.healed is not None]
     restarts = samples[-1].restarts if samples else 0
-    found.append(Demand(
-        "every fault was healed, and there was no other restart",
-        len(healed) == len(record.faults) == restarts,
-        f"{len(record.faults)} faults, {len(healed)} healed, {restarts} restarts",
-    ))  # fmt: skip
+    found.append(
+        Demand(
+            "every fault was healed, and there was no other restart",
+            len(healed) == len(record.faults) == restarts,
+            f"{len(record.faults)} faults, {len(healed)} healed, {restarts} restarts",
+        )
+    )
     first, last = _outer_thirds(record, seconds)
-    found.append(Demand(
-        f"the 99th percentile of the gaps grows by at most {GAP_RATIO:g} times from the first third to the last",
-        last <= GAP_RATIO * first,
-        f"{first * 1e3:.1f} ms, {last * 1e3:.1f} ms",
-        timed=True,
-    ))  # fmt: skip
+    found.append(
+        Demand(
+            f"the 99th percentile of the gaps grows by at most {GAP_RATIO:g} times from the first third to the last",
+            last <= GAP_RATIO * first,
+            f"{first * 1e3:.1f} ms, {last * 1e3:.1f} ms",
+            timed=True,
+        )
+    )
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +55,15 @@ def test_a_model_that_cannot_be_loaded_ends_the_program(tmp_path: Path) -> None:
         code, errors = server.end()
         assert code != 0
         assert "tensor 'x' is missing" in errors
+
+
+def test_an_engine_that_is_killed_while_the_first_model_loads_ends_the_program(tmp_path: Path) -> None:
+    with ToyServer(tmp_path, "hangs") as server:
+        eventually(lambda: bool(server.children()))
+        os.kill(server.child, signal.SIGKILL)
+        code, log = server.end()
+        assert code != 0
+        assert "The engine process ended while loading (killed by signal 9)" in log
 
 
 def text_of(response: httpx.Response) -> str:

@@ -47,7 +47,7 @@ def test_ticks_are_few_and_reach_the_top(top: float) -> None:
 
 def test_a_long_run_becomes_few_points() -> None:
     record = Record(samples=[sample(float(at), engine_pid=at % 2) for at in range(2000)])
-    record.gaps = [(0.5, 0.01), (0.6, 0.03), (0.7, 0.05)]
+    record.gaps = [(0.5, 0.01), (2.6, 0.03), (2.7, 0.05)]
     shown = curves(record)
     assert len(shown.seconds) == len(shown.tokens_per_second) <= MAX_POINTS
     assert (shown.gap_p50_ms[0], shown.gap_p99_ms[0], shown.gap_p50_ms[1]) == (30, 50, None)
