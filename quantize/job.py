@@ -143,7 +143,10 @@ class _Job:
             return read_measurement(work.measurement)
         options = self._options
         with self._clock.stage("measurement"):
-            choices = RECIPES[options.recipe].measure(source, calibration.tokens, self._progress)
+            recipe, rows = RECIPES[options.recipe], calibration.tokens
+            choices = recipe.measure(source, rows, self._progress)
+            if options.bpw_total and recipe.measure_head is not None:
+                choices.append(recipe.measure_head(source, rows, self._progress))
         write_measurement(work.measurement, choices)
         self._clock.save(work.seconds)
         return choices

@@ -10,7 +10,7 @@ from quantize.memory import row_length
 from quantize.options import QuantizeOptions
 from quantize.work_directory import Settings
 
-JOB_VERSION = 1
+JOB_VERSION = 2
 """To be raised whenever equal settings give other bytes than before, or work directories hold something else."""
 
 
@@ -30,6 +30,7 @@ def job_settings(options: QuantizeOptions, config: ModelConfig, weights: str) ->
         "configuration of the source": repr(config),
         "bpw": options.bpw,
         "head-bits": options.head_bits,
+        "bpw-total": options.bpw_total,
         "rows": options.rows,
         "length": row_length(options, config),
         "text": text,

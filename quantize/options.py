@@ -32,6 +32,7 @@ class QuantizeOptions:
     text: Path | None = setting(None, "calibration text (UTF-8); without one the model writes its own")
     seed: int = setting(0, "seed of everything drawn at random")
     recipe: str = setting("default", "default, or exllamav2: as ExLlamaV2's own converter does it, to compare with")
+    bpw_total: bool = setting(False, "let bpw cover the head too; its widths are then chosen with all others")
     shard_bytes: int = setting(8 << 30, "size at which a weight file is closed and the next one begun, in bytes")
     restart: bool = setting(False, "throw away what an interrupted job has left, instead of going on with it")
     device: Device = setting("auto", "device to compute on; auto means cpu")
@@ -46,6 +47,12 @@ class QuantizeOptions:
             raise ConfigError(f"head_bits must be one of {choices}, not {self.head_bits}.")
         if self.recipe not in RECIPES:
             raise ConfigError(f"recipe must be one of {', '.join(RECIPES)}, not {self.recipe}.")
+        if self.bpw_total and self.head_bits != 6:
+            raise ConfigError(
+                "head_bits cannot be set together with bpw_total, which chooses the head's widths itself."
+            )
+        if self.bpw_total and RECIPES[self.recipe].measure_head is None:
+            raise ConfigError(f"bpw_total is not possible with the recipe {self.recipe}: its head has fixed widths.")
         for name, least in (("rows", 1), ("length", 16), ("shard_bytes", 1), ("seed", 0), ("threads", 0)):
             if not least <= getattr(self, name) <= MOST:
                 raise ConfigError(f"{name} must be between {least} and {MOST}, not {getattr(self, name)}.")

@@ -83,9 +83,12 @@ def _check_shapes(layout: TensorLayout) -> None:
 
 
 def _check_budget(options: QuantizeOptions, layout: TensorLayout) -> None:
-    decoder = [shape for layer in layout.layers for shape in layer.linears.values()]
-    weights = sum(shape.weights for shape in decoder)
-    bits = sum(layout_bits(smallest_groups(shape.in_features), shape.out_features) for shape in decoder)
+    counted = [shape for layer in layout.layers for shape in layer.linears.values()]
+    if options.bpw_total:
+        counted.append(layout.head)
+    sizes = [(shape.in_features, shape.out_features + -shape.out_features % ROW_MULTIPLE) for shape in counted]
+    weights = sum(rows * columns for rows, columns in sizes)
+    bits = sum(layout_bits(smallest_groups(rows), columns) for rows, columns in sizes)
     require_reachable(options.bpw, bits / weights)
 
 

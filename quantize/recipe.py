@@ -8,6 +8,7 @@ from quantize.exl2.allocate import Allocator, HullAllocator
 from quantize.exl2.anneal import Annealing
 from quantize.exl2.scales import CommonFactorSearch, FreeCodeSearch, ScaleSearch
 from quantize.measure import Measurement, SensitivityMeasurement
+from quantize.measure_head import HeadMeasurement
 from quantize.refine import Refinement
 from quantize.yardstick import BlockMeasurement
 
@@ -19,6 +20,7 @@ class Recipe:
     Attributes:
         measure: finds out what each choice of widths would cost.
         allocate: picks the widths within a budget.
+        measure_head: the same for the output head, where the budget is to include it; None where that is no choice.
         search: finds the scales of a group.
         refinement: improves what GPTQ found, or None.
         correct_drift: aim at the original model's outputs instead of its weights, so that matrices make good what the
@@ -30,6 +32,7 @@ class Recipe:
 
     measure: Measurement
     allocate: Allocator
+    measure_head: HeadMeasurement | None
     search: ScaleSearch
     refinement: Refinement | None
     correct_drift: bool
@@ -40,6 +43,7 @@ class Recipe:
 EXLLAMAV2 = Recipe(
     measure=BlockMeasurement(CommonFactorSearch()),
     allocate=Annealing(),
+    measure_head=None,
     search=CommonFactorSearch(),
     refinement=None,
     correct_drift=False,
@@ -51,6 +55,7 @@ EXLLAMAV2 = Recipe(
 DEFAULT = Recipe(
     measure=SensitivityMeasurement(FreeCodeSearch()),
     allocate=HullAllocator(),
+    measure_head=HeadMeasurement(FreeCodeSearch()),
     search=FreeCodeSearch(),
     refinement=Refinement(),
     correct_drift=True,

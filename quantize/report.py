@@ -35,6 +35,11 @@ class MatrixReport:
     error: float
     damping_steps: int
 
+    @property
+    def stored_bits(self) -> float:
+        """Everything stored for it."""
+        return self.in_features * self.out_features * self.bits_per_weight
+
 
 @dataclass(frozen=True, slots=True)
 class QuantizeReport:
@@ -42,8 +47,11 @@ class QuantizeReport:
 
     Attributes:
         bpw_requested: as asked for.
-        bpw: achieved bits per weight of the decoder layers' matrices; never more than requested.
+        bpw_total: whether that was to include the output head.
+        bpw: achieved bits per weight of the decoder layers' matrices.
+        head_bits: as asked for, or about what was chosen.
         head_bpw: achieved bits per weight of the output head.
+        counted_bpw: achieved bits per weight of what was to be counted; never more than requested.
         weight_bytes: bytes of all tensors written.
         calibration: `rows`, `length` and `dataset`, as in the checkpoint's `quantization_config`.
         matrices: every quantized matrix in model order, the head last.
@@ -54,9 +62,11 @@ class QuantizeReport:
     source: str
     out: str
     bpw_requested: float
+    bpw_total: bool
     bpw: float
     head_bits: int
     head_bpw: float
+    counted_bpw: float
     weight_bytes: int
     calibration: dict[str, int | str]
     matrices: tuple[MatrixReport, ...]
@@ -100,14 +110,17 @@ def quantize_report(
     """The report of a finished job; arguments as of `QuantizeReport`, the head being the last of the matrices."""
     *decoder, head = matrices
     weights = sum(matrix.in_features * matrix.out_features for matrix in decoder)
-    bits = sum(matrix.in_features * matrix.out_features * matrix.bits_per_weight for matrix in decoder)
+    bits = sum(matrix.stored_bits for matrix in decoder)
+    head_weights = head.in_features * head.out_features
     return QuantizeReport(
         source=str(options.source),
         out=str(options.out),
         bpw_requested=options.bpw,
+        bpw_total=options.bpw_total,
         bpw=bits / weights,
-        head_bits=options.head_bits,
+        head_bits=round(head.bits_per_weight) if options.bpw_total else options.head_bits,
         head_bpw=head.bits_per_weight,
+        counted_bpw=(bits + head.stored_bits) / (weights + head_weights) if options.bpw_total else bits / weights,
         weight_bytes=weight_bytes,
         calibration=calibration.facts,
         matrices=tuple(matrices),

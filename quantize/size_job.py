@@ -19,7 +19,7 @@ from quantize.options import QuantizeOptions
 from quantize.output_directory import publish
 from quantize.progress import Progress
 from quantize.recipe import RECIPES
-from quantize.report import QuantizeReport, quantize_report, read_report
+from quantize.report import MatrixReport, QuantizeReport, quantize_report, read_report
 from quantize.source_model import SourceModel
 from quantize.verify import verify
 from quantize.work import matrix_work
@@ -99,7 +99,8 @@ class SizeJob:
         """Groups of every matrix, within the budget."""
         options, source = self._options, self._source
         plan = plan_of(self._choices, self._recipe.allocate(self._choices, options.bpw, options.seed))
-        plan[source.head_name] = head_groups(source.layout.head.in_features, options.head_bits)
+        if not options.bpw_total:
+            plan[source.head_name] = head_groups(source.layout.head.in_features, options.head_bits)
         return plan
 
     def _write(self, journal: Journal) -> None:
@@ -109,11 +110,12 @@ class SizeJob:
         unfinished.mkdir()
         options = self._options
         digests = {name: digest for part in journal.parts for name, digest in part.digests.items()}
+        matrices = [report for part in journal.parts for report in part.reports]
         with self._clock.stage("writing"):
             sizes = write_model(
                 unfinished,
                 journal.tensors(),
-                config=self._config(),
+                config=self._config(matrices[-1]),
                 side_files_from=options.source,
                 shard_bytes=options.shard_bytes,
             )
@@ -121,12 +123,11 @@ class SizeJob:
             self._progress.stage("Reading back", len(digests))
             verify(unfinished, digests, self._progress, options.ignore_config_keys)
         self._clock.add("quantization", sum(part.seconds for part in journal.parts))
-        matrices = [report for part in journal.parts for report in part.reports]
         report = quantize_report(options, self._calibration, matrices, sum(sizes.values()), self._clock.seconds)
         write_atomically(unfinished / REPORT_FILE, report.to_json() + "\n")
         unfinished.rename(journal.model)
 
-    def _config(self) -> dict[str, object]:
+    def _config(self, head: MatrixReport) -> dict[str, object]:
         """The source's config.json with an entry about the quantization."""
         options = self._options
         config = read_json(options.source / "config.json")
@@ -134,7 +135,7 @@ class SizeJob:
             "quant_method": "exl2",
             "version": FORMAT_VERSION,
             "bits": options.bpw,
-            "head_bits": options.head_bits,
+            "head_bits": round(head.bits_per_weight) if options.bpw_total else options.head_bits,
             "calibration": self._calibration.facts,
         }
         return config

@@ -67,10 +67,17 @@ def _parser() -> ArgumentParser:
     return parser
 
 
+def _sizes(report: QuantizeReport) -> str:
+    asked = f"{report.counted_bpw:.3f} of the {report.bpw_requested:g} asked for"
+    if report.bpw_total:
+        return f"{asked}, head included; layers {report.bpw:.3f}, head {report.head_bpw:.3f}"
+    return f"{asked}; head {report.head_bpw:.3f}"
+
+
 def _summary(report: QuantizeReport) -> str:
     calibration = report.calibration
     rows = [
-        ("bits/weight", f"{report.bpw:.3f} of the {report.bpw_requested:g} asked for; head {report.head_bpw:.3f}"),
+        ("bits/weight", _sizes(report)),
         ("weights", f"{report.weight_bytes / 2**20:.1f} MiB in {len(report.matrices)} quantized matrices"),
         ("calibration", f"{calibration['rows']} rows of {calibration['length']} tokens, {calibration['dataset']}"),
         (

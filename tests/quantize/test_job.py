@@ -71,6 +71,27 @@ def test_the_result_loads_and_keeps_to_its_budget(made: tuple[Path, QuantizeRepo
     assert json.loads(report.to_json())["matrices"][0]["name"] == "model.layers.0.self_attn.q_proj"
 
 
+def test_the_budget_may_include_the_head(workplace: Workplace, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    report = quantize_model(workplace.options(out, 5.0, bpw_total=True), progress=SilentProgress())
+    head = report.matrices[-1]
+    assert 4.9 < report.counted_bpw <= 5.0
+    bits = sum(matrix.stored_bits for matrix in report.matrices)
+    weights = sum(matrix.in_features * matrix.out_features for matrix in report.matrices)
+    assert report.counted_bpw == pytest.approx(bits / weights)
+    summary = load_model(out, TorchBackend()).summary
+    assert summary.bits_per_weight == pytest.approx(report.bpw)
+    assert head.bits_per_weight == pytest.approx(report.head_bpw)
+    assert json.loads((out / "config.json").read_text())["quantization_config"]["head_bits"] == report.head_bits
+
+
+def test_a_budget_that_includes_the_head_leaves_its_widths_open() -> None:
+    with pytest.raises(ConfigError, match="head_bits cannot be set together with bpw_total"):
+        QuantizeOptions(bpw_total=True, head_bits=8)
+    with pytest.raises(ConfigError, match="bpw_total is not possible with the recipe exllamav2"):
+        QuantizeOptions(bpw_total=True, recipe="exllamav2")
+
+
 def test_the_directory_holds_what_the_format_asks_for(
     workplace: Workplace, made: tuple[Path, QuantizeReport, SilentProgress]
 ) -> None:
