@@ -30,6 +30,7 @@ from engine.messages import (
     LoadProgress,
     ModelChecked,
     Ping,
+    Prepare,
     Shutdown,
     StepOutput,
 )
@@ -97,6 +98,7 @@ class AsyncEngine:
         module: str = "engine.process",
         on_progress: OnProgress = ignore_progress,
         when_checked: WhenChecked = load_at_once,
+        room_to_come: int = 0,
     ) -> AsyncEngine:
         """Start the process and wait until its model is loaded. Cancelling ends the process.
 
@@ -107,6 +109,8 @@ class AsyncEngine:
             on_progress: told how far loading is, whenever it has got further.
             when_checked: awaited once all that can be known without loading is in order; the process has taken no
                 memory for the model yet, so this is the time to end another one that must make room.
+            room_to_come: bytes of memory that this will give back; rather too many than too few. A model that would not
+                fit even then is refused before.
 
         Raises:
             QuireError: the model cannot be loaded; the class is that of the error in the process.
@@ -120,7 +124,7 @@ class AsyncEngine:
             on_failure.callback(_kill, process)
             reader, writer = await asyncio.open_connection(sock=ours)
             on_failure.callback(writer.transport.abort)
-            writer.write(frame(config))
+            writer.write(frame(Prepare(config, room_to_come)))
             on_progress(LoadProgress("start"))
             model: ModelInfo | None = None
             while model is None:

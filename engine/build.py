@@ -15,7 +15,7 @@ from engine.execution.memory import CachePlan, check_cache_still_fits, plan_mode
 from engine.execution.model_runner import ModelRunner
 from engine.load_report import UNREPORTED, LoadReport
 from engine.model.config import load_config
-from engine.model.loader import LoadedModel, load_model, open_checked
+from engine.model.loader import LoadedModel, load_model
 from engine.ops.backend import Backend
 from engine.ops.select import select_backend
 from engine.scheduling.scheduler import Scheduler
@@ -60,9 +60,10 @@ def build_engine(
     _warn_of_a_small_tokenizer(tokenizer.vocab_size, model_config.vocab_size, directory)
     end_token_ids = generation_defaults(directory, tokenizer).eos_token_ids
     _check_end_tokens(end_token_ids, model_config.vocab_size, directory)
-    open_checked(directory, model_config)
-    report.checked()  # from here on memory matters, which another engine may have to give back first
-    memory = plan_model(config, directory, model_config, backend)
+    memory = plan_model(config, directory, model_config, backend, report.room_to_come)
+    report.checked()
+    if report.room_to_come:  # which is there now, or is not
+        memory = plan_model(config, directory, model_config, backend)
     plan, config = memory.cache, memory.applied_to(config)
     loaded = load_model(
         directory,

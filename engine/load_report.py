@@ -8,6 +8,11 @@ from typing import Protocol
 class LoadReport(Protocol):
     """Told by whoever loads a model. Nothing is told in between unless there has been progress."""
 
+    @property
+    def room_to_come(self) -> int:
+        """Bytes of memory that others may give back while `checked` is waited for; rather too many than too few."""
+        ...
+
     def checked(self) -> None:
         """Everything that can be known without loading has been looked at and is in order; may hold loading up."""
         ...
@@ -28,6 +33,8 @@ class LoadReport(Protocol):
 
 class Unreported:
     """A `LoadReport` for whom nobody listens."""
+
+    room_to_come = 0
 
     def checked(self) -> None:
         """Go on."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from engine.config import EngineConfig
 from engine.stats import EngineStats
 from engine.types import GenerationRequest, ModelInfo, OutputDelta
 
@@ -30,6 +31,13 @@ class Ping(NamedTuple):
 
 class Shutdown(NamedTuple):
     """End the process after the current step."""
+
+
+class Prepare(NamedTuple):
+    """The first message to a process: which model to load. `room_to_come` is as in `LoadReport`."""
+
+    config: EngineConfig
+    room_to_come: int = 0
 
 
 class Load(NamedTuple):
@@ -84,5 +92,5 @@ class StepOutput(NamedTuple):
     stats: EngineStats
 
 
-Command = AddRequest | AbortRequest | Ping | Shutdown | Load
+Command = AddRequest | AbortRequest | Ping | Shutdown | Prepare | Load
 Event = LoadProgress | ModelChecked | EngineReady | EngineFailed | StepOutput

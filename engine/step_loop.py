@@ -29,6 +29,7 @@ from engine.messages import (
     LoadProgress,
     ModelChecked,
     Ping,
+    Prepare,
     RequestFailed,
     Shutdown,
 )
@@ -57,9 +58,9 @@ def run_engine_process(file_descriptor: int, build: BuildEngine) -> None:
         _end_with_parent(connection)
         channel = Channel(connection)
         try:
-            config: EngineConfig = channel.receive()
+            asked: Prepare = channel.receive()
             try:
-                core, model = build(config, _LoadReport(channel))
+                core, model = build(asked.config, _LoadReport(channel, asked.room_to_come))
             except QuireError as error:
                 channel.send(EngineFailed(type(error).__name__, str(error)))
                 return
@@ -77,7 +78,8 @@ def run_engine_process(file_descriptor: int, build: BuildEngine) -> None:
 class _LoadReport:
     """Tells the parent, and waits for it once the model is checked."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, room_to_come: int) -> None:
+        self.room_to_come = room_to_come
         self._channel = channel
         self._latest = LoadProgress("")
         self._sent_at = 0.0
@@ -117,7 +119,7 @@ def _serve(channel: Channel, core: EngineCore) -> None:
                     pass  # the step below is the answer
                 case Shutdown():
                     return
-                case Load():
+                case Prepare() | Load():
                     pass  # long done
         output = core.step()
         channel.send(output._replace(failures=(*refused, *output.failures)))

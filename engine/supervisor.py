@@ -48,6 +48,7 @@ class SupervisedEngine:
         module: str = "engine.process",
         on_progress: OnProgress = ignore_progress,
         when_checked: WhenChecked = load_at_once,
+        room_to_come: int = 0,
     ) -> SupervisedEngine:
         """Start the first process and wait until its model is loaded. A failure of this one is not tried again.
 
@@ -55,12 +56,14 @@ class SupervisedEngine:
             config: settings of the engine.
             module: as for `AsyncEngine.start`.
             on_progress: as for `AsyncEngine.start`; told of later processes too.
-            when_checked: as for `AsyncEngine.start`, for the first process.
+            when_checked, room_to_come: as for `AsyncEngine.start`, for the first process.
 
         Raises:
             QuireError: as `AsyncEngine.start`.
         """
-        engine = await AsyncEngine.start(config, module=module, on_progress=on_progress, when_checked=when_checked)
+        engine = await AsyncEngine.start(
+            config, module=module, on_progress=on_progress, when_checked=when_checked, room_to_come=room_to_come
+        )
         return cls(config, module, engine, on_progress)
 
     @property

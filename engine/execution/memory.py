@@ -110,15 +110,25 @@ class MemoryPlan:
         )
 
 
-def plan_model(config: EngineConfig, directory: Path, model_config: ModelConfig, backend: Backend) -> MemoryPlan:
+def plan_model(
+    config: EngineConfig, directory: Path, model_config: ModelConfig, backend: Backend, room_to_come: int = 0
+) -> MemoryPlan:
     """Decide what to allocate for a model directory, from the headers of its files; see `plan_memory`.
+
+    Args:
+        config: settings.
+        directory: of the model.
+        model_config: of the model.
+        backend: what will compute it.
+        room_to_come: bytes that count as free, for they will be.
 
     Raises:
         CheckpointError, UnsupportedModelError: the directory does not hold the model config.json describes.
         ConfigError, CapacityError: as `plan_memory`.
     """
     weights = weight_footprint(model_config, Checkpoint.open(directory), backend)
-    return plan_memory(config, model_config, weights, backend)
+    free = _free_memory(config, backend)
+    return plan_memory(config, model_config, weights, backend, None if free is None else free + room_to_come)
 
 
 def plan_memory(

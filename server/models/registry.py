@@ -184,5 +184,6 @@ async def _cannot_start(
     *,
     on_progress: Listener,  # noqa: ARG001
     when_checked: Callable[[], Awaitable[None]],  # noqa: ARG001
+    room_to_come: int,  # noqa: ARG001
 ) -> Engine:
     raise ConfigError("This server was made for one engine and cannot start another.")

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from engine.client import EngineClient
 from engine.config import EngineConfig
+from engine.errors import LoadConflictError, QuireError
 from engine.messages import LoadProgress
 from engine.stats import EngineStats
 from engine.types import ModelInfo
@@ -22,6 +23,8 @@ LONGEST_PAUSE = 300.0
 
 PAUSE_OF_A_TURN = 1.0
 """Seconds without a request after which nobody is thought to be in the middle of something with a model."""
+
+BESIDES_WEIGHTS_AND_CACHE = 1 << 30
 
 LOG_SECONDS = 5.0
 """Between two lines about the same part of a load."""
@@ -41,7 +44,12 @@ class StartEngine(Protocol):
     """Starts an engine and waits until its model is loaded: `SupervisedEngine.start`. Cancelling leaves nothing."""
 
     async def __call__(
-        self, config: EngineConfig, *, on_progress: Listener, when_checked: Callable[[], Awaitable[None]]
+        self,
+        config: EngineConfig,
+        *,
+        on_progress: Listener,
+        when_checked: Callable[[], Awaitable[None]],
+        room_to_come: int,
     ) -> Engine:
         """As `AsyncEngine.start`."""
         ...
@@ -128,6 +136,12 @@ class Slot:
             self.unused_since = now
             self.free.set()
 
+    @property
+    def memory(self) -> int:
+        """Bytes its end will give back, generously: what an engine takes besides weights and cache is not known."""
+        model = self.engine.model
+        return (model.weight_bytes + model.kv_cache_bytes) * 5 // 4 + BESIDES_WEIGHTS_AND_CACHE
+
     def turn_ends(self, turn_seconds: float) -> float:
         """From when on it gives way to a model that others wait for."""
         longest = self.loaded_at + turn_seconds
@@ -163,14 +177,26 @@ class Loading:
         task: gives the engine.
     """
 
-    def __init__(self, name: str, listeners: list[Listener], start: StartEngine, config: EngineConfig) -> None:
+    def __init__(
+        self, name: str, listeners: list[Listener], start: StartEngine, config: EngineConfig, room_to_come: int
+    ) -> None:
         self.name = name
         self.listeners = listeners
         self.progress = LoadProgress("start")
         self.checked = asyncio.Event()
         self.room = asyncio.Event()
         self._logged_at = 0.0
-        self.task = asyncio.ensure_future(start(config, on_progress=self._on_progress, when_checked=self._when_checked))
+        self.task = asyncio.ensure_future(
+            start(config, on_progress=self._on_progress, when_checked=self._when_checked, room_to_come=room_to_come)
+        )
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why the load, which has ended, gave no engine."""
+        if self.task.cancelled():
+            return LoadConflictError("Loading was cancelled.")
+        error = self.task.exception()
+        return error if error is None or isinstance(error, Exception) else QuireError(str(error))
 
     async def _when_checked(self) -> None:
         self.checked.set()

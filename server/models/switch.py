@@ -275,12 +275,13 @@ class ModelSwitch:
     async def _bring_up(self, name: str, config: EngineConfig, listeners: list[Listener]) -> Exception | None:
         """Load a model in place of the present one; the error if that failed and all is, or will be, as it was."""
         previous, known = self._slot, self._known[name]
-        loading = self._loading = Loading(name, listeners, self._start, config)
+        room = 0 if previous is None or self._policy.beside else previous.memory
+        loading = self._loading = Loading(name, listeners, self._start, config, room)
         await self._make_room(loading)
         loading.room.set()
         await asyncio.wait({loading.task})
         self._loading = None
-        error = _failure(loading.task)
+        error = loading.failure
         if error is None:
             engine = loading.task.result()
             known.succeeded(config, engine.model)
@@ -380,14 +381,6 @@ class ModelSwitch:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
-
-
-def _failure(load: asyncio.Task[Engine]) -> Exception | None:
-    """Why a load that has ended gave no engine."""
-    if load.cancelled():
-        return LoadConflictError("Loading was cancelled.")
-    error = load.exception()
-    return error if error is None or isinstance(error, Exception) else QuireError(str(error))
 
 
 async def _first(event: asyncio.Event, other: asyncio.Future[Any] | None, patience: float | None = None) -> None:

@@ -48,8 +48,14 @@ class House:
     started: list[EngineConfig] = field(default_factory=list)
 
     async def start(
-        self, config: EngineConfig, *, on_progress: Listener, when_checked: Callable[[], Awaitable[None]]
+        self,
+        config: EngineConfig,
+        *,
+        on_progress: Listener,
+        when_checked: Callable[[], Awaitable[None]],
+        room_to_come: int,
     ) -> FakeEngine:
+        assert room_to_come >= 0
         self.started.append(config)
         on_progress(LoadProgress("checks"))
         await when_checked()

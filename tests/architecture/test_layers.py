@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "engine.control_groups": (),
     "engine.free_memory": ("engine.errors", "engine.control_groups"),
     "engine.model_files": ("engine.errors",),
-    "engine.messages": ("engine.types", "engine.stats"),
+    "engine.messages": ("engine.types", "engine.stats", "engine.config"),
     "engine.client": LEVEL_0,
     "engine.admission": LEVEL_0,
     "engine.text": (*LEVEL_0, "engine.text"),

@@ -19,7 +19,7 @@ from engine import async_engine
 from engine.async_engine import AsyncEngine
 from engine.config import EngineConfig
 from engine.errors import CheckpointError, EngineDeadError, InvalidRequestError, RequestFailedError
-from engine.messages import AddRequest, Load, LoadProgress, StepOutput
+from engine.messages import AddRequest, Load, LoadProgress, Prepare, StepOutput
 from engine.transport import frame
 from engine.types import FinishReason, GenerationRequest, OutputDelta
 from tests.fakes.toy_engine import choice_tokens, request, run, toy_engine
@@ -396,7 +396,8 @@ def test_the_process_ends_with_its_parent(state: str) -> None:
     with ours, theirs:
         child = subprocess.Popen([sys.executable, "-m", MODULE, str(theirs.fileno())], pass_fds=(theirs.fileno(),))
         theirs.close()
-        ours.sendall(frame(config("hangs" if state == "loading" else "slow")) + frame(Load()))
+        settings = config("hangs" if state == "loading" else "slow")
+        ours.sendall(frame(Prepare(settings)) + frame(Load()))
         if state != "loading":
             assert ours.recv(1 << 16)  # it begins
         if state == "busy":

@@ -11,6 +11,7 @@ from engine.build import build_engine
 from engine.config import EngineConfig
 from engine.errors import CapacityError, CheckpointError
 from engine.model.checkpoint import Checkpoint
+from engine.ops.torch_memory import TorchMemory
 from tests.end_to_end.engine_runs import write_tiny_llama
 
 
@@ -25,7 +26,8 @@ def test_the_model_is_called_by_its_given_name_or_by_its_directory(tmp_path: Pat
 class Recorded:
     """A `LoadReport` that keeps what it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, room_to_come: int = 0) -> None:
+        self.room_to_come = room_to_come
         self.told: list[tuple[str, int]] = []
         self.done: list[int] = []
 
@@ -48,6 +50,20 @@ def test_loading_tells_how_far_it_is(tmp_path: Path) -> None:
     assert names == ["checks", "checked", "weights", "cache", "warm-up"]
     total = dict(report.told)["weights"]
     assert 0 < report.done[0] < report.done[-1] <= total == Checkpoint.open(directory).num_bytes
+
+
+def test_a_model_that_does_not_fit_is_refused_before_room_is_made_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "tiny"
+    write_tiny_llama(directory)
+    monkeypatch.setattr(TorchMemory, "free", lambda _: 1 << 20)
+    settings = EngineConfig(model=str(directory), threads=1, kernels="torch", kv_cache_tokens=1 << 20)
+    for room, told in ((1 << 20, ["checks"]), (1 << 40, ["checks", "checked"])):
+        report = Recorded(room)
+        with pytest.raises(CapacityError):  # the second time because the room that was promised did not come
+            build_engine(settings, report)
+        assert [name for name, _ in report.told] == told
 
 
 def test_a_tokenizer_that_is_much_too_small_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -36,7 +36,7 @@ def endless(*_):
 
 class Fake(FakeEngine):
     @classmethod
-    async def start(cls, config, *, on_progress, when_checked):
+    async def start(cls, config, *, on_progress, when_checked, room_to_come):
         print("loading", flush=True)
         if sys.argv[2] == "slow":
             await asyncio.sleep(60)

@@ -30,7 +30,7 @@ from tests.fakes.engine import FakeEngine
 
 class Fake(FakeEngine):
     @classmethod
-    async def start(cls, config, *, on_progress, when_checked):
+    async def start(cls, config, *, on_progress, when_checked, room_to_come):
         return cls()
 
 server.main.SupervisedEngine = Fake

@@ -62,6 +62,7 @@ class Workshop:
         alive: engines that hold a model.
         most: the most there ever were at a time.
         starts: names, in order.
+        rooms: bytes that were promised to each.
         refused: models that the checks find wrong.
         broken: models that fail while they load.
     """
@@ -69,14 +70,21 @@ class Workshop:
     alive: set[object] = field(default_factory=set)
     most: int = 0
     starts: list[str] = field(default_factory=list)
+    rooms: list[int] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
     engines: list[Engine] = field(default_factory=list)
 
     async def start(
-        self, config: EngineConfig, *, on_progress: Listener, when_checked: Callable[[], Awaitable[None]]
+        self,
+        config: EngineConfig,
+        *,
+        on_progress: Listener,
+        when_checked: Callable[[], Awaitable[None]],
+        room_to_come: int,
     ) -> Engine:
         self.starts.append(config.name)
+        self.rooms.append(room_to_come)
         await asyncio.sleep(CHECK_SECONDS)
         if config.name in self.refused:
             raise CapacityError("It does not fit.")
@@ -186,6 +194,9 @@ def test_a_turn_ends_early_where_nobody_uses_the_model() -> None:
         asked = now()
         began, _ = await ask(switch, "b")
         assert began == asked + LOAD_SECONDS + CLOSE_SECONDS
+        held = MODEL.weight_bytes + MODEL.kv_cache_bytes
+        assert workshop.rooms[0] == 0
+        assert held < workshop.rooms[1] < held + 2**31
 
     with_switch(body)
 
