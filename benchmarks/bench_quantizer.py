@@ -46,7 +46,7 @@ HEAD_BITS = 6
 class Quiet:
     """Implements `Progress`; shows nothing."""
 
-    def stage(self, name: str, total: int) -> None:
+    def stage(self, name: str, total: int, done: int = 0) -> None:
         """Nothing to do."""
 
     def advance(self, steps: int = 1, note: str = "") -> None:

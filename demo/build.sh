@@ -16,5 +16,5 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 text=$scratch/demo-conversations.txt
 (cd "$here/training" && "$python" calibration.py --conversations 1500) >"$text"
-"$python" -m quire quantize "$source" "$out" --bpw 5.0 --head-bits 6 --rows 300 --length 512 --text "$text"
+"$python" -m quire quantize "$source" "$out" --bpw 5.0 --head-bits 6 --rows 300 --length 512 --calibration "$text"
 rm -f "$out/README.md" "$out/eval.jsonl" # of the source; those of the demo stand beside its folder

@@ -1,11 +1,13 @@
-"""Token rows that stand for what a model will be used on: from a text file, or written by the model itself."""
+"""Token rows that stand for what a model will be used on: from text files, or written by the model itself."""
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -15,10 +17,26 @@ from safetensors.torch import save_file
 
 from engine.errors import QuantizationError
 from quantize.atomic_file import flush
+from quantize.calibration_files import CalibrationFile, CalibrationReader
 from quantize.openings import ChatFrame, Openings
-from quantize.text_windows import TextEncoder, opening_tokens, text_tokens
+from quantize.text_windows import TextEncoder, opening_tokens
 
 SELF_WRITTEN = "(self-generated)"
+
+
+@dataclass(frozen=True, slots=True)
+class RowOptions:
+    """How many rows are wanted.
+
+    Attributes:
+        rows: to calibrate on.
+        length: tokens in each.
+        check_rows: most rows that are kept back to measure the result on.
+    """
+
+    rows: int
+    length: int
+    check_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +45,18 @@ class CalibrationRows:
 
     Attributes:
         tokens: int32 [rows, length].
-        dataset: file name of the text, or `(self-generated)`.
+        sources: of each row, the name of the file it is from, or `(self-generated)`.
+        check: int32 [n, length] rows kept back to measure the result on, perhaps none.
     """
 
     tokens: torch.Tensor
-    dataset: str
+    sources: tuple[str, ...]
+    check: torch.Tensor
+
+    @property
+    def dataset(self) -> str:
+        """The names of all files."""
+        return " + ".join(dict.fromkeys(self.sources))
 
     @property
     def facts(self) -> dict[str, int | str]:
@@ -42,7 +67,8 @@ class CalibrationRows:
     def save(self, path: Path) -> None:
         """Write them to a file, which is there whole or not at all."""
         unfinished = path.with_name(f"{path.name}.unfinished")
-        save_file({"tokens": self.tokens}, unfinished, metadata={"dataset": self.dataset})
+        tensors = {"tokens": self.tokens, "check": self.check.contiguous()}
+        save_file(tensors, unfinished, metadata={"sources": json.dumps(self.sources)})
         flush(unfinished)
         unfinished.replace(path)
         flush(path.parent)
@@ -56,8 +82,9 @@ class CalibrationRows:
         """
         try:
             with safe_open(path, framework="pt") as file:
-                return cls(file.get_tensor("tokens"), file.metadata()["dataset"])
-        except (OSError, SafetensorError) as error:
+                sources = json.loads(file.metadata()["sources"])
+                return cls(file.get_tensor("tokens"), tuple(sources), file.get_tensor("check"))
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise QuantizationError(f"{path} is damaged ({error}); --restart begins anew.") from None
 
 
@@ -73,27 +100,64 @@ class TextGenerator(Protocol):
         ...
 
 
-def rows_from_text(path: Path, encoder: TextEncoder, rows: int, length: int) -> CalibrationRows:
-    """Cut `rows` windows of `length` tokens out of a text, spread evenly over it, each begun as prompts are.
+def rows_from_files(
+    files: Sequence[CalibrationFile], reader: CalibrationReader, encoder: TextEncoder, options: RowOptions
+) -> CalibrationRows:
+    """Cut windows out of texts, spread evenly over each, begun as prompts are; weights share the rows out.
+
+    Rows to check the result on come from between the windows, as far as there is room.
 
     Raises:
-        QuantizationError: the file cannot be read, is no UTF-8, or is too short; the message gives both numbers.
+        QuantizationError: a file cannot be used, gets no row, or is too short; the message gives both numbers.
     """
     opening = opening_tokens(encoder)
-    body = length - len(opening)
-    tokens = text_tokens(path, encoder, QuantizationError)
-    if len(tokens) < rows * body:
-        raise QuantizationError(
-            f"The calibration text {path} has {len(tokens)} tokens, but {rows} rows of {length} need {rows * body}. "
-            f"Use a longer text, or fewer or shorter rows (of this length, {len(tokens) // body} at most)."
-        )
-    stride = len(tokens) // rows
-    windows = [opening + tokens[start : start + body] for start in range(0, rows * stride, stride)]
-    return CalibrationRows(torch.tensor(windows, dtype=torch.int32), path.name)
+    body = options.length - len(opening)
+    rows: list[list[int]] = []
+    check: list[list[int]] = []
+    sources: list[str] = []
+    for file, count in zip(files, _shares(files, options.rows), strict=True):
+        tokens = reader.tokens(file.path)
+        if len(tokens) < count * body:
+            raise QuantizationError(
+                f"The calibration text {file.path} has {len(tokens)} tokens, but {count} rows of {options.length} need "
+                f"{count * body}. Use a longer text, or fewer or shorter rows (of this length, {len(tokens) // body} "
+                "at most)."
+            )
+        stride = len(tokens) // count
+        starts = range(0, count * stride, stride)
+        rows += [opening + tokens[start : start + body] for start in starts]
+        sources += [file.path.name] * count
+        if stride >= 2 * body:
+            check += [opening + tokens[start + body : start + 2 * body] for start in starts]
+    return CalibrationRows(_tensor(rows), tuple(sources), _spread(_tensor(check, options.length), options.check_rows))
 
 
-def rows_from_model(generator: TextGenerator, openings: Openings, rows: int, length: int, seed: int) -> CalibrationRows:
-    """Let the model write texts and join them into `rows` rows of `length` tokens.
+def _shares(files: Sequence[CalibrationFile], rows: int) -> list[int]:
+    """Rows of each file, by its weight: whole numbers that add up to `rows`."""
+    total = sum(file.weight for file in files)
+    bounds = [0.0]
+    for file in files:
+        bounds.append(bounds[-1] + file.weight / total * rows)
+    counts = [round(end) - round(start) for start, end in pairwise(bounds)]
+    for file, count in zip(files, counts, strict=True):
+        if count < 1:
+            raise QuantizationError(
+                f"The calibration text {file.path} would get none of the {rows} rows. Use more rows, or more weight."
+            )
+    return counts
+
+
+def _tensor(rows: Sequence[Sequence[int]], length: int = 0) -> torch.Tensor:
+    return torch.tensor(rows, dtype=torch.int32).view(len(rows), -1 if rows else length)
+
+
+def _spread(rows: torch.Tensor, count: int) -> torch.Tensor:
+    """At most `count` of the rows, evenly spread."""
+    return rows[:: max(1, -(-len(rows) // count))] if count else rows[:0]
+
+
+def rows_from_model(generator: TextGenerator, openings: Openings, options: RowOptions, seed: int) -> CalibrationRows:
+    """Let the model write texts and join them into rows; the last ones are kept back to check the result on.
 
     A model with a chat template writes conversations, question and answer both; any other model writes from its
     first token. Short texts fill a row together; how many it takes is guessed from the lengths seen so far.
@@ -104,6 +168,7 @@ def rows_from_model(generator: TextGenerator, openings: Openings, rows: int, len
     if openings.chat is None and not openings.plain:
         raise QuantizationError("This model's tokenizer has no token that begins a text; give a calibration text.")
     draws = random.Random(seed)
+    rows, length = options.rows + options.check_rows, options.length
     stream: list[int] = []
     written = 0
     while (missing := rows * length - len(stream)) > 0:
@@ -118,7 +183,7 @@ def rows_from_model(generator: TextGenerator, openings: Openings, rows: int, len
             stream += text + ([openings.end] if ended and openings.end is not None else [])
         written += count
     tokens = torch.tensor(stream[: rows * length], dtype=torch.int32).view(rows, length)
-    return CalibrationRows(tokens, SELF_WRITTEN)
+    return CalibrationRows(tokens[: options.rows].clone(), (SELF_WRITTEN,) * options.rows, tokens[options.rows :])
 
 
 def _converse(

@@ -23,7 +23,8 @@ def check_disk(options: QuantizeOptions, config: ModelConfig, layout: TensorLayo
     Raises:
         QuantizationError: it does; the message gives both figures.
     """
-    model, work = model_bytes(options, layout), work_bytes(options, config, layout)
+    model = sum(model_bytes(options, layout, bpw) for bpw in options.bpw)
+    work = work_bytes(options, config, layout)
     folder = Path(os.path.realpath(options.out))
     while not folder.exists():
         folder = folder.parent
@@ -35,11 +36,11 @@ def check_disk(options: QuantizeOptions, config: ModelConfig, layout: TensorLayo
         )
 
 
-def model_bytes(options: QuantizeOptions, layout: TensorLayout) -> int:
-    """About what the finished model takes."""
+def model_bytes(options: QuantizeOptions, layout: TensorLayout, bpw: float) -> int:
+    """About what a finished model takes."""
     decoder = sum(shape.weights for layer in layout.layers for shape in layer.linears.values())
     head = layout.head.weights
-    return int(decoder * options.bpw / 8 + head * (options.head_bits + 2.5) / 8 + head * 2) + RESERVE
+    return int(decoder * bpw / 8 + head * (options.head_bits + 2.5) / 8 + head * 2) + RESERVE
 
 
 def work_bytes(options: QuantizeOptions, config: ModelConfig, layout: TensorLayout) -> int:
@@ -49,5 +50,5 @@ def work_bytes(options: QuantizeOptions, config: ModelConfig, layout: TensorLayo
     widest = max(shape.in_features for shape in matrices)
     rows = options.rows * length * (4 * config.hidden_size + 2 * widest) * FLOAT
     probes = len(matrices) * min(options.rows, PROBE_ROWS) * length * config.hidden_size * FLOAT
-    model = model_bytes(options, layout)
+    model = model_bytes(options, layout, max(options.bpw))
     return max(probes, model + rows, model + min(model, options.shard_bytes))

@@ -22,7 +22,6 @@ def job_settings(options: QuantizeOptions, config: ModelConfig, weights: str) ->
         config: of the source.
         weights: SHA-256 of the source's weights.
     """
-    text = None if options.text is None else {"name": options.text.name, "sha256": file_digest(options.text)}
     return {
         "job version": JOB_VERSION,
         "torch": torch.__version__,
@@ -31,11 +30,17 @@ def job_settings(options: QuantizeOptions, config: ModelConfig, weights: str) ->
         "bpw": options.bpw,
         "head-bits": options.head_bits,
         "bpw-total": options.bpw_total,
+        "override": options.override,
         "rows": options.rows,
         "length": row_length(options, config),
-        "text": text,
+        "calibration": [
+            {"name": file.path.name, "weight": file.weight, "sha256": file_digest(file.path)}
+            for file in options.calibration_files
+        ],
+        "check-rows": options.check_rows,
         "seed": options.seed,
         "recipe": options.recipe,
+        "measurement": None if options.measurement is None else file_digest(options.measurement),
         "shard-bytes": options.shard_bytes,
         "device": options.device,
     }

@@ -23,8 +23,8 @@ from safetensors import safe_open
 from engine.errors import QuantizationError
 from engine.model_files import read_json_object
 from quantize.atomic_file import file_digest, flush, write_atomically
+from quantize.matrix_report import MatrixReport, matrix_report_from_json
 from quantize.model_quantizer import STREAM_FILES, BlockResult
-from quantize.report import MatrixReport, matrix_report_from_json
 from quantize.shard_file import ShardFile
 
 PROGRESS_FILE = "progress.json"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from engine.errors import QuantizationError
+from engine.model.formats.base import LinearShape
 from engine.model_files import read_json_object
 from quantize.atomic_file import write_atomically
 from quantize.exl2.allocate import Choices
 from quantize.exl2.candidates import Option
 from quantize.exl2.layout import Group
+from quantize.foreign_measurement import choices_from_exllamav2
 
 VERSION = 2
 
@@ -27,21 +29,42 @@ def write_measurement(path: Path, choices: Sequence[Choices]) -> None:
     write_atomically(path, json.dumps(content) + "\n")
 
 
-def read_measurement(path: Path) -> list[Choices]:
-    """What `write_measurement` saved.
+def read_measurement(path: Path, shapes: Mapping[str, LinearShape]) -> list[Choices]:
+    """What `write_measurement` saved, or ExLlamaV2's converter.
+
+    Args:
+        path: of the file.
+        shapes: of the model's matrices by name, in model order, the head last.
 
     Raises:
-        QuantizationError: the file is missing, corrupt or something else; the message names it.
+        QuantizationError: the file is missing, corrupt, or of another model; the message names it.
     """
     content = read_json_object(path, QuantizationError)
     if content is None:
         raise QuantizationError(f"The measurement {path} does not exist.")
+    if "measurement" in content:
+        return choices_from_exllamav2(path, content, shapes)
     if content.get("version") != VERSION:
         raise QuantizationError(f"{path} is no measurement of this version of Quire. Measure anew.")
     try:
-        return [_choices_from_json(each) for each in content["choices"]]
+        choices = [_choices_from_json(each) for each in content["choices"]]
     except (KeyError, TypeError, ValueError) as error:
         raise QuantizationError(f"{path} is no measurement: {error!r}. Measure anew.") from None
+    _check_model(path, choices, shapes)
+    return choices
+
+
+def _check_model(path: Path, choices: Sequence[Choices], shapes: Mapping[str, LinearShape]) -> None:
+    *decoder, head = shapes
+    if [name for each in choices for name in each.names if name != head] != decoder:
+        raise QuantizationError(f"{path} was measured on another model: it has other matrices. Measure anew.")
+    for each in choices:
+        for option in each.options:
+            rows = [sum(group.rows for group in layout) for layout in option.layouts]
+            if rows != [shapes[name].in_features for name in each.names]:
+                raise QuantizationError(
+                    f"{path} was measured on another model: {each.names[0]} has another shape. Measure anew."
+                )
 
 
 def _choices_to_json(choices: Choices) -> dict[str, object]:

@@ -18,9 +18,9 @@ from quantize.exl2.layout import Group
 from quantize.gptq import QuantizedMatrix, quantize_matrix, round_to_nearest
 from quantize.half_layer import HalfLayer, halves
 from quantize.hessian import HessianFactor, InputMoments, factor_hessian
+from quantize.matrix_report import MatrixReport
 from quantize.progress import Progress
 from quantize.recipe import Recipe
-from quantize.report import MatrixReport
 from quantize.source_model import SourceModel
 from quantize.streams import StreamFile
 from quantize.work import matrix_work

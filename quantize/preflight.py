@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,11 +17,11 @@ from engine.model.formats.table import format_of
 from engine.model.tensor_layout import TensorLayout, check_tensors, tensor_layout
 from engine.ops.exl2 import MAX_UNSIGNED_16, ROW_MULTIPLE, layout_bits
 from quantize.disk import check_disk
-from quantize.exl2.allocate import require_reachable
-from quantize.exl2.candidates import smallest_groups
+from quantize.exl2.candidates import largest_groups, smallest_groups
 from quantize.memory import check_memory
 from quantize.options import QuantizeOptions
 from quantize.output_directory import require_free
+from quantize.padding import open_padded, padded_config
 from quantize.progress import Progress
 
 HALF_MAX = 65504.0
@@ -27,27 +29,32 @@ CHECKED_AT_ONCE = 1 << 22
 """Values that are read together."""
 
 
-def check_job(options: QuantizeOptions, config: ModelConfig) -> None:
+def check_job(options: QuantizeOptions, config: ModelConfig, published: Sequence[float]) -> None:
     """Refuse a job that cannot succeed, as far as that shows without reading a weight.
 
     Args:
         options: the job.
         config: of the source.
+        published: sizes that are finished.
 
     Raises:
-        QuantizationError: the output exists, the source is quantized already or has a shape that EXL2 cannot store, or
-            disk or memory are too small.
+        QuantizationError: an output exists, the source is quantized already or has a shape that EXL2 cannot store, a
+            size cannot be reached, or disk or memory are too small.
         CheckpointError: the source is missing or malformed.
     """
-    require_free(options.out)
-    checkpoint = Checkpoint.open(options.source)
-    layout = tensor_layout(config, checkpoint)
+    for bpw in options.bpw:
+        if bpw not in published:
+            require_free(options.out_of(bpw))
+    checkpoint = open_padded(options.source, config)
+    padded = padded_config(config)
+    layout = tensor_layout(padded, checkpoint)
     _check_dense(options.source, checkpoint, layout)
     check_tensors(layout, checkpoint)
     _check_shapes(layout)
     _check_budget(options, layout)
-    check_disk(options, config, layout)
-    check_memory(options, config, layout)
+    if len(published) < len(options.bpw):
+        check_disk(options, padded, layout)
+        check_memory(options, padded, layout)
 
 
 def _check_dense(source: Path, checkpoint: Checkpoint, layout: TensorLayout) -> None:
@@ -70,7 +77,7 @@ def _check_shapes(layout: TensorLayout) -> None:
         if shape.in_features % ROW_MULTIPLE:
             raise QuantizationError(
                 f"{shape.prefix} has {shape.in_features} inputs. EXL2 stores only multiples of {ROW_MULTIPLE}, and "
-                "Quire does not pad models yet."
+                "only feed-forward widths can be padded without changing what a model computes."
             )
         if shape.in_features > MAX_UNSIGNED_16:
             raise QuantizationError(f"{shape.prefix} has {shape.in_features} inputs; EXL2 ends at {MAX_UNSIGNED_16}.")
@@ -78,7 +85,7 @@ def _check_shapes(layout: TensorLayout) -> None:
         if shape.out_features % ROW_MULTIPLE:
             raise QuantizationError(
                 f"{shape.prefix} has {shape.out_features} outputs. EXL2 stores only multiples of {ROW_MULTIPLE}, and "
-                "Quire does not pad models yet."
+                "only feed-forward widths can be padded without changing what a model computes."
             )
 
 
@@ -88,8 +95,15 @@ def _check_budget(options: QuantizeOptions, layout: TensorLayout) -> None:
         counted.append(layout.head)
     sizes = [(shape.in_features, shape.out_features + -shape.out_features % ROW_MULTIPLE) for shape in counted]
     weights = sum(rows * columns for rows, columns in sizes)
-    bits = sum(layout_bits(smallest_groups(rows), columns) for rows, columns in sizes)
-    require_reachable(options.bpw, bits / weights)
+    fewest = sum(layout_bits(smallest_groups(rows), columns) for rows, columns in sizes) / weights
+    most = sum(layout_bits(largest_groups(rows), columns) for rows, columns in sizes) / weights
+    for bpw in options.bpw:
+        if not fewest <= bpw <= most:
+            raise QuantizationError(
+                f"{bpw:g} bits per weight cannot be reached: this model takes at least {fewest:.3f} and at most "
+                f"{most:.3f}, scales and permutations included. Ask for {math.ceil(fewest * 100) / 100:.2f} to "
+                f"{math.floor(most * 100) / 100:.2f}."
+            )
 
 
 def check_values(source: Path, progress: Progress) -> str:

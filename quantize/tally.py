@@ -3,10 +3,34 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 
 from quantize.divergence import kl_divergence
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What an evaluation finds; all but the first and the last are None without a reference.
+
+    Attributes:
+        perplexity: exp of the mean negative log-likelihood of each token given those before it in its window.
+        reference_perplexity: the same for the reference.
+        kl_mean: mean over positions of KL(reference ‖ model) in nats.
+        kl_standard_error: its standard error, windows being independent; None for a single window.
+        kl_p99: 99th percentile over positions.
+        top1_agreement: share of positions where both models find the same token likeliest.
+        tokens: predicted tokens.
+    """
+
+    perplexity: float
+    reference_perplexity: float | None
+    kl_mean: float | None
+    kl_standard_error: float | None
+    kl_p99: float | None
+    top1_agreement: float | None
+    tokens: int
 
 
 class Tally:
@@ -36,6 +60,19 @@ class Tally:
         if window:
             self._window_means.append(float(torch.cat(window).mean()))
         self._window_start = len(self._divergences)
+
+    @property
+    def figures(self) -> Figures:
+        """Everything there is to know."""
+        return Figures(
+            perplexity=self.perplexity,
+            reference_perplexity=self.reference_perplexity,
+            kl_mean=self.kl_mean,
+            kl_standard_error=self.kl_standard_error,
+            kl_p99=self.kl_p99,
+            top1_agreement=self.top1_agreement,
+            tokens=self.tokens,
+        )
 
     @property
     def perplexity(self) -> float:

@@ -23,25 +23,30 @@ from pathlib import Path
 from engine.errors import QuantizationError
 from engine.model_files import read_json_object
 from quantize.atomic_file import write_atomically
+from quantize.options import QuantizeOptions
 from quantize.output_directory import WORK
 
 JOB_FILE = "job.json"
 MEASUREMENT_FILE = "measurement.json"
 CALIBRATION_FILE = "calibration.safetensors"
 
+SIZE_SETTINGS = frozenset({"bpw", "bpw-total", "head-bits", "override", "shard-bytes"})
+"""Settings that calibration and measurement do not depend on."""
+
 Settings = Mapping[str, object]
 """What decides about the result, by the names people know; values as JSON has them."""
 
 
-def work_path(out: Path) -> Path:
-    """The work directory of a job that writes to `out`: beside it, or inside it where it is an empty directory."""
-    real = Path(os.path.realpath(out))
-    return real / WORK if real.is_dir() else real.with_name(f"{real.name}.work")
+def work_path(options: QuantizeOptions) -> Path:
+    """The work directory of a job: beside its output, or inside it where that is an empty directory."""
+    real = Path(os.path.realpath(options.out))
+    inside = len(options.bpw) == 1 and real.is_dir()
+    return real / WORK if inside else real.with_name(f"{real.name}.work")
 
 
-def kept_work(out: Path) -> Path | None:
-    """The work directory of a job that writes to `out`, if there is work in it that a later job can go on with."""
-    path = work_path(out)
+def kept_work(options: QuantizeOptions) -> Path | None:
+    """The work directory of a job, if there is work in it that a later job can go on with."""
+    path = work_path(options)
     return path if (path / JOB_FILE).exists() else None
 
 
@@ -80,6 +85,8 @@ class WorkDirectory:
     def agree(self, settings: Settings) -> bool:
         """Remember what is asked for, or make sure that it is what was asked for when the work was begun.
 
+        Settings of sizes may change as long as no size has been begun: rows and measurement are good for any.
+
         Returns:
             Whether there is work to go on with.
 
@@ -87,21 +94,20 @@ class WorkDirectory:
             QuantizationError: something else was asked for; the message names each difference.
         """
         known = read_json_object(self.path / JOB_FILE, QuantizationError)
-        if known is None:
-            write_atomically(self.path / JOB_FILE, json.dumps(settings, indent=2) + "\n")
-            return False
         wanted = json.loads(json.dumps(settings))
-        changed = [
-            f"{name} was {json.dumps(known.get(name))} and is now {json.dumps(wanted.get(name))}"
-            for name in sorted({*known, *wanted})
-            if known.get(name) != wanted.get(name)
-        ]
-        if changed:
+        changed = [] if known is None else [name for name in {*known, *wanted} if known.get(name) != wanted.get(name)]
+        if known is not None and (set(changed) - SIZE_SETTINGS or (changed and any(self.path.glob("*bpw")))):
+            differences = "; ".join(
+                f"{name} was {json.dumps(known.get(name))} and is now {json.dumps(wanted.get(name))}"
+                for name in sorted(changed)
+            )
             raise QuantizationError(
-                f"{self.path} holds the work of a job that was begun with other settings: {'; '.join(changed)}. "
+                f"{self.path} holds the work of a job that was begun with other settings: {differences}. "
                 "Use the same settings again to go on with it, or --restart to throw it away."
             )
-        return True
+        if known != wanted:
+            write_atomically(self.path / JOB_FILE, json.dumps(settings, indent=2) + "\n")
+        return known is not None
 
     def remove(self) -> None:
         """Throw everything away."""

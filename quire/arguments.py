@@ -62,7 +62,8 @@ def _add_flag(group: argparse._ArgumentGroup, setting: Setting) -> None:
     if setting.kind is bool:
         group.add_argument(setting.flag, action=argparse.BooleanOptionalAction, **options)
     elif get_origin(setting.kind) is tuple:
-        group.add_argument(setting.flag, action="append", metavar="TEXT[,TEXT]", **options)
+        metavar = _metavar(get_args(setting.kind)[0])
+        group.add_argument(setting.flag, action="append", metavar=f"{metavar}[,{metavar}]", **options)
     else:
         group.add_argument(setting.flag, metavar=_metavar(setting.kind), **options)
 
@@ -76,7 +77,7 @@ def _metavar(kind: Any) -> str:
 def _help(setting: Setting) -> str:
     default = setting.default
     if isinstance(default, tuple):
-        default = ",".join(default)
+        default = ",".join(map(str, default))
     elif isinstance(default, bool):
         default = "on" if default else "off"
     shown = f" (default: {default})" if default not in ("", None) else ""

@@ -9,11 +9,15 @@ from typing import TextIO
 
 import rich.console
 import rich.progress
+from rich.table import Column
 
 from quantize.progress import Progress
 
 INTERVAL = 30.0
 """Seconds between two lines where there is no terminal."""
+
+NOTE_WIDTH = 24
+"""Columns for what was just finished; it is cut before anything else is."""
 
 
 @contextmanager
@@ -25,16 +29,43 @@ def show_progress(stream: TextIO) -> Iterator[Progress]:
         plain.end()
         return
     columns = (
-        rich.progress.TextColumn("{task.description:<24}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TextColumn("ETA"),
-        rich.progress.TimeRemainingColumn(),
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(bar_width=None),
+        rich.progress.TaskProgressColumn(),
+        rich.progress.TextColumn("ETA {task.fields[eta]}"),
         rich.progress.TimeElapsedColumn(),
-        rich.progress.TextColumn("[dim]{task.fields[note]}"),
+        rich.progress.TextColumn("[dim]{task.fields[note]}", table_column=Column(no_wrap=True, max_width=NOTE_WIDTH)),
     )
-    with rich.progress.Progress(*columns, console=rich.console.Console(file=stream)) as bars:
+    with rich.progress.Progress(*columns, console=rich.console.Console(file=stream), expand=True) as bars:
         yield BarProgress(bars)
+
+
+class Estimate:
+    """How long a stage still takes, by the pace of what was done in it.
+
+    Args:
+        total: units of work in the stage.
+        done: units an earlier job has done.
+        clock: seconds, from any beginning.
+    """
+
+    def __init__(self, total: int, done: int, clock: Callable[[], float]) -> None:
+        self.total = total
+        self.done = done
+        self._clock = clock
+        self._before = done
+        self._began = clock()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the stage began."""
+        return self._clock() - self._began
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds it will still take; None as long as nothing is done."""
+        worked = self.done - self._before
+        return None if worked <= 0 else self.elapsed / worked * (self.total - self.done)
 
 
 class BarProgress:
@@ -43,19 +74,23 @@ class BarProgress:
     def __init__(self, bars: rich.progress.Progress) -> None:
         self._bars = bars
         self._task: rich.progress.TaskID | None = None
+        self._estimate = Estimate(0, 0, time.monotonic)
 
-    def stage(self, name: str, total: int) -> None:
+    def stage(self, name: str, total: int, done: int = 0) -> None:
         """Complete the bar there is and begin a new one."""
         if self._task is not None:
             task = self._bars.tasks[self._task]
-            self._bars.update(self._task, completed=task.total, note="")
+            self._bars.update(self._task, completed=task.total, note="", eta="0:00")
             self._bars.stop_task(self._task)
-        self._task = self._bars.add_task(name, total=total, note="")
+        self._estimate = Estimate(total, done, time.monotonic)
+        self._task = self._bars.add_task(name, total=total, completed=done, note="", eta="-:--")
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         """Move the bar."""
-        if self._task is not None:
-            self._bars.update(self._task, advance=steps, note=note)
+        self._estimate.done += steps
+        remaining = self._estimate.remaining
+        if self._task is not None and remaining is not None:
+            self._bars.update(self._task, advance=steps, note=note, eta=_duration(remaining))
 
 
 class PlainProgress:
@@ -70,32 +105,31 @@ class PlainProgress:
         self._write = write
         self._clock = clock
         self._name = ""
-        self._total = 0
-        self._done = 0
-        self._began = self._last = clock()
+        self._estimate = Estimate(0, 0, clock)
+        self._last = clock()
 
-    def stage(self, name: str, total: int) -> None:
+    def stage(self, name: str, total: int, done: int = 0) -> None:
         """End the stage there is and begin a new one."""
         self.end()
-        self._name, self._total, self._done = name, total, 0
-        self._began = self._last = self._clock()
-        self._write(f"{name}: {total} step{'s' if total != 1 else ''}")
+        self._name = name
+        self._estimate = Estimate(total, done, self._clock)
+        self._last = self._clock()
+        self._write(f"{name}: {f'going on at {done / total:.0%}' if done else 'begins'}")
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         """Count, and say so if nothing was said for a while."""
-        self._done += steps
-        now = self._clock()
-        if now - self._last >= INTERVAL and 0 < self._done < self._total:
+        estimate = self._estimate
+        estimate.done += steps
+        now, remaining = self._clock(), estimate.remaining
+        if now - self._last >= INTERVAL and remaining is not None and estimate.done < estimate.total:
             self._last = now
-            remaining = (now - self._began) / self._done * (self._total - self._done)
-            self._write(
-                f"{self._name}: {self._done}/{self._total}{f' ({note})' if note else ''}, ETA {_duration(remaining)}"
-            )
+            share = estimate.done / estimate.total
+            self._write(f"{self._name}: {share:.0%}, ETA {_duration(remaining)}{f' ({note})' if note else ''}")
 
     def end(self) -> None:
         """Say how long the stage took."""
         if self._name:
-            self._write(f"{self._name}: done in {_duration(self._clock() - self._began)}")
+            self._write(f"{self._name}: done in {_duration(self._estimate.elapsed)}")
             self._name = ""
 
 

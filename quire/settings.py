@@ -137,7 +137,7 @@ def convert(value: object, kind: Any, name: str) -> Any:
 
     Args:
         value: from the command line or the environment (str, or a list of them), or from a TOML file.
-        kind: str, int, float, bool, Path, a Literal of strings or tuple[str, ...].
+        kind: str, int, float, bool, Path, a Literal of strings, or a tuple of any number of these.
         name: what to call it in errors.
 
     Raises:
@@ -146,7 +146,9 @@ def convert(value: object, kind: Any, name: str) -> Any:
     if get_origin(kind) is Literal:
         return _choice(value, get_args(kind), name)
     if get_origin(kind) is tuple:
-        return _strings(value, name)
+        element, _ = get_args(kind)
+        parts = _parts(value, name)
+        return tuple(convert(part, element, name) for part in parts)
     readers: dict[Any, Callable[[object, str], Any]] = {
         str: _string,
         int: _integer,
@@ -211,11 +213,15 @@ def _choice(value: object, choices: Sequence[str], name: str) -> str:
     raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}.{did_you_mean(str(value), choices)}")
 
 
-def _strings(value: object, name: str) -> tuple[str, ...]:
-    """Text is a list with commas in between; a list holds such texts (a flag given several times)."""
-    values = value if isinstance(value, list | tuple) else [value]
-    parts = [part.strip() for each in values for part in _string(each, name).split(",")]
-    return tuple(part for part in parts if part)
+def _parts(value: object, name: str) -> list[object]:
+    """Text is a list with commas in between; a list holds such texts (a flag given several times), or numbers."""
+    parts: list[object] = []
+    for each in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(each, int | float) and not isinstance(each, bool):
+            parts.append(each)
+        else:
+            parts += [part.strip() for part in _string(each, name).split(",") if part.strip()]
+    return parts
 
 
 def _default(field: Field[Any]) -> Any:

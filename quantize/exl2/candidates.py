@@ -46,6 +46,11 @@ def smallest_groups(in_features: int) -> tuple[Group, ...]:
     return tuple(Group(min(WIDTHS), rows) for rows in group_rows(in_features, max(GROUP_SIZES)))
 
 
+def largest_groups(in_features: int) -> tuple[Group, ...]:
+    """The groups that take most room: widest codes in the smallest groups."""
+    return tuple(Group(max(WIDTHS), rows) for rows in group_rows(in_features, min(GROUP_SIZES)))
+
+
 def matrix_options(
     in_features: int, out_features: int, errors: Mapping[int, Mapping[int, Sequence[float]]]
 ) -> list[Option]:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import shlex
+import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from engine.config import EngineConfig
-from quantize.job import quantize_model
+from quantize.job import plan_model, quantize_model
 from quantize.options import QuantizeOptions
+from quantize.planning import SizePlan
 from quantize.report import QuantizeReport
 from quantize.work_directory import kept_work
 from quire.arguments import ArgumentParser, add_settings
 from quire.configuration import add_model_options, local_engine, sources_of
 from quire.interruption import termination_as_interrupt
 from quire.progress import show_progress
+from quire.quantize_summary import plan_summary, report_summary
 from quire.settings import resolve
 from quire.terminal import notify
 from quire.text_generator import open_text_generator
@@ -26,22 +28,32 @@ SETTINGS = ("device", "threads", "ignore_config_keys")
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Quantize a model and say what came of it."""
+    """Quantize a model, or say what would be chosen, and what came of it."""
     parsed = _parser().parse(arguments)
     options = resolve(QuantizeOptions, sources_of(parsed)).config
     engine = local_engine(parsed)
     options = replace(options, source=Path(engine.model))
-    writer = None if options.text else open_text_generator(_writing(engine))
+    writer = None if options.calibration else open_text_generator(_writing(engine))
     try:
         with termination_as_interrupt(), show_progress(sys.stderr) as progress:
-            report = quantize_model(options, progress=progress, generator=writer)
+            if parsed.plan:
+                plans = plan_model(options, progress=progress, generator=writer)
+                print(_as_json(plans) if parsed.json else "\n\n".join(map(plan_summary, plans)))
+                return 0
+            reports = quantize_model(options, progress=progress, generator=writer)
     except KeyboardInterrupt:
-        work = kept_work(options.out)
+        work = kept_work(options)
         if work is not None:
             notify(f"Interrupted. What is done is kept in {work}: the same command goes on from there.")
         raise
-    print(report.to_json() if parsed.json else _summary(report))
+    print(_as_json(reports) if parsed.json else "\n\n".join(map(report_summary, reports)))
     return 0
+
+
+def _as_json(results: Sequence[QuantizeReport] | Sequence[SizePlan]) -> str:
+    """One object, or where there are several sizes a list of them."""
+    found = [asdict(each) for each in results]
+    return json.dumps(found[0] if len(found) == 1 else found, indent=2)
 
 
 def _writing(engine: EngineConfig) -> EngineConfig:
@@ -62,30 +74,9 @@ def _parser() -> ArgumentParser:
         "out", metavar="OUT", help="new or empty directory; the model appears there only when it is complete"
     )
     parser.add_argument("--json", action="store_true", help="print the full report, matrix by matrix, as JSON")
+    parser.add_argument(
+        "--plan", action="store_true", help="measure, print what would be chosen, and keep the measurement for the job"
+    )
     add_settings(parser, QuantizeOptions, "quantization", leave_out={"source", "out", *SETTINGS})
     add_model_options(parser, SETTINGS)
     return parser
-
-
-def _sizes(report: QuantizeReport) -> str:
-    asked = f"{report.counted_bpw:.3f} of the {report.bpw_requested:g} asked for"
-    if report.bpw_total:
-        return f"{asked}, head included; layers {report.bpw:.3f}, head {report.head_bpw:.3f}"
-    return f"{asked}; head {report.head_bpw:.3f}"
-
-
-def _summary(report: QuantizeReport) -> str:
-    calibration = report.calibration
-    rows = [
-        ("bits/weight", _sizes(report)),
-        ("weights", f"{report.weight_bytes / 2**20:.1f} MiB in {len(report.matrices)} quantized matrices"),
-        ("calibration", f"{calibration['rows']} rows of {calibration['length']} tokens, {calibration['dataset']}"),
-        (
-            "mean error",
-            f"{sum(each.error for each in report.matrices) / len(report.matrices):.4f} of a matrix's output",
-        ),
-        ("time", f"{sum(report.seconds.values()):.0f} s"),
-    ]
-    lines = [f"{report.source} -> {report.out}", *(f"  {name:<12} {value}" for name, value in rows)]
-    lines += [f"  warning      {warning}" for warning in report.warnings]
-    return "\n".join([*lines, "", f"Serve it: quire serve {shlex.quote(report.out)}"])

@@ -23,7 +23,7 @@ WORDS = (
 class NoProgress:
     """Shows nothing."""
 
-    def stage(self, name: str, total: int) -> None:
+    def stage(self, name: str, total: int, done: int = 0) -> None:
         pass
 
     def advance(self, steps: int = 1, note: str = "") -> None:
@@ -37,9 +37,9 @@ class SilentProgress:
         self.stages: list[tuple[str, int]] = []
         self.done: list[int] = []
 
-    def stage(self, name: str, total: int) -> None:
+    def stage(self, name: str, total: int, done: int = 0) -> None:
         self.stages.append((name, total))
-        self.done.append(0)
+        self.done.append(done)
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         self.done[-1] += steps

@@ -33,7 +33,9 @@ class Workplace:
     other: Path
 
     def options(self, out: Path, bpw: float = 4.0, **changes: object) -> QuantizeOptions:
-        options = QuantizeOptions(self.model, out, bpw, rows=8, length=64, text=self.calibration, threads=1)
+        options = QuantizeOptions(
+            self.model, out, (bpw,), rows=8, length=64, calibration=(str(self.calibration),), threads=1
+        )
         return replace(options, **changes)  # type: ignore[arg-type]
 
     def measure(self, quantized: Path) -> EvalReport:
@@ -55,7 +57,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 @pytest.fixture(scope="module")
 def made(workplace: Workplace, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, QuantizeReport, SilentProgress]:
     out, progress = tmp_path_factory.mktemp("made") / "model", SilentProgress()
-    return out, quantize_model(workplace.options(out, 4.5), progress=progress), progress
+    return out, quantize_model(workplace.options(out, 4.5), progress=progress)[0], progress
 
 
 def test_the_result_loads_and_keeps_to_its_budget(made: tuple[Path, QuantizeReport, SilentProgress]) -> None:
@@ -73,7 +75,7 @@ def test_the_result_loads_and_keeps_to_its_budget(made: tuple[Path, QuantizeRepo
 
 def test_the_budget_may_include_the_head(workplace: Workplace, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    report = quantize_model(workplace.options(out, 5.0, bpw_total=True), progress=SilentProgress())
+    (report,) = quantize_model(workplace.options(out, 5.0, bpw_total=True), progress=SilentProgress())
     head = report.matrices[-1]
     assert 4.9 < report.counted_bpw <= 5.0
     bits = sum(matrix.stored_bits for matrix in report.matrices)
@@ -169,8 +171,8 @@ class Parrot:
 
 
 def test_calibration_by_the_model_itself(workplace: Workplace, tmp_path: Path) -> None:
-    options = workplace.options(tmp_path / "out", text=None, rows=4)
-    report = quantize_model(options, progress=SilentProgress(), generator=nullcontext(Parrot()))
+    options = workplace.options(tmp_path / "out", calibration=(), rows=4)
+    (report,) = quantize_model(options, progress=SilentProgress(), generator=nullcontext(Parrot()))
     assert report.calibration == {"rows": 4, "length": 64, "dataset": "(self-generated)"}
     with pytest.raises(QuantizationError, match="neither a calibration text nor a generator"):
         quantize_model(replace(options, out=tmp_path / "other"), progress=SilentProgress())
@@ -191,9 +193,9 @@ def test_the_writing_model_is_gone_before_the_source_is_loaded(
         events.append(f"source is loaded for {length} tokens")
         return open_source(checkpoint, config, backend, length, scratch)
 
-    monkeypatch.setattr("quantize.job.open_source", watch)
-    options = workplace.options(tmp_path / "out", text=None, rows=2, length=100_000)
-    report = quantize_model(options, progress=SilentProgress(), generator=writing())
+    monkeypatch.setattr("quantize.preparation.open_source", watch)
+    options = workplace.options(tmp_path / "out", calibration=(), rows=2, length=100_000)
+    (report,) = quantize_model(options, progress=SilentProgress(), generator=writing())
     assert events == ["engine starts", "engine ends", "source is loaded for 128 tokens"]
     assert report.calibration["length"] == 128
 
@@ -224,11 +226,14 @@ def test_an_output_that_exists_is_refused(workplace: Workplace, tmp_path: Path) 
 
 def test_an_impossible_budget_leaves_nothing_behind(workplace: Workplace, tmp_path: Path) -> None:
     _refused(workplace, tmp_path / "out", QuantizationError, "takes at least 2", bpw=2.0)
+    _refused(workplace, tmp_path / "out", QuantizationError, r"at least 2.*at most 8", bpw=9.0)
 
 
 def test_a_short_text_is_refused(workplace: Workplace, tmp_path: Path) -> None:
     _refused(workplace, tmp_path / "out", QuantizationError, "rows of 64 need 640000", rows=10_000)
-    _refused(workplace, tmp_path / "out", QuantizationError, "does not exist", text=tmp_path / "missing.txt")
+    _refused(
+        workplace, tmp_path / "out", QuantizationError, "does not exist", calibration=(str(tmp_path / "missing.txt"),)
+    )
 
 
 def test_a_job_that_does_not_fit_in_memory_is_refused(
@@ -250,7 +255,7 @@ def test_a_text_that_will_not_do_is_found_before_any_weight_is_read(
     if content is not None:
         text.write_bytes(content)
     message = {None: "does not exist", b"short": "tokens, but 8 rows"}.get(content, "not UTF-8")
-    _refused(workplace, tmp_path / "out", QuantizationError, message, text=text)
+    _refused(workplace, tmp_path / "out", QuantizationError, message, calibration=(str(text),))
 
 
 def test_a_quantized_source_is_refused(
@@ -269,8 +274,8 @@ def test_values_that_half_precision_cannot_hold_are_named(workplace: Workplace, 
 
 
 def test_widths_that_cannot_be_stored_are_named(workplace: Workplace, tmp_path: Path) -> None:
-    model = write_dense_model(tmp_path / "model", inner=80)
-    _refused(workplace, tmp_path / "out", QuantizationError, r"mlp\.down_proj has 80 inputs", source=model)
+    model = write_dense_model(tmp_path / "model", hidden=48)
+    _refused(workplace, tmp_path / "out", QuantizationError, r"self_attn\.q_proj has 48 inputs", source=model)
 
 
 def test_a_missing_source_is_named(workplace: Workplace, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ from quantize.job import QuantizeOptions, quantize_model
 from tests.quantize.models import NoProgress
 
 model, out, text = map(Path, sys.argv[1:4])
-options = QuantizeOptions(model, out, rows=int(sys.argv[4]), length=128, text=text, threads=1)
+options = QuantizeOptions(model, out, rows=int(sys.argv[4]), length=128, calibration=(str(text),), threads=1)
 peaks, ended = [], threading.Event()
 
 def anonymous():

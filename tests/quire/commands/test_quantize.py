@@ -12,9 +12,12 @@ import pytest
 
 from engine.config import EngineConfig
 from quantize.calibration import TextGenerator
+from quantize.matrix_report import MatrixReport
 from quantize.options import QuantizeOptions
 from quantize.progress import Progress
-from quantize.report import MatrixReport, QuantizeReport
+from quantize.report import QuantizeReport
+from quantize.self_check import SelfCheck
+from quantize.tally import Figures
 from quire import cli
 from quire.commands import quantize
 from tests.quantize.models import write_dense_model, write_text
@@ -30,9 +33,15 @@ REPORT = QuantizeReport(
     head_bpw=6.05,
     counted_bpw=3.998,
     weight_bytes=3 << 20,
+    recipe="default",
+    seed=0,
+    overrides=(),
     calibration={"rows": 3, "length": 64, "dataset": "a.txt"},
+    damage=0.01,
+    check=SelfCheck(Figures(5.5, 5.0, 0.0123, 0.001, 0.1, 0.97, 63), 1, 64, held_out=True),
     matrices=(MATRIX, MATRIX),
     warnings=("too few rows",),
+    versions={"quire": "1", "torch": "2"},
     seconds={"measurement": 1.0, "quantization": 2.0},
 )
 
@@ -42,10 +51,12 @@ def job(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the command hands to the quantizer, instead of a quantizer."""
     seen: dict[str, Any] = {}
 
-    def take(options: QuantizeOptions, *, progress: Progress, generator: TextGenerator | None) -> QuantizeReport:
+    def take(
+        options: QuantizeOptions, *, progress: Progress, generator: TextGenerator | None
+    ) -> tuple[QuantizeReport, ...]:
         seen.update(options=options, generator=generator)
         progress.stage("Quantizing", 1)
-        return REPORT
+        return (REPORT,)
 
     monkeypatch.setattr(quantize, "quantize_model", take)
     return seen
@@ -54,14 +65,15 @@ def job(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_flags_reach_the_job(job: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     text = tmp_path / "a.txt"
-    flags = ["--bpw", "3.5", "--head-bits", "8", "--rows", "3", "--length", "64", "--text", str(text)]
+    flags = ["--bpw", "3.5", "--head-bits", "8", "--rows", "3", "--length", "64", "--calibration", str(text)]
     assert cli.main(["quantize", str(tmp_path), str(out), *flags]) == 0
-    assert job["options"] == QuantizeOptions(tmp_path, out, 3.5, 8, 3, 64, text)
+    assert job["options"] == QuantizeOptions(tmp_path, out, (3.5,), 8, rows=3, length=64, calibration=(str(text),))
     assert job["generator"] is None
     captured = capsys.readouterr()
     assert "3.998 of the 4 asked for; head 6.050" in captured.out
     assert "too few rows" in captured.out
-    assert "Quantizing: 1 step" in captured.err
+    assert "0.01230 nats; 97.0% likeliest tokens agree" in captured.out
+    assert "Quantizing: begins" in captured.err
 
 
 def test_without_a_text_the_model_writes_its_own(job: dict[str, Any], tmp_path: Path) -> None:
@@ -118,7 +130,7 @@ sys.exit(cli.main(sys.argv[1:]))
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_an_interrupted_job_says_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
     model, text = write_dense_model(tmp_path / "model", layers=3), write_text(tmp_path / "text.txt", words=3000)
-    flags = ["--text", str(text), "--rows", "16", "--length", "64", "--threads", "1"]
+    flags = ["--calibration", str(text), "--rows", "16", "--length", "64", "--threads", "1"]
     command = ["quantize", str(model), str(tmp_path / "out"), *flags]
     process = subprocess.Popen([sys.executable, "-c", RUN, *command], stderr=subprocess.PIPE, text=True)
     work = tmp_path / "out.work"
