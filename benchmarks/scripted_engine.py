@@ -75,7 +75,7 @@ def build(config: EngineConfig, step_seconds: float | None = None) -> tuple[Engi
     scheduler = Scheduler(
         blocks, max_num_seqs=config.max_num_seqs, max_num_batched_tokens=config.max_num_batched_tokens
     )
-    model = _describe(config, tokenizer.vocab_size)
+    model = describe(config, tokenizer.vocab_size)
     return EngineCore(model, scheduler, blocks, ScriptedRunner(ordinary_words(tokens), step_seconds), tokens), model
 
 
@@ -85,7 +85,8 @@ def load(config: EngineConfig, report: LoadReport) -> tuple[EngineCore, ModelInf
     return build(config)
 
 
-def _describe(config: EngineConfig, vocab_size: int) -> ModelInfo:
+def describe(config: EngineConfig, vocab_size: int) -> ModelInfo:
+    """What the engine says about itself."""
     return ModelInfo(
         name="scripted",
         path=config.model,

@@ -14,6 +14,7 @@ SMALL = {
     "bench_host_step": ["--batches", "2", "--steps", "5", "--repeat", "1"],
     "bench_requests": ["--connections", "2", "--requests", "3", "--repeat", "1"],
     "bench_streams": ["--streams", "2", "--tokens", "4", "--repeat", "1"],
+    "bench_token_path": ["--streams", "2", "--steps", "3", "--repeat", "1"],
     "bench_first_token": ["--words", "5", "--requests", "2", "--threads", "1"],
     "bench_prefix": ["--tokens", "1000", "--requests", "2", "--answer", "2", "--threads", "1", "--repeat", "1"],
 }
