@@ -214,6 +214,22 @@ def test_everybody_who_waits_for_a_model_is_served_together_and_models_take_turn
     with_switch(body)
 
 
+def test_new_requests_queue_behind_those_of_others_once_the_turn_is_over() -> None:
+    async def body(switch: ModelSwitch, workshop: Workshop) -> None:
+        await switch.load("a", config("a"))
+        _, other, in_turn = spawn(ask(switch, "a", 20), ask(switch, "b"), ask(switch, "a", 1))
+        await asyncio.sleep(5)
+        assert (await in_turn)[0] < now()
+        (late_in_turn,) = spawn(ask(switch, "a", 1))
+        await asyncio.sleep(7)  # the turn is over
+        (after,) = spawn(ask(switch, "a", 1))
+        await late_in_turn
+        assert (await other)[1] <= (await after)[0]
+        assert workshop.starts == ["a", "b", "a"]
+
+    with_switch(body)
+
+
 def test_requests_that_outlast_the_drain_are_ended_with_an_error() -> None:
     async def body(switch: ModelSwitch, workshop: Workshop) -> None:
         await switch.load("a", config("a"))
@@ -237,6 +253,9 @@ def test_a_failed_load_leaves_the_model_there_was(beside: bool, how: str) -> Non
         with pytest.raises(ModelLoadError, match="'b' could not be loaded") as refused:
             await ask(switch, "b")
         assert 1 <= refused.value.retry_after <= 5
+        await asyncio.sleep(LOAD_SECONDS + 1)
+        assert switch.current is not None  # without anybody asking
+        assert switch.current.name == "a"
         await ask(switch, "a")
         assert isinstance(switch.known("b").error, CapacityError)
         restored = not beside and how == "broken"
@@ -429,6 +448,21 @@ def test_closing_tells_everybody() -> None:
             switch.check("a")
         with pytest.raises(EngineDeadError, match="shutting down"):
             await switch.unload(force=True)
+
+    with_switch(body)
+
+
+@pytest.mark.parametrize("ticks", range(8))
+def test_closing_in_the_moment_a_load_ends_leaves_nothing(ticks: int) -> None:
+    async def body(switch: ModelSwitch, workshop: Workshop) -> None:
+        (waiter,) = spawn(ask(switch, "a"))
+        await asyncio.sleep(LOAD_SECONDS - 0.25)
+        await asyncio.sleep(0.25)
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        await switch.close()
+        await asyncio.gather(waiter, return_exceptions=True)
+        assert not workshop.alive
 
     with_switch(body)
 
