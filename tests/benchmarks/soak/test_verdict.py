@@ -44,7 +44,7 @@ def test_a_run_without_answers_shows_nothing() -> None:
 
 def test_a_leak_of_the_server_fails_it() -> None:
     record = good_run()
-    record.samples = [sample(each.at, server_mib=60 + each.at / 60) for each in record.samples]
+    record.samples = [sample(each.at, server_mib=60 + each.at / 40) for each in record.samples]
     assert unmet(record) == ["the server's"]
 
 
