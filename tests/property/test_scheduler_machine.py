@@ -32,7 +32,7 @@ def arrival(draw: st.DrawFn) -> tuple[GenerationRequest, int]:
     what = request(
         "",
         COMMON[: draw(st.sampled_from([0, 5, 8, 12]))] + draw(st.lists(st.integers(1, 3), min_size=1, max_size=3)),
-        n=draw(st.sampled_from([1, 1, 2, 3])),
+        n=draw(st.sampled_from([1, 2, 3])),
         presence_penalty=draw(st.sampled_from([0.0, 0.0, 1.0])),
     )
     return replace(what, priority=draw(st.sampled_from([0, 0, 0, -1, 1]))), draw(st.sampled_from([6, 6, 3, 1]))
@@ -94,18 +94,33 @@ class Scheduling(RuleBasedStateMachine):
         if self.under_way:
             self.collect()
 
-    @rule(tokens=TOKENS, blamed=st.integers(0, 3))
-    def fail_to_submit(self, tokens: list[int], blamed: int) -> None:
+    def next_with_copies(self, tokens: list[int], count: int) -> ScheduledBatch | None:
+        """The next step, not submitted, or, if it is among the `count` after that, the next that copies blocks."""
+        for _ in range(count):
+            batch = self.schedule()
+            if batch is None or batch.copies:
+                return batch
+            self.submit(batch, tokens)
+            if len(self.under_way) > self.depth:
+                self.collect()
+        return self.schedule()
+
+    @rule(tokens=TOKENS, count=st.integers(0, 5), blamed=st.sampled_from([0, 0, 0, 1, 9]))
+    def fail_to_submit(self, tokens: list[int], count: int, blamed: int) -> None:
         """The first `blamed` requests of the step are given up; its copies have not been made."""
-        batch = self.schedule()
+        batch = self.next_with_copies(tokens, count)
         if batch is not None:
             self.give_up(batch, blamed)
             self.scheduler.withdraw(batch)
 
-    @precondition(lambda self: self.under_way)
-    @rule(blamed=st.integers(0, 3))
-    def fail_to_collect(self, blamed: int) -> None:
-        """All that it wrote, and what the steps after it wrote, is lost."""
+    @rule(tokens=TOKENS, count=st.integers(0, 5), blamed=st.sampled_from([0, 0, 0, 1, 9]))
+    def fail_to_collect(self, tokens: list[int], count: int, blamed: int) -> None:
+        """All that the earliest step under way wrote, and what those after it wrote, is lost."""
+        batch = self.next_with_copies(tokens, count)
+        if batch is not None:
+            self.submit(batch, tokens)
+        if not self.under_way:
+            return
         failed, _ = self.under_way.popleft()
         self.give_up(failed, blamed)
         for batch in [failed, *(each for each, _ in self.under_way)]:
@@ -161,7 +176,9 @@ class Scheduling(RuleBasedStateMachine):
                 assert self.slots[self.slot(item.sequence, position)] == known[: position + 1]
             for position in range(item.start, item.end):
                 slot = self.slot(item.sequence, position)
-                assert self.blocks._blocks[slot[0]].writable
+                block = self.blocks._blocks[slot[0]]
+                assert block.references == 1  # nobody else reads it
+                assert block.prefix_id is None  # and nobody can come to
                 self.slots[slot] = known[: position + 1]
             if item.sample:
                 sampled[item.sequence] = token
