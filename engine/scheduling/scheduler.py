@@ -5,12 +5,12 @@ Every running sequence has tokens that are not computed: one after its last samp
 computed. What is left of the budget goes to the prompts, running or waiting, in the order of rank: priority, then
 arrival. Each gets as many tokens as the budget still allows; a waiting one is admitted with blocks for all of its.
 
+Two things follow. Only the last share of a step can be a chunk with more to come. And since a sequence wants a single
+token only after a share of its own, beside those of all others that do, the budget always has enough for them.
+
 A step may be scheduled while others are under way. It counts on what they compute, and a decode may take a token that
 they have not sampled yet. A sequence that must know that token first sits this step out, but keeps its place in the
 budget. When a step has been collected, what it did for sequences that have since ended or lost their blocks is void.
-
-Two things follow. Only the last share of a step can be a chunk with more to come. And since a sequence wants a single
-token only after a share of its own, beside those of all others that do, the budget always has enough for them.
 
 Rank also says who gives way: when blocks run out, the running sequence that is last in rank loses its own. The first
 never does, so there is always progress, and within a priority nobody is overtaken for ever. Less important requests
