@@ -27,7 +27,7 @@ PAUSE_OF_A_TURN = 1.0
 BESIDES_WEIGHTS_AND_CACHE = 1 << 30
 
 LOG_SECONDS = 5.0
-"""Between two lines about the same part of a load."""
+"""Between two lines about a load; a short one goes without."""
 
 Listener = Callable[[LoadProgress], None]
 
@@ -185,7 +185,7 @@ class Loading:
         self.progress = LoadProgress("start")
         self.checked = asyncio.Event()
         self.room = asyncio.Event()
-        self._logged_at = 0.0
+        self._logged_at = asyncio.get_running_loop().time()
         self.task = asyncio.ensure_future(
             start(config, on_progress=self._on_progress, when_checked=self._when_checked, room_to_come=room_to_come)
         )
@@ -204,7 +204,7 @@ class Loading:
 
     def _on_progress(self, progress: LoadProgress) -> None:
         now = asyncio.get_running_loop().time()
-        if progress.stage != self.progress.stage or now - self._logged_at >= LOG_SECONDS:
+        if now - self._logged_at >= LOG_SECONDS:
             self._logged_at = now
             share = f", {progress.done / progress.total:.0%}" if progress.total else ""
             logger.info("Loading %s: %s%s", self.name, progress.stage, share)

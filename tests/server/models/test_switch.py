@@ -316,6 +316,24 @@ def test_settings_of_a_load_stay_and_a_load_that_fails_with_them_changes_nothing
     with_switch(body)
 
 
+def test_the_log_tells_of_loads_that_take_long(caplog: pytest.LogCaptureFixture) -> None:
+    async def start(config: EngineConfig, *, on_progress: Listener, **_: object) -> FakeEngine:
+        for done in range(12):
+            await asyncio.sleep(1)
+            on_progress(LoadProgress("weights", done, 12))
+        return FakeEngine(model=replace(MODEL, name=config.name))
+
+    async def main() -> None:
+        switch = ModelSwitch(start, SwitchPolicy())
+        switch.declare("a", config("a"))
+        await switch.load("a", config("a"))
+        await switch.close()
+
+    with caplog.at_level("INFO"):
+        run(main())
+    assert caplog.messages == ["Loading a: weights, 33%", "Loading a: weights, 75%"]
+
+
 def test_progress_is_told_to_whoever_ordered_the_load() -> None:
     async def body(switch: ModelSwitch, workshop: Workshop) -> None:
         seen: list[LoadProgress] = []
