@@ -330,3 +330,16 @@ def test_trained_models(shared: Path, tmp_path: Path, name: str) -> None:
     assert fine.kl_mean < coarse.kl_mean < 0.3
     assert fine.reference_perplexity is not None
     assert fine.perplexity == pytest.approx(fine.reference_perplexity, rel=0.02)
+
+
+def test_a_shard_that_was_cut_off_is_refused(workplace: Workplace, tmp_path: Path) -> None:
+    model = write_dense_model(tmp_path / "model")
+    shard = model / "model.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    _refused(workplace, tmp_path / "out", CheckpointError, r"model\.safetensors", source=model)
+
+
+def test_an_empty_text_is_refused(workplace: Workplace, tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    calibration = (str(tmp_path / "empty.jsonl"),)
+    _refused(workplace, tmp_path / "out", QuantizationError, "has 0 tokens, but 8 rows", calibration=calibration)
