@@ -20,6 +20,7 @@ from quantize.exl2.estimate import SAMPLED_COLUMNS, estimate_errors
 from quantize.exl2.layout import Group
 from quantize.gptq import quantize_matrix
 from quantize.hessian import InputMoments, factor_hessian
+from quantize.measure import LOGIT_POSITIONS, MOMENT_ROWS, PROBE_WIDTHS
 from quantize.recipe import DEFAULT
 
 HOUR = 3600.0
@@ -125,7 +126,7 @@ def _fit(size: int, columns: int, small: float, large: float, product: float) ->
 
 def estimate(model: Model, rates: Rates, tokens: int) -> tuple[float, float]:
     """Core hours for the measurement, and for quantizing one size."""
-    probes, moment_tokens = 2048, 16 * 512
+    probes, moment_tokens = len(PROBE_WIDTHS) * LOGIT_POSITIONS, MOMENT_ROWS * 512
     measuring = quantizing = 0.0
     for rows, columns in model.matrices:
         solving = rates.gptq * rows * rows * columns / 1e9 + rates.search * rows * columns / 1e6
@@ -133,7 +134,7 @@ def estimate(model: Model, rates: Rates, tokens: int) -> tuple[float, float]:
         moments = rates.product * (2 * rows * rows + rows * columns) / 1e9
         factoring = rates.factor * rows**3 / 1e9
         passing = rates.product * rows * columns / 1e9
-        measuring += solving + factoring + moments * moment_tokens / 2
+        measuring += len(PROBE_WIDTHS) * solving + factoring + moments * moment_tokens / 2
         measuring += rates.estimate * rows * min(columns, SAMPLED_COLUMNS) / 1e6
         quantizing += solving + refining + factoring + (3 * passing + moments) * tokens
         quantizing += rates.product * rows * rows * columns / 1e9

@@ -77,7 +77,7 @@ class _Job:
         options = self._options
         with self._clock.stage("preflight"):
             self._progress.stage("Checking the source", 1)
-            begun = [bpw for bpw in options.bpw if publication_begun(self._path / size_name(bpw))]
+            begun = [bpw for bpw in options.bpw if publication_begun(self._path / size_name(bpw), options.out_of(bpw))]
             check_job(options, self._config, [] if options.restart else begun)
             self._progress.advance()
         return open_work(self._path, restart=options.restart)
@@ -91,7 +91,7 @@ class _Job:
         reports = []
         for bpw in options.bpw:
             folder = work.size(size_name(bpw))
-            if not publication_begun(folder):
+            if not publication_begun(folder, options.out_of(bpw)):
                 prepared = prepared or preparation.finish(rows)
                 SizeJob(options, bpw, prepared, self._progress, self._clock).run(folder)
             reports.append(publish_model(folder, options.out_of(bpw)))

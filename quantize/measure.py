@@ -16,7 +16,7 @@ from quantize.capture import exchanged
 from quantize.divergence import kl_divergence
 from quantize.exl2.allocate import Choices
 from quantize.exl2.candidates import Option, group_rows, lower_hull, matrix_options
-from quantize.exl2.estimate import estimate_errors
+from quantize.exl2.estimate import SAMPLED_COLUMNS, estimate_errors
 from quantize.exl2.layout import Group
 from quantize.exl2.scales import ScaleSearch
 from quantize.gptq import quantize_matrix
@@ -26,7 +26,7 @@ from quantize.progress import Progress
 from quantize.source_model import SourceModel
 from quantize.streamed_model import pass_layer
 from quantize.streams import StreamFile
-from quantize.work import forward_work, matrix_work
+from quantize.work import estimate_work, forward_work
 
 MOMENT_ROWS = 16
 PROBE_ROWS = 4
@@ -122,11 +122,21 @@ class SensitivityProbe:
             QuantizationError: calibration gives inputs that are not finite, or a Hessian that cannot be factored.
         """
         config, tokens = self._model.config, len(PROBE_WIDTHS) * self._probes * self._streams[0].shape[0]
-        passes = [forward_work(sum(shape.weights for shape in each.linears.values()), tokens) for each in self._layers]
-        head = forward_work(
-            config.vocab_size * config.hidden_size, len(PROBE_WIDTHS) * self._probes * len(self._positions)
-        )
-        works = [matrix_work(*shape, len(self._streams) * self._streams[0].shape[0]) for shape in self._matrix_shapes]
+        passes = [
+            forward_work(
+                sum(shape.weights for shape in each.linears.values()),
+                sum(shape.in_features for shape in each.linears.values()),
+                tokens,
+            )
+            for each in self._layers
+        ]
+        positions = len(PROBE_WIDTHS) * self._probes * len(self._positions)
+        head = forward_work(config.vocab_size * config.hidden_size, config.vocab_size, positions)
+        rows = len(self._streams) * self._streams[0].shape[0]
+        works = [
+            estimate_work(in_features, min(out_features, SAMPLED_COLUMNS), rows)
+            for in_features, out_features in self._matrix_shapes
+        ]
         matrices = len(works) // len(passes)
         self._progress.stage(
             "Measuring",

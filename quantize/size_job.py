@@ -135,7 +135,7 @@ def publish_model(folder: Path, out: Path) -> QuantizeReport:
         QuantizationError: it cannot be moved there.
     """
     model, real = model_folder(folder), Path(os.path.realpath(out))
-    interrupted = publication_begun(folder)
+    interrupted = publication_begun(folder, real)
     if not interrupted:
         report = read_report(model / REPORT_FILE)
         write_atomically(folder / PUBLICATION_FILE, report.to_json() + "\n")
@@ -148,6 +148,7 @@ def publish_model(folder: Path, out: Path) -> QuantizeReport:
     return report
 
 
-def publication_begun(folder: Path) -> bool:
-    """Whether the model is finished, and may bear its name already."""
-    return (folder / PUBLICATION_FILE).exists()
+def publication_begun(folder: Path, out: Path) -> bool:
+    """Whether the model is finished, and lies in `folder`, in `out`, or partly in both."""
+    whole = model_folder(folder).is_dir() or (out / REPORT_FILE).exists()
+    return whole and (folder / PUBLICATION_FILE).exists()

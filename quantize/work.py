@@ -1,25 +1,45 @@
-"""How much work the steps of a job are, so that its progress and the time it still takes can be told."""
+"""How much work the steps of a job are, so that its progress and the time it still takes can be told.
+
+The figures are those of the default recipe, from `benchmarks/bench_quantizer_cost.py`. All layers of a model are alike, so they
+matter only within a layer, and between the layers and the head.
+"""
 
 from __future__ import annotations
 
 UNIT = 1_000_000
 """Multiply-adds in a unit of work."""
 
-PASSES = 6
-"""Forward passes through a matrix, of the original rows and the quantized ones, as far as calibration needs them."""
+PASSES = 2
+"""How often all calibration rows pass through a matrix: those of the original model and those of the quantized one."""
 
-SEARCH = 600
-"""What the search for the scales of one weight costs, in multiply-adds of a matrix product that takes as long."""
+SOLVING = 16
+"""Products of a matrix with its inputs' second moments that GPTQ, refinement and error take, all together."""
+
+SEARCH = 60_000
+"""What choosing scales and codes costs for each weight, in multiply-adds of a matrix product that takes as long."""
+
+
+ESTIMATE = 90_000
+"""What estimating the errors of all widths costs for each weight looked at, likewise."""
+
+FEATURE = 600
+"""What attention, norms and copies cost for each token and feature of a pass, likewise."""
 
 
 def matrix_work(in_features: int, out_features: int, tokens: int) -> int:
     """Units of work in quantizing one matrix for so many calibration tokens; at least 1."""
     weights = in_features * out_features
-    moments = 2 * tokens * in_features * (in_features + out_features)
-    solving = weights * (2 * in_features + SEARCH) + 3 * in_features**3
-    return max(1, (PASSES * tokens * weights + moments + solving) // UNIT)
+    rows = tokens * (PASSES * weights + in_features**2 + 3 * PASSES * FEATURE * in_features)
+    solving = weights * (SOLVING * in_features + SEARCH) + 2 * in_features**3
+    return max(1, (rows + solving) // UNIT)
 
 
-def forward_work(weights: int, tokens: int) -> int:
-    """Units of work in passing so many tokens through so many weights."""
-    return weights * tokens // UNIT
+def estimate_work(in_features: int, columns: int, tokens: int) -> int:
+    """Units of work in estimating the errors of a matrix, of which so many columns are looked at; at least 1."""
+    rows = tokens * (in_features**2 + FEATURE * in_features)
+    return max(1, (rows + ESTIMATE * in_features * columns + 2 * in_features**3) // UNIT)
+
+
+def forward_work(weights: int, features: int, tokens: int) -> int:
+    """Units of work in passing so many tokens through matrices of so many weights and inputs together."""
+    return tokens * (weights + FEATURE * features) // UNIT

@@ -40,8 +40,10 @@ Settings = Mapping[str, object]
 def work_path(options: QuantizeOptions) -> Path:
     """The work directory of a job: beside its output, or inside it where that is an empty directory."""
     real = Path(os.path.realpath(options.out))
-    inside = len(options.bpw) == 1 and real.is_dir()
-    return real / WORK if inside else real.with_name(f"{real.name}.work")
+    beside = real.with_name(f"{real.name}.work")
+    if len(options.bpw) > 1 or not real.is_dir() or (beside / JOB_FILE).exists():  # the last: `real` is its result
+        return beside
+    return real / WORK
 
 
 def kept_work(options: QuantizeOptions) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import torch
 
 from engine.errors import QuantizationError
 from quantize.job import QuantizeOptions, quantize_model
-from quantize.work_directory import open_work, work_path
+from quantize.work_directory import WorkDirectory, open_work, work_path
 from tests.quantize.models import NoProgress, SilentProgress, write_dense_model, write_text
 
 
@@ -207,6 +208,33 @@ def test_a_crash_while_files_are_moved(
     assert not (job.out / "config.json").exists()
     quantize_model(job, progress=NoProgress())
     assert content(job.out) == undisturbed
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_crash_after_everything_is_done(
+    options: QuantizeOptions,
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: bool,
+) -> None:
+    """Only the work directory is left to be removed; unless somebody has removed the model instead."""
+    job = replace(options, out=tmp_path / "out")
+
+    def crash(work: WorkDirectory) -> None:
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WorkDirectory, "remove", crash)
+        with pytest.raises(Crash):
+            quantize_model(job, progress=NoProgress())
+    if lost:
+        shutil.rmtree(job.out)
+    progress = SilentProgress()
+    quantize_model(job, progress=progress)
+    assert content(job.out) == undisturbed
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert ("Quantizing to 4 bits" in [name for name, _ in progress.stages]) == lost
 
 
 RUN = """
