@@ -1,7 +1,7 @@
 """How much work the steps of a job are, so that its progress and the time it still takes can be told.
 
-The figures are those of the default recipe, from `benchmarks/bench_quantizer_cost.py`. All layers of a model are alike, so they
-matter only within a layer, and between the layers and the head.
+The figures are those of the default recipe, from `benchmarks/bench_quantizer_cost.py`. All layers of a model are alike,
+so they matter only within a layer, and between the layers and the head.
 """
 
 from __future__ import annotations
