@@ -16,7 +16,7 @@ PINS := requirements/constraints.txt
 TORCH := $(shell grep '^torch==' $(PINS))
 NATIVE := setup.py $(wildcard cpu_ext/CMakeLists.txt cpu_ext/csrc/* cpu_ext/csrc/*/*)
 
-.PHONY: help install serve test test-slow soak lint check clean
+.PHONY: help install serve cuda test test-slow soak lint check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -25,10 +25,14 @@ help:
 	@echo 'make test-slow  run the whole-model tests as well'
 	@echo 'make soak       half an hour of load and faults on the demo model (ARGS="--minutes 3" for less)'
 	@echo 'make check      lint, types and the default tests'
+	@echo 'make cuda       build the CUDA kernels with nvcc, for the cards in this machine (QUIRE_CUDA_ARCHS=all for every card)'
 	@echo 'make install    only create .venv with the quire command in it'
 
 serve: install
 	@$(VENV)/bin/quire serve $(MODEL) $(ARGS)
+
+cuda: $(VENV)/.installed
+	@$(VENV)/bin/python -m cuda_ext.build
 
 test: $(VENV)/.installed-dev
 	@$(VENV)/bin/python -m pytest
@@ -66,4 +70,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build cpu_ext/lib *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build cpu_ext/lib cuda_ext/lib *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-NAMES = ("server", "engine", "quantize", "cpu_ext", "demo")
+NAMES = ("server", "engine", "quantize", "cpu_ext", "cuda_ext", "demo")
 
 
 def check_import_names() -> None:

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from cpu_ext.loader import find_compiler
+from tests.emulation.build import build_emulated
+from tests.emulation.device import EmulatedRuntime
+
 GOLDEN = Path(__file__).parent / "golden"
+EMULATION = Path(__file__).parent / "emulation"
+EMULATION_BUILD = Path(__file__).resolve().parents[1] / "build" / "emulation"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -22,3 +28,12 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs ../shared, which is not part of the project")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def emulated() -> EmulatedRuntime:
+    """The CUDA kernels on the emulated device; compiling them takes a minute the first time."""
+    if find_compiler() is None:
+        pytest.skip("needs a C++ compiler")
+    EMULATION_BUILD.mkdir(parents=True, exist_ok=True)
+    return EmulatedRuntime(build_emulated(EMULATION_BUILD, [EMULATION / "probes.cu"]))

@@ -6,26 +6,31 @@ import torch
 
 from engine.errors import KernelArgumentError
 
+CPU = torch.device("cpu")
+
 FLOAT_TYPES: dict[torch.dtype, int] = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2}
 """Element types of weights, tables and caches, with their number in the native interface."""
 
 
-def require_tensor(name: str, tensor: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    """Check that a tensor is a contiguous CPU tensor of this dtype and shape.
+def require_tensor(
+    name: str, tensor: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...], device: torch.device = CPU
+) -> None:
+    """Check that a tensor is contiguous, of this dtype and shape, and on this kind of device.
 
     Raises:
         KernelArgumentError: it is not; the message names it.
     """
-    if tensor.dtype is dtype and tensor.shape == shape and tensor.is_contiguous() and tensor.is_cpu:
+    there = tensor.device.type == device.type
+    if tensor.dtype is dtype and tensor.shape == shape and tensor.is_contiguous() and there:
         return
     layout = "contiguous" if tensor.is_contiguous() else "not contiguous"
     raise KernelArgumentError(
-        f"{name} must be a contiguous {dtype} tensor of shape {list(shape)} on the CPU; "
+        f"{name} must be a contiguous {dtype} tensor of shape {list(shape)} on {device.type}; "
         f"it is {tensor.dtype}, {list(tensor.shape)}, {layout}, on {tensor.device}."
     )
 
 
-def require_float_tensor(name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> int:
+def require_float_tensor(name: str, tensor: torch.Tensor, shape: tuple[int, ...], device: torch.device = CPU) -> int:
     """Like `require_tensor`, for any of FLOAT_TYPES; returns the number of the type.
 
     Raises:
@@ -34,7 +39,7 @@ def require_float_tensor(name: str, tensor: torch.Tensor, shape: tuple[int, ...]
     number = FLOAT_TYPES.get(tensor.dtype)
     if number is None:
         raise KernelArgumentError(f"{name} must be float16, bfloat16 or float32, not {tensor.dtype}.")
-    require_tensor(name, tensor, tensor.dtype, shape)
+    require_tensor(name, tensor, tensor.dtype, shape, device)
     return number
 
 

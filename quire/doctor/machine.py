@@ -116,7 +116,7 @@ def check_hub_cache(environment: Mapping[str, str] = os.environ) -> Finding:
 
 def check_files(home: Path = HOME) -> Finding:
     """Whether this user may read all of Quire's own files."""
-    folders = ("quire", "engine", "server", "quantize", "cpu_ext", "demo")
+    folders = ("quire", "engine", "server", "quantize", "cpu_ext", "cuda_ext", "demo")
     sealed = [path for folder in folders for path in unreadable(home / folder)]
     if sealed:
         return problem(

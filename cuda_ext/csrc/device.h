@@ -1,0 +1,12 @@
+// What the library asks of the CUDA runtime besides launches. Emulation has another implementation
+// (tests/emulation/device.cpp).
+#pragma once
+
+#include <cstdint>
+
+namespace quire {
+
+// Runs `work` with `device` current, and gives the calling thread back the device it had.
+int32_t with_device(int32_t device, int32_t (*work)());
+
+}  // namespace quire

@@ -1,0 +1,97 @@
+/* Quire's CUDA kernels: the whole exported interface.
+ *
+ * Plain C: raw device pointers and sizes, no torch, no Python. Nothing is checked here; callers hand over valid,
+ * contiguous arrays of the shapes given (the Python wrapper in engine/ops checks them). All arrays are row-major and
+ * stay the caller's. `dtype` is the type of activations, float16 or bfloat16; tables, norm weights and caches have
+ * types of their own.
+ *
+ * Every op runs on the stream it is given, on the calling thread's current device; it does not wait, allocate, or set
+ * anything. It returns 0, a cudaError_t, or QUIRE_CUDA_UNSUPPORTED. quire_cuda_init is called once per device before
+ * the first op.
+ *
+ * Every op is batch-invariant: the bits of an output row depend on that row's inputs and the device's architecture
+ * only.
+ */
+#ifndef QUIRE_CUDA_H
+#define QUIRE_CUDA_H
+
+#include <stdint.h>
+
+#define QUIRE_CUDA_API __attribute__((visibility("default")))
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Raised whenever a signature or the meaning of an argument changes; cuda_ext/loader.py expects the same number. */
+#define QUIRE_CUDA_ABI_VERSION 1
+
+/* Element types. */
+enum { QUIRE_CUDA_F16 = 0, QUIRE_CUDA_BF16 = 1, QUIRE_CUDA_F32 = 2 };
+
+/* Result of an op, besides cudaError_t (which is never negative). */
+enum { QUIRE_CUDA_OK = 0, QUIRE_CUDA_UNSUPPORTED = -1 };
+
+/* What kernels and their callers need to know of a device. */
+typedef struct quire_cuda_device {
+    int32_t capability_major;
+    int32_t capability_minor;
+    int32_t processors;
+    int32_t shared_bytes_per_block;
+    int32_t l2_bytes;
+} quire_cuda_device;
+
+QUIRE_CUDA_API int32_t quire_cuda_abi_version(void);
+
+/* Loads every kernel onto a device and sets what has to be set. */
+QUIRE_CUDA_API int32_t quire_cuda_init(int32_t device);
+
+QUIRE_CUDA_API int32_t quire_cuda_device_info(int32_t device, quire_cuda_device *info);
+
+/* Newest CUDA version the driver can run, as 1000 * major + 10 * minor; 0 without a driver. */
+QUIRE_CUDA_API int32_t quire_cuda_driver_version(void);
+
+/* CUDA version the library is built with, in the same form. */
+QUIRE_CUDA_API int32_t quire_cuda_runtime_version(void);
+
+/* What a positive status means. */
+QUIRE_CUDA_API const char *quire_cuda_error_message(int32_t status);
+
+/* out [rows, width] = table[ids], table [*, width] of `table_dtype`. */
+QUIRE_CUDA_API int32_t quire_cuda_embed(void *stream, const int32_t *ids, const void *table, int32_t table_dtype,
+                                        int64_t rows, int64_t width, void *out, int32_t dtype);
+
+/* out [count, width] = x[rows], x [*, width]. */
+QUIRE_CUDA_API int32_t quire_cuda_take_rows(void *stream, const void *x, const int32_t *rows, int64_t count,
+                                            int64_t width, void *out, int32_t dtype);
+
+/* out = x / sqrt(mean(x^2) + eps) * weight; x, out [rows, width], weight [width] of `weight_dtype`. Feature i is
+ * written to place[i] of its row, place [width] being a permutation; NULL keeps the order, and then out may be x. */
+QUIRE_CUDA_API int32_t quire_cuda_rms_norm(void *stream, const void *x, const void *weight, int32_t weight_dtype,
+                                           float eps, int64_t rows, int64_t width, const int32_t *place, void *out,
+                                           int32_t dtype);
+
+/* Rotary embedding in place, feature i paired with i + head_dim / 2. q [rows, q_heads, head_dim],
+ * k [rows, kv_heads, head_dim], positions [rows], cos and sin [*, head_dim / 2] float32. */
+QUIRE_CUDA_API int32_t quire_cuda_rotate(void *stream, void *q, void *k, const int32_t *positions, const float *cos,
+                                         const float *sin, int64_t rows, int64_t q_heads, int64_t kv_heads,
+                                         int64_t head_dim, int32_t dtype);
+
+/* out = silu(gate) * up, `count` elements; out may be gate or up. */
+QUIRE_CUDA_API int32_t quire_cuda_silu_mul(void *stream, const void *gate, const void *up, int64_t count, void *out,
+                                           int32_t dtype);
+
+/* residual += x, `count` elements. */
+QUIRE_CUDA_API int32_t quire_cuda_add(void *stream, const void *x, int64_t count, void *residual, int32_t dtype);
+
+/* Stores k and v [rows, kv_heads, head_dim] at slots [rows] (block * block_size + offset) of caches
+ * [blocks, kv_heads, block_size, head_dim] of `cache_dtype`, rounding to nearest even. */
+QUIRE_CUDA_API int32_t quire_cuda_store_kv(void *stream, const void *k, const void *v, const int32_t *slots,
+                                           int64_t rows, int64_t kv_heads, int64_t block_size, int64_t head_dim,
+                                           void *k_cache, void *v_cache, int32_t cache_dtype, int32_t dtype);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,60 @@
+"""The emulated device as a `Runtime`: tensors are on the CPU, kernels run at once, in an order that can be chosen."""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from cuda_ext.loader import DeviceInfo, Library, load_library
+
+
+class Schedule(enum.IntEnum):
+    """In which order blocks, and threads between barriers, run."""
+
+    FORWARD = 0
+    REVERSE = 1
+    SHUFFLED = 2
+
+
+class EmulatedRuntime:
+    """A `Runtime` whose kernels run on the CPU.
+
+    Args:
+        path: the emulated library (`tests.emulation.build`).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._library = load_library(path)
+        self._set_schedule = self._library.functions.quire_emulation_set_schedule
+        self._set_schedule.argtypes = (ctypes.c_int32, ctypes.c_uint64)
+        self._set_schedule.restype = None
+        self._library.check(self._library.functions.quire_cuda_init(0))
+
+    @property
+    def library(self) -> Library:
+        return self._library
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    @property
+    def info(self) -> DeviceInfo:
+        return self._library.device_info(0)
+
+    def stream(self) -> int:
+        return 0
+
+    @contextmanager
+    def in_order(self, schedule: Schedule, seed: int = 0) -> Iterator[None]:
+        """Run what is launched inside in another order; a result that changes shows a race."""
+        self._set_schedule(schedule, seed)
+        try:
+            yield
+        finally:
+            self._set_schedule(Schedule.FORWARD, 0)
