@@ -38,15 +38,18 @@ def run(arguments: Sequence[str]) -> int:
         with termination_as_interrupt(), show_progress(sys.stderr) as progress:
             if parsed.plan:
                 plans = plan_model(options, progress=progress, generator=writer)
-                print(_as_json(plans) if parsed.json else "\n\n".join(map(plan_summary, plans)))
-                return 0
-            reports = quantize_model(options, progress=progress, generator=writer)
+            else:
+                reports = quantize_model(options, progress=progress, generator=writer)
     except KeyboardInterrupt:
         work = kept_work(options)
         if work is not None:
             notify(f"Interrupted. What is done is kept in {work}: the same command goes on from there.")
         raise
-    print(_as_json(reports) if parsed.json else "\n\n".join(map(report_summary, reports)))
+    if parsed.plan:
+        print(_as_json(plans) if parsed.json else "\n\n".join(map(plan_summary, plans)))
+        notify(f"The measurement is kept in {kept_work(options)}: the same command without --plan goes on from there.")
+    else:
+        print(_as_json(reports) if parsed.json else "\n\n".join(map(report_summary, reports)))
     return 0
 
 

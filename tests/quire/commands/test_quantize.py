@@ -12,8 +12,10 @@ import pytest
 
 from engine.config import EngineConfig
 from quantize.calibration import TextGenerator
+from quantize.exl2.layout import Group
 from quantize.matrix_report import MatrixReport
 from quantize.options import QuantizeOptions
+from quantize.planning import PlannedMatrix, SizePlan
 from quantize.progress import Progress
 from quantize.report import QuantizeReport
 from quantize.self_check import SelfCheck
@@ -86,11 +88,48 @@ def test_json(job: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture
     assert json.loads(capsys.readouterr().out)["bpw"] == 3.998
 
 
+PLAN = SizePlan(
+    bpw_requested=9.0,
+    bpw=8.1,
+    head_bits=6,
+    head_bpw=6.3,
+    counted_bpw=8.1,
+    weight_bytes=5 << 20,
+    damage=0.0123,
+    range=(2.1, 8.6),
+    matrices=(PlannedMatrix("model.layers.0.self_attn.q_proj", 8.1, {8: 64}),),
+    plan={"model.layers.0.self_attn.q_proj": (Group(8, 64),)},
+)
+
+
+def test_a_plan_is_printed_and_nothing_made(
+    job: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def plan(options: QuantizeOptions, *, progress: Progress, generator: object) -> tuple[SizePlan, ...]:
+        return (PLAN,) * len(options.bpw)
+
+    monkeypatch.setattr(quantize, "plan_model", plan)
+    command = ["quantize", str(tmp_path), str(tmp_path / "out"), "--calibration", "t:2,u", "--plan", "--bpw", "9,8"]
+    assert cli.main(command) == 0
+    captured = capsys.readouterr()
+    assert captured.out.count("8.100 of the 9 asked for; head 6.300") == 2
+    assert "2.100 to 8.600" in captured.out
+    assert "q_proj 8.100  8b:64" in captured.out
+    assert "8.100 are used: more would not make the model better" in captured.out
+    assert "the same command without --plan goes on from there" in captured.err
+    assert cli.main([*command, "--json"]) == 0
+    assert [each["damage"] for each in json.loads(capsys.readouterr().out)] == [0.0123, 0.0123]
+    assert not job
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--bpw", "nan"], "--bpw must be a finite number"),
         (["--bpw", "99"], "bpw must be between 1 and 16"),
+        (["--bpw", "3,x"], "--bpw must be a finite number, not 'x'"),
+        (["--override", "q_proj"], "override must be PATTERN=BITS"),
+        (["--calibration", "a.txt:0"], "calibration must be FILE or FILE:WEIGHT"),
         (["--head-bits", "7"], "head_bits must be one of 2, 3, 4, 5, 6, 8"),
         (["--bpv", "4"], "Unknown option --bpv. Did you mean --bpw?"),
     ],
