@@ -1,7 +1,7 @@
 """How much work the steps of a job are, so that its progress and the time it still takes can be told.
 
-The figures are those of the default recipe, from `benchmarks/bench_quantizer_cost.py`. All layers of a model are alike,
-so they matter only within a layer, and between the layers and the head.
+The figures are those of the default recipe: `benchmarks/bench_quantizer_cost.py`, and jobs on a small model. All
+layers of a model are alike, so they matter only within a layer, between early and late ones, and for the head.
 """
 
 from __future__ import annotations
@@ -19,17 +19,20 @@ SEARCH = 60_000
 """What choosing scales and codes costs for each weight, in multiply-adds of a matrix product that takes as long."""
 
 
-ESTIMATE = 90_000
+ESTIMATE = 190_000
 """What estimating the errors of all widths costs for each weight looked at, likewise."""
 
-FEATURE = 600
+FEATURE = 130
 """What attention, norms and copies cost for each token and feature of a pass, likewise."""
+
+CALIBRATION_FEATURE = 3600
+"""The same for all passes of calibration, and reading and writing the residual streams."""
 
 
 def matrix_work(in_features: int, out_features: int, tokens: int) -> int:
     """Units of work in quantizing one matrix for so many calibration tokens; at least 1."""
     weights = in_features * out_features
-    rows = tokens * (PASSES * weights + in_features**2 + 3 * PASSES * FEATURE * in_features)
+    rows = tokens * (PASSES * weights + in_features**2 + CALIBRATION_FEATURE * in_features)
     solving = weights * (SOLVING * in_features + SEARCH) + 2 * in_features**3
     return max(1, (rows + solving) // UNIT)
 

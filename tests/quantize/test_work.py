@@ -12,4 +12,4 @@ def test_work_grows_with_everything_that_takes_time() -> None:
     assert matrix_work(256, 512, 100_000) > base
     assert estimate_work(256, 256, 100) < estimate_work(256, 512, 100)
     assert matrix_work(1, 1, 1) == estimate_work(1, 1, 1) == 1
-    assert forward_work(2_000_000, 1_000, 3) == 7
+    assert forward_work(2_000_000, 10_000, 3) == 9
