@@ -25,7 +25,6 @@ import torch
 
 from benchmarks.quantizer_variants import VARIANTS
 from engine.errors import QuantizationError
-from engine.model.checkpoint import Checkpoint
 from engine.model.config import load_config
 from engine.model.config_reader import read_json
 from engine.ops.torch_backend import TorchBackend
@@ -33,10 +32,13 @@ from engine.text.tokenizer import load_tokenizer
 from quantize.evaluate import compare, read_windows
 from quantize.exl2.allocate import Plan, plan_of
 from quantize.exl2.head import head_groups
+from quantize.matrix_report import MatrixReport
 from quantize.model_quantizer import BlockResult, ModelQuantizer, Streams
+from quantize.padding import open_padded, padded_config
 from quantize.recipe import Recipe
 from quantize.source_model import SourceModel, open_source
 from quantize.text_windows import opening_tokens, text_tokens
+from quantize.tuning import tune
 from quantize.writer import write_model
 
 YARDSTICK = "exllamav2"
@@ -87,8 +89,10 @@ class Bench:
         self._rows: int = options.rows
         self._windows = read_windows(options.text, tokenizer, self._length, options.windows)
 
-    def results(self, recipe: Recipe, name: str, sizes: Sequence[float], seed: int) -> Iterator[Result]:
-        """Quantize at every one of `sizes`; those that cannot be reached are left out."""
+    def results(self, name: str, sizes: Sequence[float], seed: int) -> Iterator[Result]:
+        """Quantize at every one of `sizes` with the variant `name`; those that cannot be reached are left out."""
+        variant = VARIANTS[name]
+        recipe = variant.recipe
         rows = self._calibration(seed)
         with TemporaryDirectory() as folder:
             scratch = Path(folder)
@@ -107,8 +111,12 @@ class Bench:
                 plan[source.head_name] = head_groups(source.layout.head.in_features, HEAD_BITS)
                 start = time.process_time()
                 parts = self._quantize(source, plan, recipe, rows, scratch)
-                quantized = time.process_time() - start
-                yield self._result((name, bpw, seed), parts, scratch, (measured + allocated, quantized))
+                tensors = {key: tensor for part in parts for key, tensor in part.tensors.items()}
+                if variant.tune:
+                    tensors = tune(source, tensors, rows, variant.tune, seed, Quiet()).tensors
+                seconds = (measured + allocated, time.process_time() - start)
+                reports = [report for part in parts for report in part.reports]
+                yield self._result((name, bpw, seed), tensors, reports, scratch, seconds)
 
     def _quantize(
         self, source: SourceModel, plan: Plan, recipe: Recipe, rows: torch.Tensor, scratch: Path
@@ -121,19 +129,26 @@ class Bench:
         return [*parts, quantizer.head(streams)]
 
     def _result(
-        self, key: tuple[str, float, int], parts: Sequence[BlockResult], scratch: Path, seconds: tuple[float, float]
+        self,
+        key: tuple[str, float, int],
+        tensors: dict[str, torch.Tensor],
+        reports: Sequence[MatrixReport],
+        scratch: Path,
+        seconds: tuple[float, float],
     ) -> Result:
         """Write the model, read it back and compare."""
+        config = read_json(self._model / "config.json")
+        config["intermediate_size"] = padded_config(load_config(self._model)).intermediate_size
         write_model(
             scratch,
-            (item for part in parts for item in part.tensors.items()),
-            config=read_json(self._model / "config.json"),
+            iter(tensors.items()),
+            config=config,
             side_files_from=None,
             shard_bytes=1 << 40,
         )
         found, known = (self._open(folder, scratch).model for folder in (scratch, self._model))
         tally = compare(found, known, self._windows, scratch, Quiet())
-        decoder = [report for part in parts for report in part.reports][:-1]
+        decoder = reports[:-1]
         weights = [report.in_features * report.out_features for report in decoder]
         bits = sum(map(mul, weights, (report.bits_per_weight for report in decoder)))
         mean, standard_error, p99, top1 = (
@@ -152,7 +167,9 @@ class Bench:
         )
 
     def _open(self, model: Path, scratch: Path) -> SourceModel:
-        return open_source(Checkpoint.open(model), load_config(model), TorchBackend(), self._length, scratch)
+        config = load_config(model)
+        checkpoint = open_padded(model, config)
+        return open_source(checkpoint, padded_config(config), TorchBackend(), self._length, scratch)
 
     def _calibration(self, seed: int) -> torch.Tensor:
         """Rows spread evenly over the text, at other places for every seed."""
@@ -231,7 +248,7 @@ def main() -> None:
             missing = [bpw for bpw in options.bpw if (name, bpw, seed) not in known]
             if not missing:
                 continue
-            for result in bench.results(VARIANTS[name], name, missing, seed):
+            for result in bench.results(name, missing, seed):
                 print(
                     f"{name} {result.bpw_requested:g} seed {seed}: KL {result.kl:.5f} at {result.bpw:.3f}", flush=True
                 )

@@ -31,6 +31,7 @@ def job_settings(options: QuantizeOptions, config: ModelConfig, weights: str) ->
         "head-bits": options.head_bits,
         "bpw-total": options.bpw_total,
         "override": options.override,
+        "tune": options.tune,
         "rows": options.rows,
         "length": row_length(options, config),
         "calibration": [

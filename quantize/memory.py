@@ -9,6 +9,7 @@ from engine.model.formats.base import LinearShape
 from engine.model.tensor_layout import TensorLayout
 from quantize.measure import LOGIT_POSITIONS, MOMENT_ROWS, PROBE_ROWS
 from quantize.options import QuantizeOptions
+from quantize.tuning import BATCH_ROWS
 
 FLOAT = 4
 """Bytes of the elements everything is computed in."""
@@ -61,7 +62,17 @@ def needed_memory(options: QuantizeOptions, config: ModelConfig, layout: TensorL
     measuring = (rows + probes) * length * config.hidden_size * FLOAT
     positions = min(length, -(-LOGIT_POSITIONS // probes))
     scoring = layout.head.weights * FLOAT + 6 * positions * config.vocab_size * FLOAT
-    return PROCESS + max(layer + decoder + measuring + activations, head, scoring + measuring)
+    tuning = tuning_bytes(options, config, layout) if options.tune else 0
+    return PROCESS + max(layer + decoder + measuring + activations, head, scoring + measuring, tuning)
+
+
+def tuning_bytes(options: QuantizeOptions, config: ModelConfig, layout: TensorLayout) -> int:
+    """Matrices and embedding four times, as weights, gradients and what they are made of, and a batch's activations."""
+    matrices = [*(shape for each in layout.layers for shape in each.linears.values()), layout.head]
+    tokens = BATCH_ROWS * row_length(options, config)
+    activations = 3 * sum(shape.in_features + shape.out_features for shape in matrices) + 6 * config.vocab_size
+    weights = sum(shape.weights for shape in matrices) + config.vocab_size * config.hidden_size
+    return (4 * weights + tokens * activations) * FLOAT
 
 
 def layer_bytes(layout: TensorLayout) -> int:

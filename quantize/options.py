@@ -42,6 +42,7 @@ class QuantizeOptions:
     recipe: str = setting("default", "default, or exllamav2: as ExLlamaV2's own converter does it, to compare with")
     bpw_total: bool = setting(False, "let bpw cover the head too; its widths are then chosen with all others")
     measurement: Path | None = setting(None, "measurement.json of an earlier job, ours or ExLlamaV2's, to go by")
+    tune: int = setting(0, "steps of training embedding, norms and scales afterwards, for small models; 0 for none")
     shard_bytes: int = setting(8 << 30, "size at which a weight file is closed and the next one begun, in bytes")
     restart: bool = setting(False, "throw away what an interrupted job has left, instead of going on with it")
     device: Device = setting("auto", "device to compute on; auto means cpu")
@@ -67,7 +68,7 @@ class QuantizeOptions:
             )
         if self.bpw_total and RECIPES[self.recipe].measure_head is None:
             raise ConfigError(f"bpw_total is not possible with the recipe {self.recipe}: its head has fixed widths.")
-        least = {"rows": 1, "length": 16, "check_rows": 0, "shard_bytes": 1, "seed": 0, "threads": 0}
+        least = {"rows": 1, "length": 16, "check_rows": 0, "shard_bytes": 1, "seed": 0, "tune": 0, "threads": 0}
         for name, bound in least.items():
             if not bound <= getattr(self, name) <= MOST:
                 raise ConfigError(f"{name} must be between {bound} and {MOST}, not {getattr(self, name)}.")

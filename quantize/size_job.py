@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from engine.model.config_reader import read_json
 from quantize.atomic_file import write_atomically
@@ -21,6 +24,7 @@ from quantize.recipe import RECIPES
 from quantize.report import QuantizeReport, quantize_report, read_report
 from quantize.report_files import REPORT_FILE, write_report
 from quantize.self_check import check_model
+from quantize.tuning import Tuned, tune
 from quantize.verify import verify
 from quantize.work import matrix_work
 from quantize.writer import write_model
@@ -92,10 +96,16 @@ class SizeJob:
         unfinished.mkdir()
         options = self._options
         digests = {name: digest for part in journal.parts for name, digest in part.digests.items()}
+        tensors = journal.tensors()
+        if options.tune:
+            with self._clock.stage("tuning"):
+                tuned = self._tuned(dict(tensors))
+            tensors = iter(tuned.tensors.items())
+            digests |= tuned.digests
         with self._clock.stage("writing"):
             sizes = write_model(
                 unfinished,
-                journal.tensors(),
+                tensors,
                 config=self._config(),
                 side_files_from=options.source,
                 shard_bytes=options.shard_bytes,
@@ -112,6 +122,10 @@ class SizeJob:
         write_report(unfinished, report)
         flush_files(unfinished)
         unfinished.rename(journal.model)
+
+    def _tuned(self, tensors: Mapping[str, torch.Tensor]) -> Tuned:
+        options, rows = self._options, self._calibration.tokens
+        return tune(self._source, tensors, rows, options.tune, options.seed, self._progress)
 
     def _config(self) -> dict[str, object]:
         """The source's config.json with an entry about the quantization."""
