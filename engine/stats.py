@@ -31,3 +31,8 @@ COUNTERS = tuple(name for name in EngineStats._fields if name.endswith("_total")
 def continued(before: EngineStats, now: EngineStats) -> EngineStats:
     """Figures of an engine that took the place of another: the counters go on from those of `before`."""
     return now._replace(**{name: getattr(before, name) + getattr(now, name) for name in COUNTERS})
+
+
+def ended(stats: EngineStats) -> EngineStats:
+    """Figures of an engine that is no more: its counters; nothing runs, waits or is held in it."""
+    return EngineStats(**{name: getattr(stats, name) for name in COUNTERS})

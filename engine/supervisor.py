@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from engine.async_engine import AsyncEngine, OnProgress, WhenChecked, ignore_progress, load_at_once
 from engine.config import EngineConfig
 from engine.errors import EngineDeadError, EngineRestartingError, QuireError
-from engine.stats import EngineStats, continued
+from engine.stats import EngineStats, continued, ended
 from engine.types import GenerationRequest, ModelInfo, OutputDelta
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class SupervisedEngine:
     def stats(self) -> EngineStats:
         """Figures of the latest step; counters go on from process to process."""
         stats = continued(self._before, self._engine.stats)
-        return stats if self._engine.healthy else stats._replace(running=0, waiting=0, kv_blocks_used=0)
+        return stats if self._engine.healthy else ended(stats)
 
     @property
     def healthy(self) -> bool:

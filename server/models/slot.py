@@ -165,6 +165,14 @@ class Order:
     force: bool = False
     listeners: list[Listener] = field(default_factory=list)
 
+    def settle(self, error: Exception | None = None) -> None:
+        """Say that it has been carried out, or why it could not be."""
+        if error is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(error)
+            self.done.exception()  # looked at, also where the one who ordered has gone
+
 
 class Loading:
     """A load that goes on.

@@ -22,7 +22,7 @@ from typing import Any
 from engine.client import EngineClient
 from engine.config import EngineConfig
 from engine.errors import EngineDeadError, LoadConflictError, ModelLoadError, ModelUnloadedError, QuireError
-from engine.stats import EngineStats, continued
+from engine.stats import EngineStats, continued, ended
 from server.models.slot import Engine, KnownModel, Listener, Loading, Order, Slot, StartEngine, SwitchPolicy
 from server.models.waiting_room import WaitingRoom
 
@@ -44,7 +44,7 @@ class ModelSwitch:
         self._slot: Slot | None = None
         self._ending: Slot | None = None  # no longer current, its process not yet gone
         self._loading: Loading | None = None
-        self._waiting = WaitingRoom()
+        self._waiting = WaitingRoom(self._leave)
         self._orders: deque[Order] = deque()
         self._restore: tuple[str, EngineConfig] | None = None  # ended for a model that then failed to load
         self._changed = asyncio.Event()
@@ -137,9 +137,12 @@ class ModelSwitch:
                 raise ModelUnloadedError(name) from None
             raise
         finally:
-            slot.leave(self._now())
-            if not slot.users and (self._waiting.first is not None or self._policy.idle_timeout):
-                self._wake()
+            self._leave(slot)
+
+    def _leave(self, slot: Slot) -> None:
+        slot.leave(self._now())
+        if not slot.users and (self._waiting.first is not None or self._policy.idle_timeout):
+            self._wake()
 
     # what whoever runs the server wants
 
@@ -251,21 +254,14 @@ class ModelSwitch:
     # carrying out
 
     async def _obey(self, order: Order) -> None:
-        try:
-            slot = self._slot
-            if order.name is None or order.config is None:
-                if slot is not None:
-                    await self._end(slot, 0.0 if order.force else self._policy.drain_timeout)
-            elif slot is None or (slot.name, slot.config) != (order.name, order.config):
-                error = await self._bring_up(order.name, order.config, order.listeners)
-                if error is not None and not order.done.done():
-                    order.done.set_exception(error)
-        finally:
-            self._orders.remove(order)
-            if not order.done.done():
-                order.done.set_result(None)
-            elif not order.done.cancelled():
-                order.done.exception()  # looked at, also where the one who ordered has gone
+        slot, error = self._slot, None
+        if order.name is None or order.config is None:
+            if slot is not None:
+                await self._end(slot, 0.0 if order.force else self._policy.drain_timeout)
+        elif slot is None or (slot.name, slot.config) != (order.name, order.config):
+            error = await self._bring_up(order.name, order.config, order.listeners)
+        self._orders.remove(order)
+        order.settle(error)
 
     async def _bring_back(self, name: str, config: EngineConfig) -> None:
         self._restore = None
@@ -277,10 +273,13 @@ class ModelSwitch:
         previous, known = self._slot, self._known[name]
         room = 0 if previous is None or self._policy.beside else previous.memory
         loading = self._loading = Loading(name, listeners, self._start, config, room)
-        await self._make_room(loading)
-        loading.room.set()
-        await asyncio.wait({loading.task})
-        self._loading = None
+        try:
+            await self._make_room(loading)
+            loading.room.set()
+            await asyncio.wait({loading.task})
+        finally:
+            loading.task.cancel()  # unless it has ended
+            self._loading = None
         error = loading.failure
         if error is None:
             engine = loading.task.result()
@@ -332,7 +331,8 @@ class ModelSwitch:
         if slot.watcher is not None:
             slot.watcher.cancel()
         await slot.engine.close()
-        self._known[slot.name].before = self.stats(slot.name)._replace(running=0, waiting=0, kv_blocks_used=0)
+        known = self._known[slot.name]
+        known.before = ended(continued(known.before, slot.engine.stats))
         self._ending = None
 
     async def _drop(self, slot: Slot, why: str) -> None:
@@ -368,9 +368,8 @@ class ModelSwitch:
 
     def _refuse_everybody(self, why: str) -> None:
         self._waiting.fail(lambda: EngineDeadError(why))
-        for order in self._orders:
-            if not order.done.done():
-                order.done.set_exception(EngineDeadError(why))
+        while self._orders:
+            self._orders.popleft().settle(EngineDeadError(why))
 
     def _submit(self, order: Order) -> None:
         if self._closed:

@@ -17,9 +17,14 @@ class _Waiter:
 
 
 class WaitingRoom:
-    """Keeps those who wait in the order they came."""
+    """Keeps those who wait in the order they came.
 
-    def __init__(self) -> None:
+    Args:
+        leave: called for one who left in the very moment of being served.
+    """
+
+    def __init__(self, leave: Callable[[Slot], None]) -> None:
+        self._leave = leave
         self._waiters: list[_Waiter] = []
 
     @property
@@ -48,7 +53,7 @@ class WaitingRoom:
         except asyncio.CancelledError:
             self._waiters = [waiter for waiter in self._waiters if waiter.slot is not place]
             if not place.cancelled() and place.exception() is None:  # served in the same moment
-                place.result().leave(asyncio.get_running_loop().time())
+                self._leave(place.result())
             raise
 
     def serve(self, slot: Slot) -> None:

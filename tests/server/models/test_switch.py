@@ -43,12 +43,16 @@ class Engine(FakeEngine):
         self.config = config
         self.stats = EngineStats(running=1, steps_total=10)
         self.failed = asyncio.get_running_loop().create_future()
+        self.fails_to_close = False
         self._workshop = workshop
 
     async def given_up(self) -> str:
         return str(await self.failed)
 
     async def close(self) -> None:
+        if self.fails_to_close:
+            self.fails_to_close = False
+            raise RuntimeError("No thread can be started.")
         await super().close()
         await asyncio.sleep(CLOSE_SECONDS)
         self._workshop.alive.discard(self)
@@ -414,18 +418,49 @@ def test_a_model_nobody_uses_is_unloaded_and_comes_back() -> None:
     with_switch(body, policy=SwitchPolicy(idle_timeout=30))
 
 
-def test_whoever_leaves_while_waiting_is_forgotten() -> None:
+@pytest.mark.parametrize("ticks", range(6))
+def test_whoever_leaves_while_waiting_is_forgotten(ticks: int) -> None:
     async def body(switch: ModelSwitch, workshop: Workshop) -> None:
-        for delay in (0.5, LOAD_SECONDS):  # the second: in the very moment it is served
+        for delay in (0.5, LOAD_SECONDS):  # the second: around the very moment it is served
             (waiter,) = spawn(ask(switch, "a"))
             await asyncio.sleep(delay)
+            for _ in range(ticks):
+                await asyncio.sleep(0)
             waiter.cancel()
             await asyncio.gather(waiter, return_exceptions=True)
             assert switch.waiting("a") == 0
         assert switch.current is not None
         assert switch.current.users == 0
+        await asyncio.sleep(31)
+        assert switch.current is None
 
-    with_switch(body)
+    with_switch(body, policy=SwitchPolicy(idle_timeout=30))
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_model_loaded_with_other_settings_counts_on_and_counts_once(beside: bool) -> None:
+    async def body(switch: ModelSwitch, workshop: Workshop) -> None:
+        await switch.load("a", config("a"))
+        workshop.engines[0].stats = EngineStats(running=1, waiting=1, waiting_for_cache=1, steps_total=10)
+        await switch.load("a", config("a", 3))
+        await asyncio.sleep(2 * CLOSE_SECONDS)
+        assert switch.known("a").before == EngineStats(steps_total=10)
+        assert switch.stats("a") == EngineStats(running=1, steps_total=20)
+
+    with_switch(body, policy=SwitchPolicy(beside=beside))
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_an_order_that_met_what_nobody_foresaw_is_not_called_done(beside: bool) -> None:
+    async def body(switch: ModelSwitch, workshop: Workshop) -> None:
+        await switch.load("a", config("a"))
+        workshop.engines[0].fails_to_close = True
+        with pytest.raises(EngineDeadError, match="server's log"):
+            await switch.load("b", config("b"))
+        assert switch.loading is None
+        await ask(switch, "b")
+
+    with_switch(body, policy=SwitchPolicy(beside=beside))
 
 
 def test_the_only_model_being_given_up_is_the_end() -> None:
