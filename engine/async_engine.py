@@ -114,13 +114,12 @@ class AsyncEngine:
 
         Raises:
             QuireError: the model cannot be loaded; the class is that of the error in the process.
-            EngineDeadError: the process ended without saying why, or got no further for `load_timeout` seconds.
+            EngineDeadError: the process could not be started, ended without saying why, or got no further for
+                `load_timeout` seconds.
         """
-        ours, theirs = socket.socketpair()
+        process, ours = _spawn(module)
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(ours.close)
-            with theirs:
-                process = _spawn(module, theirs)
             on_failure.callback(_kill, process)
             reader, writer = await asyncio.open_connection(sock=ours)
             on_failure.callback(writer.transport.abort)
@@ -292,18 +291,29 @@ async def _next_event(reader: asyncio.StreamReader, process: subprocess.Popen[by
         raise EngineDeadError(f"Loading the model got no further for {patience:g} seconds (load_timeout).") from None
 
 
-def _spawn(module: str, connection: socket.socket) -> subprocess.Popen[bytes]:
-    """Start the child with its end of the socket. Its output goes where ours goes, and it logs as we do."""
-    descriptor = connection.fileno()
-    # -P: a folder called `engine` where the user happens to stand must not be imported instead of ours
-    command = [sys.executable, "-P", "-m", module, str(descriptor), *settings_in_use()]
-    return subprocess.Popen(
-        command,
-        pass_fds=(descriptor,),
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": _import_path()},
-        process_group=0,  # Ctrl-C in a terminal goes to the parent alone, which decides what it means
-    )
+def _spawn(module: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start the child; also our end of the socket. Its output goes where ours goes, and it logs as we do.
+
+    Raises:
+        EngineDeadError: the system has no room for another process, or no descriptors.
+    """
+    try:
+        ours, theirs = socket.socketpair()
+        with contextlib.ExitStack() as on_failure, theirs:
+            on_failure.callback(ours.close)
+            descriptor = theirs.fileno()
+            process = subprocess.Popen(
+                # -P: a folder called `engine` where the user happens to stand must not be imported instead of ours
+                [sys.executable, "-P", "-m", module, str(descriptor), *settings_in_use()],
+                pass_fds=(descriptor,),
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": _import_path()},
+                process_group=0,  # Ctrl-C in a terminal goes to the parent alone, which decides what it means
+            )
+            on_failure.pop_all()
+    except OSError as problem:
+        raise EngineDeadError(f"No engine process can be started: {problem.strerror or problem}.") from problem
+    return process, ours
 
 
 def _import_path() -> str:

@@ -39,6 +39,7 @@ class SupervisedEngine:
         self._last: str | None = None  # why no other process will be started
         self._given_up = asyncio.Event()
         self._supervising = asyncio.create_task(self._supervise())
+        self._supervising.add_done_callback(self._after_supervising)
 
     @classmethod
     async def start(
@@ -156,6 +157,14 @@ class SupervisedEngine:
         )
         self._given_up.set()
         return None
+
+    def _after_supervising(self, supervising: asyncio.Task[None]) -> None:
+        """Promise no restart that nobody will see to."""
+        error = None if supervising.cancelled() else supervising.exception()
+        if error is not None:
+            logger.error("The engine could not be restarted, for a reason nobody foresaw.", exc_info=error)
+            self._last = f"The engine failed and could not be restarted ({type(error).__name__}; see the log)."
+            self._given_up.set()
 
     def _may_restart(self) -> bool:
         """Count a failure; whether it is one that is made good."""

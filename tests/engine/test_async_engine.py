@@ -371,9 +371,10 @@ def test_giving_up_on_the_start_ends_the_process(monkeypatch: pytest.MonkeyPatch
     spawned: list[subprocess.Popen[bytes]] = []
     spawn = async_engine._spawn
 
-    def recording(module: str, connection: socket.socket) -> subprocess.Popen[bytes]:
-        spawned.append(spawn(module, connection))
-        return spawned[-1]
+    def recording(module: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        process, connection = spawn(module)
+        spawned.append(process)
+        return process, connection
 
     monkeypatch.setattr(async_engine, "_spawn", recording)
     with pytest.raises(TimeoutError):

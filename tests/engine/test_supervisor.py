@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
+import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine import supervisor
+from engine import async_engine, supervisor
+from engine.async_engine import AsyncEngine
 from engine.config import EngineConfig
 from engine.errors import CheckpointError, EngineDeadError, EngineRestartingError
 from engine.stats import EngineStats, continued
@@ -86,6 +89,43 @@ def test_requests_during_a_restart_are_told_to_come_again() -> None:
             assert refused.value.retry_after >= 1
         await until(lambda: engine.healthy)
         assert len(choice_tokens(await collect(engine, request("a", [2], max_tokens=3)))) == 3
+
+    with_engine(body, config())
+
+
+def test_a_machine_without_room_for_a_process_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "PAUSE_SECONDS", 0.0)
+    real, attempts = subprocess.Popen, 0
+
+    def crowded(*arguments: Any, **options: Any) -> Any:
+        nonlocal attempts
+        attempts += 1
+        if attempts < 3:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return real(*arguments, **options)
+
+    async def body(engine: SupervisedEngine) -> None:
+        descriptors = len(os.listdir("/proc/self/fd"))
+        monkeypatch.setattr(async_engine.subprocess, "Popen", crowded)
+        os.kill(engine.pid, signal.SIGKILL)
+        await until(lambda: not engine.healthy)
+        await until(lambda: engine.healthy)
+        assert attempts == 3
+        assert len(os.listdir("/proc/self/fd")) == descriptors
+
+    with_engine(body, config())
+
+
+def test_a_restart_that_fails_unforeseen_is_the_end_and_no_endless_promise(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("No thread can be started.")
+
+    async def body(engine: SupervisedEngine) -> None:
+        monkeypatch.setattr(AsyncEngine, "start", fail)
+        os.kill(engine.pid, signal.SIGKILL)
+        assert "could not be restarted (RuntimeError" in await engine.given_up()
+        with pytest.raises(EngineDeadError, match="could not be restarted"):
+            engine.check_available()
 
     with_engine(body, config())
 
