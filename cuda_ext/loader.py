@@ -67,6 +67,15 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
         c_int32,
         (_STREAM, *[_POINTER] * 3, *[c_int64] * 4, _POINTER, _POINTER, _DTYPE, _DTYPE),
     ),
+    # stream, q, k_cache, v_cache, cache dtype, query_start, context_lens, block_tables, rows, sequences, table_width,
+    # q_heads, kv_heads, head_dim, block_size, scale, window, processors, workspace, workspace bytes, out, dtype
+    "quire_cuda_paged_attention": (
+        c_int32,
+        (
+            *(_STREAM, *[_POINTER] * 3, _DTYPE, *[_POINTER] * 3, *[c_int64] * 7, c_float, c_int64),
+            *(c_int32, _POINTER, c_int64, _POINTER, _DTYPE),
+        ),
+    ),
 }
 
 

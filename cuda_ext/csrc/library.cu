@@ -1,4 +1,5 @@
 // The library as a whole: its version, and making every kernel ready.
+#include "attention/attention.h"
 #include "device.h"
 #include "elementwise/elementwise.h"
 #include "quire_cuda.h"
@@ -9,7 +10,7 @@ namespace {
 // Every family's kernels, on the current device.
 int32_t prepare_kernels() {
     int32_t (*const families[])() = {prepare_gather, prepare_norm, prepare_elementwise, prepare_rotary,
-                                     prepare_kv_cache};
+                                     prepare_kv_cache, prepare_attention};
     for (const auto prepare_family : families) {
         if (const int32_t status = prepare_family(); status != 0) return status;
     }

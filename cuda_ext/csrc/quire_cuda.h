@@ -90,6 +90,22 @@ QUIRE_CUDA_API int32_t quire_cuda_store_kv(void *stream, const void *k, const vo
                                            int64_t rows, int64_t kv_heads, int64_t block_size, int64_t head_dim,
                                            void *k_cache, void *v_cache, int32_t cache_dtype, int32_t dtype);
 
+/* Causal attention over a paged cache. q, out [rows, q_heads, head_dim]; caches as in quire_cuda_store_kv; query_start
+ * [sequences + 1]; context_lens [sequences]; block_tables [sequences, table_width]. Sequence s owns rows query_start[s]
+ * .. query_start[s + 1] - 1, its last positions; rows from query_start[sequences] on are left alone. A token at
+ * position p sees positions max(0, p - window + 1) .. p; window 0 means all of 0 .. p. q_heads is a multiple of
+ * kv_heads, head_dim a multiple of 8 up to 256, caches are aligned to 16 bytes.
+ *
+ * Where there are few queries for a device of so many `processors`, long contexts are shared out among blocks, which
+ * needs rows * q_heads * (table_width * block_size / 128 rounded up) * (head_dim + 2) floats of workspace. With less
+ * the result is the same to the bit, later. */
+QUIRE_CUDA_API int32_t quire_cuda_paged_attention(
+    void *stream, const void *q, const void *k_cache, const void *v_cache, int32_t cache_dtype,
+    const int32_t *query_start, const int32_t *context_lens, const int32_t *block_tables, int64_t rows,
+    int64_t sequences, int64_t table_width, int64_t q_heads, int64_t kv_heads, int64_t head_dim, int64_t block_size,
+    float scale, int64_t window, int32_t processors, void *workspace, int64_t workspace_bytes, void *out,
+    int32_t dtype);
+
 #ifdef __cplusplus
 }
 #endif

@@ -6,13 +6,14 @@ import torch
 
 from engine.errors import KernelArgumentError
 from engine.ops.backend import AttentionBatch, LinearKernel
+from engine.ops.cuda_memory import ATTENTION_WORKSPACE, CudaMemory
 from engine.ops.cuda_runtime import Runtime
 from engine.ops.exl2 import Exl2Tensors
 from engine.ops.tensor_checks import FLOAT_TYPES, require, require_float_tensor, require_tensor
 from engine.ops.torch_backend import TorchBackend
-from engine.ops.torch_memory import TorchMemory
 
 ACTIVATION_TYPES = (torch.float16, torch.bfloat16)
+LARGEST_HEAD_DIM = 256
 
 
 class CudaBackend:
@@ -21,13 +22,20 @@ class CudaBackend:
     Args:
         runtime: the device.
         activation_dtype: one of ACTIVATION_TYPES.
+        workspace_bytes: device memory kept for attention over long contexts with few queries; results do not depend
+            on it.
 
     Every op raises KernelArgumentError when a tensor's dtype, shape or layout is not what `Backend` says, and
     DeviceError when the device reports an error. The values in index tensors (token ids, positions, slots, block
     tables) are trusted.
     """
 
-    def __init__(self, runtime: Runtime, activation_dtype: torch.dtype = torch.float16) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        activation_dtype: torch.dtype = torch.float16,
+        workspace_bytes: int = ATTENTION_WORKSPACE,
+    ) -> None:
         if activation_dtype not in ACTIVATION_TYPES:
             raise KernelArgumentError(f"CUDA activations are float16 or bfloat16, not {activation_dtype}.")
         self._runtime = runtime
@@ -35,7 +43,10 @@ class CudaBackend:
         self._check = runtime.library.check
         self._dtype = activation_dtype
         self._number = FLOAT_TYPES[activation_dtype]
+        self._processors = runtime.info.processors
+        self._workspace = torch.empty(workspace_bytes, dtype=torch.uint8, device=runtime.device)
         self._torch = TorchBackend(runtime.device, activation_dtype)
+        self._memory = CudaMemory(runtime.device, activation_dtype)
 
     @property
     def name(self) -> str:
@@ -55,8 +66,8 @@ class CudaBackend:
         return 0
 
     @property
-    def memory(self) -> TorchMemory:
-        return self._torch.memory
+    def memory(self) -> CudaMemory:
+        return self._memory
 
     def prepare_dense(self, weight: torch.Tensor, bias: torch.Tensor | None) -> LinearKernel:
         return self._torch.prepare_dense(weight, bias)
@@ -185,7 +196,47 @@ class CudaBackend:
         window: int | None,
         out: torch.Tensor,
     ) -> None:
-        self._torch.paged_attention(q, k_cache, v_cache, batch, scale, window, out)
+        rows, q_heads, head_dim = q.shape
+        kv_heads = k_cache.shape[1]
+        sequences, table_width = batch.block_tables.shape
+        require(q_heads % kv_heads == 0, f"{q_heads} query heads cannot share {kv_heads} key heads evenly.")
+        require(window is None or window >= 1, f"An attention window must hold at least 1 position, not {window}.")
+        require(
+            head_dim % 8 == 0 and head_dim <= LARGEST_HEAD_DIM,
+            f"The CUDA kernels attend with head dimensions that are multiples of 8 up to {LARGEST_HEAD_DIM}, not "
+            f"{head_dim}; set kernels to 'torch'.",
+        )
+        self._require("q", q, self._dtype, (rows, q_heads, head_dim))
+        self._require("out", out, self._dtype, (rows, q_heads, head_dim))
+        self._require("query_start", batch.query_start, torch.int32, (sequences + 1,))
+        self._require("context_lens", batch.context_lens, torch.int32, (sequences,))
+        self._require("block_tables", batch.block_tables, torch.int32, (sequences, table_width))
+        dtype, block_size = self._require_caches(k_cache, v_cache, kv_heads, head_dim)
+        status = self._functions.quire_cuda_paged_attention(
+            self._runtime.stream(),
+            q.data_ptr(),
+            k_cache.data_ptr(),
+            v_cache.data_ptr(),
+            dtype,
+            batch.query_start.data_ptr(),
+            batch.context_lens.data_ptr(),
+            batch.block_tables.data_ptr(),
+            rows,
+            sequences,
+            table_width,
+            q_heads,
+            kv_heads,
+            head_dim,
+            block_size,
+            scale,
+            window or 0,
+            self._processors,
+            self._workspace.data_ptr(),
+            self._workspace.nbytes,
+            out.data_ptr(),
+            self._number,
+        )
+        self._check(status)
 
     def take_rows(self, x: torch.Tensor, rows: torch.Tensor, out: torch.Tensor) -> None:
         count, width = out.shape

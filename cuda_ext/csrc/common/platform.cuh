@@ -14,6 +14,14 @@
 #include <cuda_runtime.h>
 #endif
 
+// Before a loop: write it out this many times over.
+#ifdef QUIRE_EMULATE
+#define QUIRE_UNROLL(count)
+#else
+#define QUIRE_PRAGMA(text) _Pragma(#text)
+#define QUIRE_UNROLL(count) QUIRE_PRAGMA(unroll count)
+#endif
+
 namespace quire {
 
 constexpr int kWarp = 32;

@@ -1,0 +1,38 @@
+"""What the CUDA backend takes of its device's memory."""
+
+from __future__ import annotations
+
+import torch
+
+from engine.ops.backend_memory import Exl2Shape, StepShape
+from engine.ops.torch_memory import TorchMemory
+
+ATTENTION_WORKSPACE = 64 * 2**20
+"""Bytes kept for attention: 64 queries of 32 heads over 30 chunks of 128 positions, or one over 1900."""
+
+
+class CudaMemory:
+    """A `BackendMemory`; the workspace of attention is taken with the backend, before anything is planned.
+
+    Args:
+        device: where the backend computes.
+        dtype: of its activations, and of the matrices it keeps.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        self._torch = TorchMemory(device, dtype)
+
+    def free(self) -> int:
+        return self._torch.free()
+
+    def dense(self, in_features: int, out_features: int, dtype: torch.dtype, bias: bool) -> int:
+        return self._torch.dense(in_features, out_features, dtype, bias)
+
+    def exl2(self, shape: Exl2Shape) -> int:
+        return self._torch.exl2(shape)
+
+    def scratch(self, step: StepShape) -> int:  # noqa: ARG002 - the kernels need none beyond the workspace
+        return 0
+
+    def scratch_per_position(self, step: StepShape) -> int:  # noqa: ARG002
+        return 0
