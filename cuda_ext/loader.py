@@ -76,6 +76,14 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
             *(c_int32, _POINTER, c_int64, _POINTER, _DTYPE),
         ),
     ),
+    # stream, q_weight, q_scale, units, tiles, features, K, stored N, out
+    "quire_cuda_exl2_decode": (c_int32, (_STREAM, *[_POINTER] * 5, c_int64, c_int64, _POINTER)),
+    # stream, matrix, first column block, column blocks, out, stride, dtype
+    "quire_cuda_exl2_decode_tiles": (c_int32, (_STREAM, _POINTER, c_int64, c_int64, _POINTER, c_int64, _DTYPE)),
+    # stream, matrix, x, rows, gathered, factors, dtype
+    "quire_cuda_exl2_gather": (c_int32, (_STREAM, _POINTER, _POINTER, c_int64, _POINTER, _POINTER, _DTYPE)),
+    # stream, matrix, step
+    "quire_cuda_exl2_matmul": (c_int32, (_STREAM, _POINTER, _POINTER)),
 }
 
 

@@ -2,6 +2,7 @@
 #include "attention/attention.h"
 #include "device.h"
 #include "elementwise/elementwise.h"
+#include "exl2/exl2.h"
 #include "quire_cuda.h"
 
 namespace quire {
@@ -10,7 +11,7 @@ namespace {
 // Every family's kernels, on the current device.
 int32_t prepare_kernels() {
     int32_t (*const families[])() = {prepare_gather, prepare_norm, prepare_elementwise, prepare_rotary,
-                                     prepare_kv_cache, prepare_attention};
+                                     prepare_kv_cache, prepare_attention, prepare_exl2};
     for (const auto prepare_family : families) {
         if (const int32_t status = prepare_family(); status != 0) return status;
     }

@@ -106,6 +106,61 @@ QUIRE_CUDA_API int32_t quire_cuda_paged_attention(
     float scale, int64_t window, int32_t processors, void *workspace, int64_t workspace_bytes, void *out,
     int32_t dtype);
 
+/* --- EXL2 ---
+ * engine/ops/exl2_tiles.py draws the layout of `planes` and `scales`, engine/ops/exl2_plan.py says what a segment is. */
+
+/* Rows of activations one launch multiplies, and numbers a segment takes. */
+#define QUIRE_CUDA_EXL2_ROWS 32
+#define QUIRE_CUDA_EXL2_SEGMENT_WORDS 16
+
+/* A matrix, ready for its device. */
+typedef struct quire_cuda_exl2 {
+    const void *planes;             /* [column blocks, plane_count, 32] of 16 bytes */
+    const void *scales;             /* [column blocks, groups, 5] of 16 bytes */
+    const int32_t *tiles;           /* [in_features / 32, 2]: first plane; 256 * group + width */
+    const int32_t *segments;        /* [*, 16] */
+    const int32_t *first_segments;  /* [blocks + 1] first segment of each block of threads */
+    const int32_t *features;        /* [in_features] feature of each stored row */
+    const float *bias;              /* [out_features], or NULL */
+    int32_t in_features;
+    int32_t out_features;
+    int32_t plane_count; /* planes in a column block */
+    int32_t groups;
+    int32_t widest;       /* largest width there is */
+    int32_t blocks;       /* blocks of threads to launch */
+    int32_t shared_bytes; /* of shared memory that a block may take */
+} quire_cuda_exl2;
+
+/* One product. */
+typedef struct quire_cuda_exl2_step {
+    const void *x;            /* [rows, in_features] float16, in stored order */
+    const float *row_factors; /* [rows] what each row of the product is multiplied by */
+    float *partials;          /* [slots, 32, 128] workspace */
+    int32_t *arrivals;        /* [slots] zeros; zeros again afterwards */
+    void *out;                /* [rows, out_features] of `dtype` */
+    int32_t rows;
+    int32_t dtype;
+} quire_cuda_exl2_step;
+
+/* The weights as the format defines them: out [in_features, columns] float16 in feature order, from the tensors of the file.
+ * units [groups] float16; `tiles` as above, with word rows for planes. */
+QUIRE_CUDA_API int32_t quire_cuda_exl2_decode(void *stream, const int32_t *q_weight, const int32_t *q_scale,
+                                              const void *units, const int32_t *tiles, const int32_t *features,
+                                              int64_t in_features, int64_t columns, void *out);
+
+/* The same from tiles, for `blocks` column blocks: out [in_features, 128 * blocks] with rows `stride` elements apart. */
+QUIRE_CUDA_API int32_t quire_cuda_exl2_decode_tiles(void *stream, const quire_cuda_exl2 *matrix, int64_t first_block,
+                                                    int64_t blocks, void *out, int64_t stride, int32_t dtype);
+
+/* x [rows, in_features] in stored order, as float16 [rows, in_features], and the factors [rows] that go with it: powers of two,
+ * all of them 1 for float16. */
+QUIRE_CUDA_API int32_t quire_cuda_exl2_gather(void *stream, const quire_cuda_exl2 *matrix, const void *x, int64_t rows,
+                                              void *gathered, float *factors, int32_t dtype);
+
+/* out = x W * row_factors + bias; a row's bits do not depend on the others. */
+QUIRE_CUDA_API int32_t quire_cuda_exl2_matmul(void *stream, const quire_cuda_exl2 *matrix,
+                                              const quire_cuda_exl2_step *step);
+
 #ifdef __cplusplus
 }
 #endif

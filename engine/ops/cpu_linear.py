@@ -6,11 +6,9 @@ import torch
 
 from cpu_ext.context import Context, check, release_with
 from engine.errors import CapacityError
-from engine.ops.exl2 import Exl2Tensors, permutation_fault
+from engine.ops.exl2 import Exl2Tensors
+from engine.ops.exl2_checks import checked_exl2, float32_bias
 from engine.ops.tensor_checks import require, require_float_tensor, require_tensor
-
-COLUMN_MULTIPLE = 32
-"""Stored outputs of an EXL2 matrix come in multiples of this (format section 1.6)."""
 
 
 class CpuLinear:
@@ -61,7 +59,7 @@ def prepare_dense(context: Context, weight: torch.Tensor, bias: torch.Tensor | N
     out_features, in_features = weight.shape
     weight = weight.contiguous()
     dtype = require_float_tensor("weight", weight, (out_features, in_features))
-    bias = _float32_bias(bias, out_features)
+    bias = float32_bias(bias, out_features)
     handle = context.functions.quire_dense_create(
         context.handle, weight.data_ptr(), dtype, in_features, out_features, bias.data_ptr() if bias is not None else 0
     )
@@ -76,54 +74,27 @@ def prepare_exl2(context: Context, tensors: Exl2Tensors) -> CpuLinear:
         KernelArgumentError: wrong shapes or dtypes, or `q_invperm` is no permutation.
         CapacityError: not enough memory.
     """
-    words, stored = tensors.q_weight.shape
-    groups = tensors.groups
-    in_features = sum(group.rows for group in groups)
-    require(stored % COLUMN_MULTIPLE == 0, f"q_weight has {stored} columns, no multiple of {COLUMN_MULTIPLE}.")
-    require(
-        0 < tensors.out_features <= stored, f"{tensors.out_features} outputs do not fit q_weight's {stored} columns."
-    )
-    sources = (
-        _checked("q_weight", tensors.q_weight, torch.int32, (words, stored)),
-        _checked("q_invperm", tensors.q_invperm, torch.int32, (in_features,)),
-        _checked("q_scale", tensors.q_scale, torch.int32, (len(groups), stored // 8)),
-        _checked("q_scale_max", tensors.q_scale_max, torch.float16, (len(groups),)),
-        _checked("q_groups", tensors.q_groups, torch.int16, (2 * len(groups),)),
-    )
-    fault = permutation_fault(tensors.q_invperm)
-    require(fault is None, f"q_invperm: {fault}.")
-    bias = _float32_bias(tensors.bias, tensors.out_features)
+    matrix = checked_exl2(tensors)
+    words, stored = matrix.q_weight.shape
+    groups = len(matrix.q_scale_max)
+    in_features = matrix.in_features
+    sources = (matrix.q_weight, matrix.q_invperm, matrix.q_scale, matrix.q_scale_max, matrix.q_groups)
+    for source in sources:
+        require(source.is_cpu, f"The tensors of a matrix for the CPU must be there, not on {source.device}.")
     handle = context.functions.quire_exl2_create(
         context.handle,
         *(source.data_ptr() for source in sources),
         in_features,
         stored,
-        len(groups),
+        groups,
         words,
-        tensors.out_features,
-        tensors.prescale,
-        bias.data_ptr() if bias is not None else 0,
+        matrix.out_features,
+        matrix.prescale,
+        matrix.bias.data_ptr() if matrix.bias is not None else 0,
     )
     return CpuLinear(
         context, _require_memory(handle, in_features, tensors.out_features), in_features, tensors.out_features
     )
-
-
-def _checked(name: str, tensor: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
-    tensor = tensor.contiguous()
-    require_tensor(name, tensor, dtype, shape)
-    return tensor
-
-
-def _float32_bias(bias: torch.Tensor | None, out_features: int) -> torch.Tensor | None:
-    """The bias of the true outputs; an EXL2 bias is as long as the stored ones."""
-    if bias is None:
-        return None
-    require(
-        bias.dim() == 1 and bias.shape[0] >= out_features,
-        f"bias must hold one number for each of {out_features} outputs; its shape is {list(bias.shape)}.",
-    )
-    return bias[:out_features].to(torch.float32).contiguous()
 
 
 def _require_memory(handle: int | None, in_features: int, out_features: int) -> int:

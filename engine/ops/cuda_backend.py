@@ -6,6 +6,7 @@ import torch
 
 from engine.errors import KernelArgumentError
 from engine.ops.backend import AttentionBatch, LinearKernel
+from engine.ops.cuda_linear import CudaExl2Linear, Exl2Workspace
 from engine.ops.cuda_memory import ATTENTION_WORKSPACE, CudaMemory
 from engine.ops.cuda_runtime import Runtime
 from engine.ops.exl2 import Exl2Tensors
@@ -46,7 +47,8 @@ class CudaBackend:
         self._processors = runtime.info.processors
         self._workspace = torch.empty(workspace_bytes, dtype=torch.uint8, device=runtime.device)
         self._torch = TorchBackend(runtime.device, activation_dtype)
-        self._memory = CudaMemory(runtime.device, activation_dtype)
+        self._exl2 = Exl2Workspace(runtime, activation_dtype)
+        self._memory = CudaMemory(runtime.device, activation_dtype, self._processors)
 
     @property
     def name(self) -> str:
@@ -73,8 +75,7 @@ class CudaBackend:
         return self._torch.prepare_dense(weight, bias)
 
     def prepare_exl2(self, tensors: Exl2Tensors) -> LinearKernel:
-        """Decode once; the matrix then takes the memory of a dense one."""
-        return self._torch.prepare_exl2(tensors)
+        return CudaExl2Linear(self._exl2, tensors)
 
     def embed(self, token_ids: torch.Tensor, table: torch.Tensor, out: torch.Tensor) -> None:
         rows, width = out.shape

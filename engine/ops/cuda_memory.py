@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from engine.ops.backend_memory import Exl2Shape, StepShape
+from engine.ops.cuda_linear import held_bytes, inputs_bytes
 from engine.ops.torch_memory import TorchMemory
 
 ATTENTION_WORKSPACE = 64 * 2**20
@@ -12,15 +13,17 @@ ATTENTION_WORKSPACE = 64 * 2**20
 
 
 class CudaMemory:
-    """A `BackendMemory`; the workspace of attention is taken with the backend, before anything is planned.
+    """A `BackendMemory`; workspaces that do not depend on the model are taken with the backend, before any planning.
 
     Args:
         device: where the backend computes.
-        dtype: of its activations, and of the matrices it keeps.
+        dtype: of its activations, and of the dense matrices it keeps.
+        processors: of the device.
     """
 
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, device: torch.device, dtype: torch.dtype, processors: int) -> None:
         self._torch = TorchMemory(device, dtype)
+        self._processors = processors
 
     def free(self) -> int:
         return self._torch.free()
@@ -29,10 +32,12 @@ class CudaMemory:
         return self._torch.dense(in_features, out_features, dtype, bias)
 
     def exl2(self, shape: Exl2Shape) -> int:
-        return self._torch.exl2(shape)
+        return held_bytes(
+            shape.in_features, shape.out_features, shape.words, shape.groups, shape.bias, self._processors
+        )
 
-    def scratch(self, step: StepShape) -> int:  # noqa: ARG002 - the kernels need none beyond the workspace
-        return 0
+    def scratch(self, step: StepShape) -> int:
+        return inputs_bytes(step.widest_input)
 
     def scratch_per_position(self, step: StepShape) -> int:  # noqa: ARG002
         return 0

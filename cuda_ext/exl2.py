@@ -1,0 +1,41 @@
+"""The structures through which EXL2 matrices reach the CUDA kernels (csrc/quire_cuda.h)."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_int32, c_void_p
+
+
+class Exl2Matrix(ctypes.Structure):
+    """`quire_cuda_exl2`: a matrix, ready for its device. Pointers are to device memory that must outlive it."""
+
+    _fields_ = (
+        ("planes", c_void_p),
+        ("scales", c_void_p),
+        ("tiles", c_void_p),
+        ("segments", c_void_p),
+        ("first_segments", c_void_p),
+        ("features", c_void_p),
+        ("bias", c_void_p),
+        ("in_features", c_int32),
+        ("out_features", c_int32),
+        ("plane_count", c_int32),
+        ("groups", c_int32),
+        ("widest", c_int32),
+        ("blocks", c_int32),
+        ("shared_bytes", c_int32),
+    )
+
+
+class Exl2Step(ctypes.Structure):
+    """`quire_cuda_exl2_step`: one product."""
+
+    _fields_ = (
+        ("x", c_void_p),
+        ("row_factors", c_void_p),
+        ("partials", c_void_p),
+        ("arrivals", c_void_p),
+        ("out", c_void_p),
+        ("rows", c_int32),
+        ("dtype", c_int32),
+    )
