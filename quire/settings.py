@@ -190,7 +190,8 @@ def _number(value: object, name: str) -> float:
         with contextlib.suppress(ValueError):
             number = float(value)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        number = float(value)
+        with contextlib.suppress(OverflowError):
+            number = float(value)
     if not math.isfinite(number):
         raise ConfigError(f"{name} must be a finite number, not {value!r}.")
     return number

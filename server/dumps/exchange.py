@@ -20,7 +20,7 @@ class Exchange:
 
     Attributes:
         method: of the request.
-        path: of the request, without the query.
+        path: of the route.
         stats: of the engine when it came.
         keep_answer: whether the answer's own bytes are wanted beyond what says that something went wrong.
         received: when it came, in Unix seconds.

@@ -50,7 +50,8 @@ class DumpRecorder:
 
     def begin(self, scope: Scope) -> Exchange:
         """Follow a request."""
-        return Exchange(scope["method"], scope["path"], self._stats(), self._config.dump_content)
+        route, _ = scope["state"]["route"]  # its own path, in which no client wrote anything
+        return Exchange(scope["method"], route, self._stats(), self._config.dump_content)
 
     def end(self, exchange: Exchange, request_id: str, generation: Generation | None) -> None:
         """Have it written, if it is one of those that are wanted."""

@@ -169,6 +169,13 @@ def test_strangers_are_not_dumped(make_client: MakeClient, tmp_path: Path) -> No
     assert only(tmp_path)["path"] == "/tokenize"
 
 
+def test_paths_are_shown_without_what_clients_wrote_into_them(make_client: MakeClient, tmp_path: Path) -> None:
+    assert make_client(dump_requests=str(tmp_path)).post(f"/v1/models/{CANARY}", json={}).status_code == 405
+    dump = only(tmp_path)
+    assert dump["path"] == "/v1/models/{model_id:path}"
+    assert "canary" not in json.dumps(dump)
+
+
 def test_a_folder_that_is_gone_fails_no_request(
     make_client: MakeClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
