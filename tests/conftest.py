@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from cpu_ext.loader import find_compiler
 from tests.emulation.build import build_emulated
@@ -14,6 +15,10 @@ GOLDEN = Path(__file__).parent / "golden"
 EMULATION = Path(__file__).parent / "emulation"
 EMULATION_BUILD = Path(__file__).resolve().parents[1] / "build" / "emulation"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+# how long an example takes says how busy the machine is, not whether the code is right
+settings.register_profile("without a clock", deadline=None)
+settings.load_profile("without a clock")
 
 
 @pytest.fixture(scope="session")
