@@ -8,9 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from engine.errors import QuantizationError
 from quantize.exl2.candidates import Option
 from quantize.exl2.layout import Group
+
+UNIT_SHIFT = 20
+"""Bits left over are shared out in units of the number of weights divided by two to this power."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +73,18 @@ def allocate(matrices: Sequence[Choices], bits_per_weight: float) -> list[Option
     Options must come by rising bits and lie on their lower convex hull (`candidates.lower_hull`).
 
     Starts with the smallest options and buys, again and again, the step that saves most per bit. On convex hulls that
-    is the exact optimum for the bits it uses; what one step leaves over goes to the best single step that still fits.
+    is the exact optimum for the bits it uses; what one step leaves over goes to the best options that still fit.
     The total never exceeds `bits_per_weight` times the number of weights, and a larger budget never makes it worse.
 
     Raises:
         QuantizationError: even the smallest options exceed the budget; the message gives the least possible figure.
     """
-    budget = int(bits_per_weight * sum(matrix.weights for matrix in matrices))
+    weights = sum(matrix.weights for matrix in matrices)
+    budget = int(bits_per_weight * weights)
     chosen = [0] * len(matrices)
     spent = sum(matrix.options[0].bits for matrix in matrices)
     if spent > budget:
-        require_reachable(bits_per_weight, spent / sum(matrix.weights for matrix in matrices))
+        require_reachable(bits_per_weight, spent / weights)
     steps = [_next_step(matrices, index, 0) for index in range(len(matrices)) if len(matrices[index].options) > 1]
     heapq.heapify(steps)
     while steps:
@@ -90,7 +97,7 @@ def allocate(matrices: Sequence[Choices], bits_per_weight: float) -> list[Option
         chosen[index] += 1
         if chosen[index] + 1 < len(options):
             heapq.heappush(steps, _next_step(matrices, index, chosen[index]))
-    _spend_rest(matrices, chosen, budget - spent)
+    _spend_rest(matrices, chosen, budget - spent, max(1, weights >> UNIT_SHIFT))
     return [matrix.options[index] for matrix, index in zip(matrices, chosen, strict=True)]
 
 
@@ -114,15 +121,33 @@ def _next_step(matrices: Sequence[Choices], index: int, position: int) -> tuple[
     return -(here.error - there.error) / (there.bits - here.bits), index
 
 
-def _spend_rest(matrices: Sequence[Choices], chosen: list[int], rest: int) -> None:
-    """Move one matrix to the larger option that saves most among those that cost no more than `rest`."""
-    best, best_index, best_position = 0.0, 0, 0
-    for index, matrix in enumerate(matrices):
-        here = matrix.options[chosen[index]]
-        for position in range(chosen[index] + 1, len(matrix.options)):
-            there = matrix.options[position]
-            saved = here.error - there.error
-            if there.bits - here.bits <= rest and saved > best:
-                best, best_index, best_position = saved, index, position
-    if best > 0:
-        chosen[best_index] = best_position
+def _spend_rest(matrices: Sequence[Choices], chosen: list[int], rest: int, unit: int) -> None:
+    """Move matrices to larger options so that most is saved with no more than `rest` bits.
+
+    Exact but for prices being rounded up to whole units: a knapsack with at most one option of each matrix.
+    """
+    capacity = rest // unit
+    saved = np.zeros(capacity + 1)
+    taken: list[NDArray[np.int32]] = []
+    for matrix, position in zip(matrices, chosen, strict=True):
+        here, before = matrix.options[position], saved
+        saved, moves = before.copy(), np.full(capacity + 1, position, dtype=np.int32)
+        for index in range(position + 1, len(matrix.options)):
+            there = matrix.options[index]
+            price = _units(there.bits - here.bits, unit)
+            if price > capacity:
+                break
+            found = before[: capacity + 1 - price] + (here.error - there.error)
+            better = found > saved[price:]
+            saved[price:][better] = found[better]
+            moves[price:][better] = index
+        taken.append(moves)
+    for number in reversed(range(len(matrices))):
+        position = int(taken[number][capacity])
+        options = matrices[number].options
+        capacity -= _units(options[position].bits - options[chosen[number]].bits, unit)
+        chosen[number] = position
+
+
+def _units(bits: int, unit: int) -> int:
+    return -(-bits // unit)

@@ -86,3 +86,11 @@ def test_options_are_storable_and_hold_the_extremes(groups: int, group_size: int
     for first, second in itertools.pairwise(options):
         assert second.bits > first.bits
         assert second.error < first.error
+
+
+def test_what_a_large_step_leaves_over_is_spent_on_several_small_ones() -> None:
+    groups = ((Group(2, 32),),)
+    large = Choices(("large",), 100, [Option(groups, 200, 100.0), Option(groups, 400, 1.0)])
+    small = [Choices((name,), 100, [Option(groups, 200, 2.0), Option(groups, 250, 1.0)]) for name in "abc"]
+    chosen = allocate([large, *small], (800 + 160) / 400)
+    assert [option.bits for option in chosen] == [200, 250, 250, 250]
