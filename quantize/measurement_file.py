@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -98,4 +99,5 @@ def _runs(layout: Sequence[Group]) -> list[list[int]]:
 
 
 def _groups(runs: Any) -> tuple[Group, ...]:
-    return tuple(Group(int(bits), int(rows)) for bits, rows, count in runs for _ in range(int(count)))
+    # one object for a whole run: a model has millions of groups in all its options together
+    return tuple(chain.from_iterable((Group(int(bits), int(rows)),) * int(count) for bits, rows, count in runs))

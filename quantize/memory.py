@@ -14,10 +14,10 @@ from quantize.tuning import BATCH_ROWS
 FLOAT = 4
 """Bytes of the elements everything is computed in."""
 
-SOLVING_COPIES = 6
+SOLVING_COPIES = 10
 """Matrices of the size of the one that is quantized that are held meanwhile, all temporary ones included."""
 
-MOMENT_COPIES = 6
+MOMENT_COPIES = 7
 """Squares of its inputs' number: second moments, drift, and what becomes of them."""
 
 PROCESS = 64 << 20

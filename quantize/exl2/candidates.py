@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from engine.ops.exl2 import ROW_MULTIPLE, WIDTHS, layout_bits
 from quantize.exl2.layout import Group
@@ -41,6 +42,12 @@ def group_rows(in_features: int, group_size: int) -> tuple[int, ...]:
     return (group_size,) * whole + ((rest,) if rest else ())
 
 
+@cache
+def shared_group(bits: int, rows: int) -> Group:
+    """The one object for all groups that are alike: a model has millions of them in all its options together."""
+    return Group(bits, rows)
+
+
 def smallest_groups(in_features: int) -> tuple[Group, ...]:
     """The groups that take least room: narrowest codes in the largest groups."""
     return tuple(Group(min(WIDTHS), rows) for rows in group_rows(in_features, max(GROUP_SIZES)))
@@ -69,12 +76,12 @@ def matrix_options(
         for step in range(_PRICES + 1):
             price = largest / (ROW_MULTIPLE * out_features) * _PRICE_RANGE ** (-step / _PRICES)
             widths = _best_widths(rows, by_width, price * out_features)
-            groups = tuple(Group(bits, size) for bits, size in zip(widths, rows, strict=True))
+            groups = tuple(shared_group(bits, size) for bits, size in zip(widths, rows, strict=True))
             if groups not in found:
                 error = sum(by_width[bits][index] for index, bits in enumerate(widths))
                 found[groups] = Option((groups,), layout_bits(groups, out_features), error)
         for bits in (min(WIDTHS), max(WIDTHS)):
-            groups = tuple(Group(bits, size) for size in rows)
+            groups = tuple(shared_group(bits, size) for size in rows)
             found[groups] = Option((groups,), layout_bits(groups, out_features), sum(by_width[bits]))
     return lower_hull(list(found.values()))
 
