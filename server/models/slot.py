@@ -72,7 +72,8 @@ class KnownModel:
     Attributes:
         config: what it is loaded with.
         info: what it was when it was loaded last.
-        error: why it could not be loaded the last time, if that was after it was last loaded.
+        error: why it could not be loaded the last time, or its engine was given up, if that was after it was last
+            loaded.
         retry_at: when requests may try again, in seconds of the event loop.
         before: figures of the engines that have ended.
         loads, failed_loads: how often it was loaded, and could not be.
@@ -93,10 +94,13 @@ class KnownModel:
         self._pause = self.retry_at = 0.0
         self.loads += 1
 
-    def failed(self, error: Exception, now: float) -> None:
-        """Note a failure; the next attempt for a request's sake comes later than the last one did."""
+    def failed(self, error: Exception) -> None:
+        """Note that it could not be loaded."""
         self.error = error
         self.failed_loads += 1
+
+    def pause(self, now: float) -> None:
+        """Refuse requests for a while, each time longer than the last."""
         self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE)
         self.retry_at = now + self._pause
 

@@ -337,7 +337,9 @@ class ModelSwitch:
 
     async def _drop(self, slot: Slot, why: str) -> None:
         """A model whose engine has failed too often."""
-        self._known[slot.name].failed(EngineDeadError(why), self._now())
+        known = self._known[slot.name]
+        known.error = EngineDeadError(why)
+        known.pause(self._now())
         if len(self._known) == 1:
             self._given_up.set()
         logger.error("%s The model %s is unloaded.", why, slot.name)
@@ -357,12 +359,13 @@ class ModelSwitch:
     def _note_failure(self, name: str, config: EngineConfig, error: Exception) -> None:
         unforeseen = None if isinstance(error, QuireError) else error
         logger.error("The model %s could not be loaded: %s", name, error, exc_info=unforeseen)
-        known = self._known[name]
+        known, cancelled = self._known[name], isinstance(error, LoadConflictError)
+        if not cancelled:
+            known.failed(error)
         if config != known.config:  # settings that were tried once; requests wait for the usual ones
-            known.error = error
             return
-        if not isinstance(error, LoadConflictError):
-            known.failed(error, self._now())
+        if not cancelled:
+            known.pause(self._now())
         pause = max(1.0, known.retry_at - self._now())
         self._waiting.fail(lambda: ModelLoadError(name, retry_after=pause), name)
 

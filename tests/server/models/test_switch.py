@@ -316,6 +316,7 @@ def test_settings_of_a_load_stay_and_a_load_that_fails_with_them_changes_nothing
         workshop.broken.clear()
         await ask(switch, "a")
         assert workshop.engines[-1].config.max_num_seqs == 3
+        assert (switch.known("a").loads, switch.known("a").failed_loads) == (3, 1)
 
     with_switch(body)
 
@@ -378,6 +379,7 @@ def test_a_cancelled_load_leaves_the_model_there_was(after: float, beside: bool)
         await waiter
         await ask(switch, "a")
         assert (workshop.starts.count("b"), switch.known("b").retry_at) == (1, 0)
+        assert (switch.known("b").error, switch.known("b").failed_loads) == (None, 0)
 
     with_switch(body, policy=SwitchPolicy(beside=beside))
 
@@ -480,6 +482,8 @@ def test_one_of_several_models_being_given_up_leaves_the_others() -> None:
         assert switch.current is None
         with pytest.raises(ModelLoadError):
             switch.check("a")
+        assert "4 times" in str(switch.known("a").error)
+        assert switch.known("a").failed_loads == 0
         await ask(switch, "b")
         await asyncio.sleep(10)
         await ask(switch, "a")
