@@ -25,17 +25,17 @@ class Filler:
     stood there cannot be found by trying.
 
     Args:
-        tokenizer: of the model; counts tokens and gives the words.
+        tokenizer: of the model; counts tokens and gives the words. Kept as an attribute.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._key = secrets.token_bytes(32)
 
     def text(self, original: str) -> str:
         """A text of as many tokens; where the tokenizer does not allow that, of nearly as many."""
         try:
-            ids = self._tokenizer.encode(original, add_special_tokens=False)
+            ids = self.tokenizer.encode(original, add_special_tokens=False)
         except InvalidRequestError:  # half of a surrogate pair
             return "�"
         words = [self._words[number][1] for number in self._draws(ids)]
@@ -52,7 +52,7 @@ class Filler:
     @cached_property
     def _words(self) -> list[tuple[int, str]]:
         """Token ids and texts to draw from; the text of a word begins with its space."""
-        spelled = sorted((token_id, token) for token, token_id in self._tokenizer.vocabulary().items())
+        spelled = sorted((token_id, token) for token, token_id in self.tokenizer.vocabulary().items())
         words = [(token_id, f" {found[1]}") for token_id, token in spelled if (found := _WORD.fullmatch(token))]
         if len(words) < 32:
             words = [(token_id, token) for token_id, token in spelled if _LETTER.fullmatch(token)]
@@ -69,7 +69,7 @@ class Filler:
         text = "".join(words)
         for _ in range(_ATTEMPTS):
             for candidate in (text, text.lstrip()):
-                count = len(self._tokenizer.encode(candidate, add_special_tokens=False))
+                count = len(self.tokenizer.encode(candidate, add_special_tokens=False))
                 if count == wanted:
                     return candidate
             words = words[: wanted - count] if count > wanted else [*words, *words[: wanted - count]]

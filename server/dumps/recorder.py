@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.stats import EngineStats
-from engine.text.tokenizer import Tokenizer
 from server.config import ServerConfig
 from server.dependencies import Services
 from server.dumps.describe import about_server, describe, moment
@@ -44,7 +44,7 @@ class DumpRecorder:
         self._services = services
         self._config = config = services.config
         self._store = open_store(config)
-        self._fillers: dict[Tokenizer, Filler] = {}
+        self._fillers: dict[str, Filler] = {}  # by model
         self._waiting = threading.Semaphore(MAX_WAITING)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="dumps")
 
@@ -65,24 +65,32 @@ class DumpRecorder:
             logger.warning("A request is not dumped, for %d others wait to be.", MAX_WAITING)
             return
         try:
-            writing = self._thread.submit(self._write, exchange, request_id, generation, model)
+            names = [name for each in self._services.models for name in each.names]
+            writing = self._thread.submit(self._write, exchange, request_id, generation, model, names)
         except RuntimeError:  # the program ends
             self._waiting.release()
         else:
             writing.add_done_callback(self._written)
 
-    def _write(self, exchange: Exchange, request_id: str, generation: Generation | None, model: ServedModel) -> None:
+    def _write(
+        self,
+        exchange: Exchange,
+        request_id: str,
+        generation: Generation | None,
+        model: ServedModel,
+        names: Collection[str],
+    ) -> None:
         about = about_server(model.info, self._config, model.known.config)
-        dump = describe(exchange, request_id, generation, self._redactor(model), about)
+        redactor = None if self._config.dump_content else Redactor(self._filler(model), names)
+        dump = describe(exchange, request_id, generation, redactor, about)
         self._store.write(moment(exchange.received), request_id, dump)
 
-    def _redactor(self, model: ServedModel) -> Redactor | None:
-        """Takes out the words; None where they are to be kept."""
-        if self._config.dump_content:
-            return None
-        tokenizer = model.text.tokenizer
-        filler = self._fillers.setdefault(tokenizer, Filler(tokenizer))
-        return Redactor(filler, [name for each in self._services.models for name in each.names])
+    def _filler(self, model: ServedModel) -> Filler:
+        """The model's, as long as it keeps its tokenizer, which each load by the admin API replaces."""
+        tokenizer, filler = model.text.tokenizer, self._fillers.get(model.name)
+        if filler is None or filler.tokenizer is not tokenizer:
+            filler = self._fillers[model.name] = Filler(tokenizer)
+        return filler
 
     def _stats(self) -> EngineStats:
         loaded = self._services.models.loaded

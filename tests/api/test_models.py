@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -190,6 +192,21 @@ def test_waiting_for_a_model_counts_towards_the_deadline(tmp_path: Path) -> None
             assert error_of(await server.ask("small", timeout=0.05), 408)["code"] == "timeout"
             server.gate.set()
             assert (await server.ask("small", timeout=60)).status_code == 200
+
+    run(scenario())
+
+
+def test_a_model_that_is_loaded_again_and_again_leaves_no_tokenizers_behind(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with house(tmp_path, dump_requests=str(tmp_path / "dumps")) as server:
+            tokenizers = []
+            for loads in (1, 2, 3):
+                await server.post("load", model="big", settings={"max_num_seqs": loads})
+                await server.ask("big")
+                await until(lambda: len(list((tmp_path / "dumps").glob("*.json"))) == 2 * loads)  # noqa: B023
+                tokenizers.append(weakref.ref(server.models.find("big").text.tokenizer))
+            gc.collect()
+            assert [each() is None for each in tokenizers] == [True, True, False]
 
     run(scenario())
 
