@@ -44,6 +44,9 @@ logger = logging.getLogger(__name__)
 SHUTDOWN_SECONDS = 5.0
 """How long the process may take to end by itself before it is killed."""
 
+LOOK_SECONDS = 0.5
+"""Between two looks at whether a process that waits to load the model is still there."""
+
 LOOKS = 4
 """How often the parent looks for a sign of life within `hang_timeout`.
 
@@ -131,7 +134,7 @@ class AsyncEngine:
                     case LoadProgress() as progress:
                         on_progress(progress)
                     case ModelChecked():
-                        await when_checked()
+                        await _while_it_lives(process, when_checked())
                         writer.write(frame(Load()))
                     case EngineReady(loaded):
                         model = loaded
@@ -289,6 +292,18 @@ async def _next_event(reader: asyncio.StreamReader, process: subprocess.Popen[by
         raise EngineDeadError(f"The engine process ended while loading ({how}); see its output above.") from None
     except TimeoutError:
         raise EngineDeadError(f"Loading the model got no further for {patience:g} seconds (load_timeout).") from None
+
+
+async def _while_it_lives(process: subprocess.Popen[bytes], waiting: Awaitable[None]) -> None:
+    """Wait, but not for the sake of a process that has ended meanwhile."""
+    task = asyncio.ensure_future(waiting)
+    try:
+        while not task.done() and process.poll() is None:
+            await asyncio.wait({task}, timeout=LOOK_SECONDS)
+        if task.done():
+            task.result()
+    finally:
+        task.cancel()
 
 
 def _spawn(module: str) -> tuple[subprocess.Popen[bytes], socket.socket]:

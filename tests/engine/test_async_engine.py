@@ -367,19 +367,34 @@ def test_load_errors_keep_their_class() -> None:
         asyncio.run(AsyncEngine.start(config("crashes"), module=MODULE))
 
 
-def test_giving_up_on_the_start_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    spawned: list[subprocess.Popen[bytes]] = []
+@pytest.fixture
+def spawned(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """The engine processes that are started, in order."""
+    processes: list[subprocess.Popen[bytes]] = []
     spawn = async_engine._spawn
 
     def recording(module: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
         process, connection = spawn(module)
-        spawned.append(process)
+        processes.append(process)
         return process, connection
 
     monkeypatch.setattr(async_engine, "_spawn", recording)
+    return processes
+
+
+def test_giving_up_on_the_start_ends_the_process(spawned: list[subprocess.Popen[bytes]]) -> None:
     with pytest.raises(TimeoutError):
         asyncio.run(asyncio.wait_for(AsyncEngine.start(config("hangs"), module=MODULE), 0.5))
     assert spawned[0].poll() == -signal.SIGKILL
+
+
+def test_no_room_is_made_for_a_process_that_has_ended(spawned: list[subprocess.Popen[bytes]]) -> None:
+    async def make_room() -> None:
+        spawned[0].kill()
+        await asyncio.Event().wait()
+
+    with pytest.raises(EngineDeadError, match="signal 9"):
+        asyncio.run(asyncio.wait_for(AsyncEngine.start(config(), module=MODULE, when_checked=make_room), 60))
 
 
 def test_interrupts_are_the_parents_business() -> None:
