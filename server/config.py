@@ -60,7 +60,11 @@ class ServerConfig:
     ssl_ca_certs: str = setting("", "authorities in PEM; with them every client must show a certificate of theirs")
     ping_interval: float = setting(15.0, "seconds between keep-alive comments in a stream")
     max_body_bytes: int = setting(16 * 1024 * 1024, "largest request body")
-    stall_timeout: float = setting(60.0, "seconds a client may leave full buffers unread before it is cut off")
+    stall_timeout: float = setting(
+        60.0,
+        "seconds a client may leave full buffers unread, or, up to twice that, not go on with a request it has begun, "
+        "before it is cut off",
+    )
     shutdown_timeout: float = setting(10.0, "seconds running answers get to finish when the server is told to end")
     switch: SwitchMode = setting(
         "replace",

@@ -17,13 +17,13 @@ from engine.supervisor import SupervisedEngine
 from server.app import create_app_for
 from server.banner import banner, base_url
 from server.config import ServerConfig
+from server.connections import protocol_with_limits, raise_descriptor_limit
 from server.dumps.store import open_store
 from server.gateway import Gateway
 from server.keys import KeyRing
 from server.models.catalogue import Catalogue
 from server.models.registry import Models
-from server.observability.logs import configure_logging, log_loop_error
-from server.stalled_readers import protocol_with_limit
+from server.observability.logs import LoopErrorLog, configure_logging
 from server.tls import tls_options
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -103,7 +103,7 @@ class _Server(uvicorn.Server):
 async def _serve(config: ServerConfig, catalogue: Catalogue, listener: socket.socket) -> None:
     """Answer on the port from now on, with refusals until the model is loaded."""
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(log_loop_error)
+    loop.set_exception_handler(LoopErrorLog())
     loading = asyncio.current_task()
     if loading is not None:
         for each in SIGNALS:
@@ -113,7 +113,7 @@ async def _serve(config: ServerConfig, catalogue: Catalogue, listener: socket.so
     server = _Server(
         uvicorn.Config(
             gateway,
-            http=protocol_with_limit(config.stall_timeout),
+            http=protocol_with_limits(config.stall_timeout, raise_descriptor_limit()),
             lifespan="off",
             log_config=None,
             server_header=False,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import time
 from typing import Any
 
 from engine.logs import LogFormat, LogLevel, LogSettings
 from engine.logs import configure_logging as configure_process
 
 logger = logging.getLogger(__name__)
+
+_OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 def configure_logging(level: LogLevel, form: LogFormat = "text") -> None:
@@ -25,6 +29,32 @@ def configure_logging(level: LogLevel, form: LogFormat = "text") -> None:
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
 
-def log_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+class Seldom:
+    """Says whether it is time again to log what would otherwise be logged with every connection."""
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        self._seconds = seconds
+        self._next = 0.0
+
+    def now(self) -> bool:
+        """True at most once in so many seconds."""
+        due = time.monotonic() >= self._next
+        if due:
+            self._next = time.monotonic() + self._seconds
+        return due
+
+
+class LoopErrorLog:
     """Handler for what the event loop alone has noticed. Its own would show the error's words, and tasks with them."""
-    logger.error("%s", context.get("message", "An error in the event loop."), exc_info=context.get("exception"))
+
+    def __init__(self) -> None:
+        self._seldom = Seldom()
+
+    def __call__(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log it; where descriptors have run out, not for each of the thousands of attempts to accept a connection."""
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in _OUT_OF_DESCRIPTORS:
+            if self._seldom.now():
+                logger.error("Connections have to wait: %s. Raise the limit (`ulimit -n`).", error.strerror)
+            return
+        logger.error("%s", context.get("message", "An error in the event loop."), exc_info=error)
