@@ -16,7 +16,7 @@ PINS := requirements/constraints.txt
 TORCH := $(shell grep '^torch==' $(PINS))
 NATIVE := setup.py $(wildcard cpu_ext/CMakeLists.txt cpu_ext/csrc/* cpu_ext/csrc/*/*)
 
-.PHONY: help install serve cuda test test-slow soak lint check clean
+.PHONY: help install serve cuda cuda-report gpu test test-slow soak lint check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +26,8 @@ help:
 	@echo 'make soak       half an hour of load and faults on the demo model (ARGS="--minutes 3" for less)'
 	@echo 'make check      lint, types and the default tests'
 	@echo 'make cuda       build the CUDA kernels with nvcc, for the cards in this machine (QUIRE_CUDA_ARCHS=all for every card)'
+	@echo 'make cuda-report  registers and shared memory of every CUDA kernel; fails if one spills'
+	@echo 'make gpu        on a machine with a GPU: build, check and measure the CUDA kernels (minutes)'
 	@echo 'make install    only create .venv with the quire command in it'
 
 serve: install
@@ -33,6 +35,12 @@ serve: install
 
 cuda: $(VENV)/.installed
 	@$(VENV)/bin/python -m cuda_ext.build
+
+cuda-report: cuda
+	@$(VENV)/bin/python -m cuda_ext.report --check
+
+gpu: $(VENV)/.installed-dev
+	@$(VENV)/bin/python -m benchmarks.gpu $(ARGS)
 
 test: $(VENV)/.installed-dev
 	@$(VENV)/bin/python -m pytest

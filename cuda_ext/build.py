@@ -21,12 +21,22 @@ from engine.errors import ConfigError, NativeLibraryError
 
 SOURCES = Path(__file__).resolve().parent / "csrc"
 OBJECTS = SOURCES.parents[1] / "build" / "cuda"
+"""Objects, and beside each what ptxas said of its kernels (`cuda_ext/report.py`)."""
 
 ARCHITECTURES = ("75", "80", "86", "89", "90a", "100", "120")
 """Turing, Ampere (two), Ada, Hopper, Blackwell (two). A library for all also holds PTX of the last, for later cards."""
 
 ARCHS_VARIABLE = "QUIRE_CUDA_ARCHS"
-FLAGS = ("-std=c++17", "-O3", "-lineinfo", "-Xcompiler", "-fPIC,-fvisibility=hidden,-Wall", f"-I{SOURCES}")
+FLAGS = (
+    "-std=c++17",
+    "-O3",
+    "-lineinfo",
+    "-Xptxas",
+    "-v",
+    "-Xcompiler",
+    "-fPIC,-fvisibility=hidden,-Wall",
+    f"-I{SOURCES}",
+)
 
 
 def find_nvcc() -> str | None:
@@ -118,7 +128,8 @@ def _compile(nvcc: str, flags: Sequence[str], source: Path, common: str) -> Path
         for stale in OBJECTS.glob(f"{source.stem}-*.o"):
             stale.unlink()
         unfinished = result.with_suffix(".tmp.o")
-        _run([nvcc, "-c", *flags, str(source), "-o", str(unfinished)])
+        said = _run([nvcc, "-c", *flags, str(source), "-o", str(unfinished)])
+        (OBJECTS / f"{source.stem}.ptxas").write_text(said, encoding="utf-8")
         unfinished.replace(result)
     return result
 

@@ -57,6 +57,7 @@ def findings(host: str, port: int, model: str | None) -> Iterator[Finding]:
     yield from run_isolated("torch", "torch", REPAIR)
     yield check_compiler()
     yield from run_isolated("kernels", "native library", "Build it again: make clean install.")
+    yield from run_isolated("cuda", "CUDA library", "Build it again: make cuda.")
     yield check_processor()
     yield check_memory()
     yield check_port(host, port)

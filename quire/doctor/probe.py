@@ -14,6 +14,7 @@ from quire.doctor.finding import Finding
 PROBES = {
     "torch": "quire.doctor.torch_probe",
     "kernels": "quire.doctor.kernel_probe",
+    "cuda": "quire.doctor.cuda_probe",
     "settings": "quire.doctor.settings_probe",
     "model": "quire.doctor.model_probe",
 }

@@ -7,7 +7,9 @@ import torch
 
 from engine.errors import CapacityError, ConfigError, NativeLibraryError
 from engine.ops import select
+from engine.ops.cuda_backend import CudaBackend
 from engine.ops.torch_backend import TorchBackend
+from tests.emulation.device import EmulatedRuntime
 
 
 class MissingLibrary:
@@ -64,12 +66,29 @@ def test_threads_that_cannot_be_had_are_no_reason_for_torch(monkeypatch: pytest.
         select.select_backend("cpu", "auto", 1000)
 
 
-def test_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="no CUDA device"):
         select.select_backend("cuda", "auto", 0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with pytest.raises(NativeLibraryError, match="CUDA"):
+
+    def missing() -> None:
+        raise NativeLibraryError("The CUDA library is not built")
+
+    monkeypatch.setattr(select, "CudaRuntime", missing)
+    with pytest.raises(NativeLibraryError, match="CUDA library is not built"):
         select.select_backend("cuda", "native", 0)
-    backend = select.select_backend("cuda", "auto", 0)
-    assert (backend.device.type, backend.activation_dtype) == ("cuda", torch.float16)
+    for kernels in ("auto", "torch"):
+        backend = select.select_backend("cuda", kernels, 0)
+        assert isinstance(backend, TorchBackend)
+        assert (backend.device.type, backend.activation_dtype) == ("cuda", torch.float16)
+    assert caplog.text.count("The CUDA library is not built") == 1
+
+
+def test_cuda_kernels_are_preferred(monkeypatch: pytest.MonkeyPatch, emulated: EmulatedRuntime) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(select, "CudaRuntime", lambda: emulated)
+    for kernels in ("auto", "native"):
+        backend = select.select_backend("cuda", kernels, 0)
+        assert isinstance(backend, CudaBackend)
+        assert (backend.name, backend.activation_dtype) == ("cuda-sm90", torch.float16)

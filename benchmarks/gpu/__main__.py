@@ -1,0 +1,152 @@
+"""Build, check and measure the CUDA kernels on the card in this machine: `python -m benchmarks.gpu`, or `make gpu`.
+
+Every stage is a process of its own with a time limit, so that one that fails, or loses the device, does not take the
+others with it. What they say goes to benchmarks/results/gpu-DATE-DEVICE.json and, as a table, beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.machine import machine
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+LONGEST_OUTPUT = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of the run.
+
+    Attributes:
+        name: for people.
+        command: what is started; a module of this package writes its rows to the file named last.
+        seconds: it may take.
+        gives_rows: whether it writes a file of rows.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    seconds: float
+    gives_rows: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a stage went.
+
+    Attributes:
+        stage: its name.
+        passed: whether it ended well.
+        seconds: it took.
+        said: the end of what it printed.
+        rows: what it measured or checked.
+    """
+
+    stage: str
+    passed: bool
+    seconds: float
+    said: str
+    rows: list[dict[str, object]]
+
+
+def stages() -> list[Stage]:
+    """All of them, in the order in which one is worth more if the one before passed."""
+    python = (sys.executable, "-m")
+    sanitizer = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
+    sweep = (*python, "benchmarks.gpu.sweep", "--small")
+    checked = (sanitizer, "--error-exitcode", "9", "--tool")
+    return [
+        Stage("build for this card", (*python, "cuda_ext.build", "--archs", "native"), 600),
+        Stage("no spills", (*python, "cuda_ext.report", "--check"), 30),
+        Stage("fragment maps", (*python, "benchmarks.gpu.fragments"), 180, gives_rows=True),
+        Stage("ops against their references", (*python, "benchmarks.gpu.sweep"), 180, gives_rows=True),
+        Stage("memcheck", (*checked, "memcheck", *sweep), 180),
+        Stage("racecheck", (*checked, "racecheck", *sweep), 180),
+        Stage("speed", (*python, "benchmarks.gpu.speed"), 240, gives_rows=True),
+    ]
+
+
+def run_stage(stage: Stage, folder: Path) -> Outcome:
+    """Run one stage to its end, or until its time is over."""
+    file = folder / "rows.json"
+    file.unlink(missing_ok=True)
+    command = [*stage.command, "--json", str(file)] if stage.gives_rows else list(stage.command)
+    started = time.monotonic()
+    try:
+        result = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=stage.seconds, check=False
+        )
+        passed, said = result.returncode == 0, result.stdout
+    except subprocess.TimeoutExpired as late:
+        partly = late.stdout or b""
+        text = partly.decode(errors="replace") if isinstance(partly, bytes) else partly
+        passed, said = False, f"{text}\nnot done after {stage.seconds:.0f} s"
+    except OSError as missing:
+        passed, said = False, str(missing)
+    rows = json.loads(file.read_text()) if file.is_file() else []
+    return Outcome(stage.name, passed, round(time.monotonic() - started, 1), said[-LONGEST_OUTPUT:], rows)
+
+
+def table(device: str, outcomes: Sequence[Outcome]) -> str:
+    """The outcomes as Markdown."""
+    lines = [f"# CUDA kernels on {device}", "", "| stage | | seconds |", "|---|---|--:|"]
+    lines += [f"| {each.stage} | {'passed' if each.passed else 'FAILED'} | {each.seconds} |" for each in outcomes]
+    lines += ["", "| what | value | unit | target |", "|---|--:|---|--:|"]
+    for outcome in outcomes:
+        for row in outcome.rows:
+            target = "" if row.get("target") is None else f"{row['target']:g}"
+            lines.append(f"| {row['name']} | {row['value']:.4g} | {row['unit']} | {target} |")
+    return "\n".join(lines) + "\n"
+
+
+def device_name() -> str:
+    """The first card, as nvidia-smi names it."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ""
+    query = [tool, "--query-gpu=name", "--format=csv,noheader"]
+    return subprocess.run(query, capture_output=True, text=True, check=False).stdout.partition("\n")[0].strip()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; 1 if there is no card or a stage failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the results")
+    options = parser.parse_args(arguments)
+    device = device_name()
+    if not device:
+        print("nvidia-smi names no card: nothing to measure here.", file=sys.stderr)
+        return 1
+    outcomes: list[Outcome] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for stage in stages():
+            outcomes.append(run_stage(stage, Path(folder)))
+            print(
+                f"{'passed' if outcomes[-1].passed else 'FAILED':7s} {stage.name} ({outcomes[-1].seconds} s)",
+                flush=True,
+            )
+            if not outcomes[-1].passed:
+                print(outcomes[-1].said, flush=True)
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    stem = options.results / f"gpu-{date}-{re.sub(r'[^a-z0-9]+', '-', device.lower()).strip('-')}"
+    content = {"date": date, "device": device, "machine": machine(), "stages": [asdict(each) for each in outcomes]}
+    stem.with_suffix(".json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    stem.with_suffix(".md").write_text(table(device, outcomes))
+    print(table(device, outcomes))
+    return 0 if all(each.passed for each in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
