@@ -18,7 +18,6 @@ from pathlib import Path
 from cuda_ext.build import OBJECTS
 from engine.errors import NativeLibraryError
 
-
 NOT_TUNED = ("sm_75",)
 """Architectures for which kernels are right, but not made for speed: there a spill is no error."""
 
