@@ -129,7 +129,7 @@ async def _serve(config: ServerConfig, catalogue: Catalogue, listener: socket.so
             gc.freeze()  # what is there now stays: collecting garbage need not go through it again and again
             url = base_url(config.host, listener.getsockname()[1], tls=bool(config.ssl_certfile))
             print(banner(models, config, url), flush=True)
-            await _until_the_end(gateway, models, config.shutdown_timeout)
+            await _until_the_end(gateway, models, serving, config.shutdown_timeout)
         finally:
             await models.close()
     finally:
@@ -137,8 +137,10 @@ async def _serve(config: ServerConfig, catalogue: Catalogue, listener: socket.so
         await serving
 
 
-async def _until_the_end(gateway: Gateway, models: Models, patience: float) -> None:
+async def _until_the_end(gateway: Gateway, models: Models, serving: asyncio.Task[None], patience: float) -> None:
     """Wait for a signal, then for the answers that run; a second signal ends the waiting.
+
+    Where serving ends by itself there is nothing to wait for any more; whoever awaits `serving` learns why.
 
     Answers that are not done after `patience` seconds lose their model, so that each ends as clients understand, with
     an error.
@@ -150,7 +152,8 @@ async def _until_the_end(gateway: Gateway, models: Models, patience: float) -> N
     for each in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(each, signalled.set)
     giving_up = asyncio.create_task(models.given_up())
-    await _first(giving_up, asyncio.create_task(signalled.wait()))
+    serving_ended = asyncio.create_task(asyncio.wait({serving}))
+    await _first(giving_up, asyncio.create_task(signalled.wait()), serving_ended)
     gateway.close()
     if not giving_up.cancelled():
         raise EngineDeadError(giving_up.result())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import signal
 import socket
 import subprocess
@@ -16,9 +18,10 @@ import pytest
 
 from engine.config import EngineConfig
 from engine.errors import ConfigError
+from server import main
 from server.config import ServerConfig
 from server.main import bind, run
-from server.models.catalogue import only
+from server.models.catalogue import Catalogue, only
 from tests.fakes.http import events
 from tests.fakes.text import write_model_text
 
@@ -136,3 +139,23 @@ def test_an_occupied_port_is_named_before_anything_is_loaded() -> None:
 def test_an_address_that_is_not_ours() -> None:
     with pytest.raises(ConfigError, match=r"192\.0\.2\.1"):
         bind("192.0.2.1", 8000)
+
+
+def test_a_program_that_can_no_longer_serve_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def serve(_server: object, sockets: list[socket.socket]) -> None:
+        assert len(sockets) == 1
+        await asyncio.sleep(0.01)
+        raise RuntimeError("The listener is gone.")
+
+    async def ends_by_itself(listener: socket.socket) -> bool:
+        program = asyncio.create_task(main._serve(ServerConfig(port=0), Catalogue(()), listener))
+        ended, _ = await asyncio.wait({program}, timeout=20)
+        program.cancel()
+        with pytest.raises(RuntimeError, match="listener is gone"):
+            await program
+        return bool(ended)
+
+    monkeypatch.setattr(main._Server, "serve", serve)
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    with bind("127.0.0.1", 0) as listener:
+        assert asyncio.run(ends_by_itself(listener))
