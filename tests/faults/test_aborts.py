@@ -143,7 +143,7 @@ def test_nothing_is_left_of_clients_that_leave(serve: Serve, kind: str, seed: in
         assert server.complete([[5]] * (QUEUE + 1), max_tokens=1).status_code == 200
         # clients left in the queue, and in steps
         assert peaks.seen["num_requests_waiting"] > 0
-        assert peaks.seen["num_requests_running"] == SEQUENCES
+        assert 1 < peaks.seen["num_requests_running"] <= SEQUENCES
         assert server.metric("request_unfinished_total") > ABORTS[kind] / 4
         assert server.metric("engine_restarts_total") == 0
         code, log = server.stop()
