@@ -75,6 +75,7 @@ def stages() -> list[Stage]:
         Stage("memcheck", (*checked, "memcheck", *sweep), 180),
         Stage("racecheck", (*checked, "racecheck", *sweep), 180),
         Stage("speed", (*python, "benchmarks.gpu.speed"), 240, gives_rows=True),
+        Stage("speed of EXL2 products", (*python, "benchmarks.gpu.exl2_speed"), 240, gives_rows=True),
     ]
 
 

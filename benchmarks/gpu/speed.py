@@ -7,24 +7,19 @@ the stage: it is what the run is there to find out.
 from __future__ import annotations
 
 import argparse
-import itertools
 import statistics
 import sys
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 
 import torch
 
 from benchmarks.gpu.rows import hand_over, rows_option
-from benchmarks.gpu.sweep import attention_case, random_exl2
+from benchmarks.gpu.sweep import attention_case
 from benchmarks.report import Row
-from engine.ops.backend import LinearKernel
 from engine.ops.cuda_backend import CudaBackend
 from engine.ops.cuda_runtime import CudaRuntime
-from engine.ops.exl2 import WIDTHS
 
 ROUNDS, CALLS = 7, 10
-BEYOND_CACHES = 512 << 20
 COPY_BYTES = 2 << 30
 
 
@@ -74,33 +69,6 @@ def measure_elementwise(backend: CudaBackend, rows: int) -> list[Row]:
     ]
 
 
-def measure_linear(backend: CudaBackend, width: int) -> list[Row]:
-    """A matrix of an 8B model at one width: its bytes at batch 1, and what more rows take.
-
-    Calls go round copies of the matrix that together are far beyond any cache.
-    """
-    tensors = random_exl2([width] * 32, 128, 14336)
-    first = backend.prepare_exl2(tensors)
-    copies = [first, *(backend.prepare_exl2(tensors) for _ in range(BEYOND_CACHES // first.nbytes))]
-    turns = itertools.cycle(copies)
-    result, alone = [], 0.0
-    for rows in (1, 8, 16, 32, 64, 256):
-        x = torch.randn(rows, first.in_features).half().cuda()
-        out = torch.empty(rows, first.out_features, dtype=torch.float16, device="cuda")
-        name = f"EXL2 4096 to 14336, {width} bit, {rows} rows"
-        call = partial(_next_product, turns, x, out)
-        if rows == 1:
-            result += compare(name, first.nbytes, call, 0.75)
-        taken = statistics.median(seconds(call) for _ in range(ROUNDS))
-        alone = alone or taken
-        result.append(Row(f"{name}: time, batch 1 = 1", taken / alone, "", {16: 1.15, 32: 1.35}.get(rows)))
-    return result
-
-
-def _next_product(turns: Iterator[LinearKernel], x: torch.Tensor, out: torch.Tensor) -> None:
-    next(turns)(x, out)
-
-
 def main() -> int:
     """The command; 0 whatever the figures are."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.speed", description=__doc__)
@@ -110,8 +78,6 @@ def main() -> int:
     rows: list[Row] = []
     for sequences, length in ((32, 2048), (1, 32768), (64, 1024)):
         rows += measure_attention(backend, sequences, length)
-    for width in WIDTHS:
-        rows += measure_linear(backend, width)
     for tokens in (1, 64, 2048):
         rows += measure_elementwise(backend, tokens)
     hand_over(rows, options.json)

@@ -132,7 +132,7 @@ def cases(small: bool) -> list[Case]:
         return torch.randn(shape, generator=generator)
 
     rows, width = (3, 257) if small else (64, 4096)
-    matrix = random_exl2(sorted(WIDTHS, reverse=True), 64 if small else 640, 96 if small else 4096)
+    matrix = random_exl2(sorted(WIDTHS, reverse=True), 64 if small else 640, 608 if small else 4096)
     long = 150 if small else 4000
     positions = torch.arange(rows, dtype=torch.int32)
     return [

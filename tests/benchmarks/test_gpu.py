@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu.exl2_speed import GROUP_ROWS, MIX, random_matrix
 from benchmarks.gpu.fragments import check_fragments
 from benchmarks.gpu.sweep import cases, check
 from engine.ops.cuda_backend import CudaBackend
@@ -55,3 +56,11 @@ def test_without_a_card_nothing_is_claimed(
     assert gpu.main(["--results", str(tmp_path)]) == 1
     assert "nothing to measure" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_measured_matrices_have_the_widths_they_are_named_by() -> None:
+    mixed = random_matrix((2560, 64), MIX)
+    assert [group.width for group in mixed.groups] == [5] * 2 + [4] * 18
+    assert mixed.in_features == 2560
+    plain = random_matrix((2 * GROUP_ROWS, 32), ((3, 1.0),))
+    assert [group.width for group in plain.groups] == [3, 3]

@@ -229,9 +229,16 @@ __device__ __forceinline__ void add_shares(const quire_cuda_exl2 &matrix, const 
     }
 }
 
+// Where registers allow it, two blocks share a processor.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+constexpr int kMostGroupsForTwoBlocks = 1;
+#else
+constexpr int kMostGroupsForTwoBlocks = 2;
+#endif
+
 // Up to 8 kGroups rows.
 template <int kGroups>
-__global__ __launch_bounds__(kThreads, kGroups <= 2 ? 2 : 1) void matmul_kernel(quire_cuda_exl2 matrix,
+__global__ __launch_bounds__(kThreads, kGroups <= kMostGroupsForTwoBlocks ? 2 : 1) void matmul_kernel(quire_cuda_exl2 matrix,
                                                                                 quire_cuda_exl2_step step, int stages) {
     QUIRE_DYNAMIC_SHARED(uint4, memory);
     uint4 *const ring = memory + warp_index() * stages * Stage<kGroups>(matrix.widest).quads;
