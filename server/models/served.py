@@ -182,15 +182,26 @@ class ServedModel:
         """Read what is needed to check a request.
 
         Raises:
-            ModelLoadError: that cannot be read.
+            ModelLoadError: that cannot be read, or could not a short while ago.
         """
+        if self._text is not None and (self.engine is not None or self._expected is not None):
+            return
+        self.check_available()
         try:
             await self.read_text()
             if self.engine is None and self._expected is None:
                 self._expected = await asyncio.to_thread(expected_limits, self.known.config)
         except QuireError as error:
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: QuireError) -> ModelLoadError:
+        """Note, once for all requests that met it, why requests are refused, and until when."""
+        known, now = self.known, asyncio.get_running_loop().time()
+        if known.retry_at <= now:
             logger.error("The model %s cannot be served: %s", self.name, error)
-            raise ModelLoadError(self.name, retry_after=5.0) from None
+            known.failed(error)
+            known.pause(now)
+        return ModelLoadError(self.name, retry_after=max(1.0, known.retry_at - now))
 
     def adopt(self, text: ModelText) -> None:
         """Use this text side, and the limits of the present settings."""

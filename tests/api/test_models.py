@@ -292,8 +292,18 @@ def test_a_model_whose_files_cannot_be_read_is_refused_like_one_that_cannot_be_l
 ) -> None:
     async def scenario() -> None:
         async with house(tmp_path) as server:
+            whole = (tmp_path / "small" / file).read_text()
             (tmp_path / "small" / file).write_text("{")
-            assert error_of(await server.ask("small"), 503)["code"] == "model_load_failed"
+            for refused in await asyncio.gather(*(server.ask("small") for _ in range(3))):
+                assert error_of(refused, 503)["code"] == "model_load_failed"
             assert (await server.ask("big")).status_code == 200
+            (tmp_path / "small" / file).write_text(whole)
+            assert (await server.ask("small")).status_code == 503  # not looked at with every request
+            assert (await server.states())["small"] == "failed"
+            small = (await server.client.get(ADMIN)).json()["data"][1]
+            assert (file in small["last_error"], small["failed_loads"], small["available"]) == (True, 1, False)
+            server.models.find("small").known.retry_at = 0.0
+            assert (await server.ask("small")).status_code == 200
+            assert (await server.states())["small"] == "loaded"
 
     run(scenario())
