@@ -284,6 +284,7 @@ class ModelSwitch:
         if error is None:
             engine = loading.task.result()
             known.succeeded(config, engine.model)
+            logger.info("Loaded %s in %.1f seconds.", name, engine.model.load_seconds)
             self._install(Slot(name, config, engine, self._now()), engine)
             if previous is not None and self._ending is previous:
                 await self._end(previous, self._policy.drain_timeout)

@@ -321,12 +321,12 @@ def test_settings_of_a_load_stay_and_a_load_that_fails_with_them_changes_nothing
     with_switch(body)
 
 
-def test_the_log_tells_of_loads_that_take_long(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_tells_of_loads_and_how_far_those_are_that_take_long(caplog: pytest.LogCaptureFixture) -> None:
     async def start(config: EngineConfig, *, on_progress: Listener, **_: object) -> FakeEngine:
         for done in range(12):
             await asyncio.sleep(1)
             on_progress(LoadProgress("weights", done, 12))
-        return FakeEngine(model=replace(MODEL, name=config.name))
+        return FakeEngine(model=replace(MODEL, name=config.name, load_seconds=12.0))
 
     async def main() -> None:
         switch = ModelSwitch(start, SwitchPolicy())
@@ -336,7 +336,7 @@ def test_the_log_tells_of_loads_that_take_long(caplog: pytest.LogCaptureFixture)
 
     with caplog.at_level("INFO"):
         run(main())
-    assert caplog.messages == ["Loading a: weights, 33%", "Loading a: weights, 75%"]
+    assert caplog.messages == ["Loading a: weights, 33%", "Loading a: weights, 75%", "Loaded a in 12.0 seconds."]
 
 
 def test_progress_is_told_to_whoever_ordered_the_load() -> None:
