@@ -52,10 +52,12 @@ def check_directory(directory: Path) -> Iterator[Finding]:
         f"{config.architecture}, {config.num_layers} layers, hidden size {config.hidden_size}, "
         f"up to {config.max_position_embeddings} tokens",
     )
-    yield _attempt("model tensors", DOWNLOAD_AGAIN, lambda: _tensors(directory, config))
+    tensors = _attempt("model tensors", DOWNLOAD_AGAIN, lambda: _tensors(directory, config))
+    yield tensors
     yield _attempt("tokenizer", DOWNLOAD_AGAIN, lambda: _tokenizer(directory, config))
     yield _attempt("chat template", "Correct it, or use /v1/completions.", lambda: _template(directory))
-    yield _attempt("model memory", "Serve it where there is more memory.", lambda: _memory(directory, config))
+    if tensors.level != "problem":
+        yield _attempt("model memory", "Serve it where there is more memory.", lambda: _memory(directory, config))
 
 
 def _attempt(subject: str, advice: str, check_one: Callable[[], Finding]) -> Finding:

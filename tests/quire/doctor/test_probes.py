@@ -57,6 +57,7 @@ def test_a_truncated_download(model: Path) -> None:
     assert levels(findings)["model tensors"] == "problem"
     assert weights.name in only(findings, "model tensors").fact
     assert levels(findings)["tokenizer"] == "ok"
+    assert "model memory" not in levels(findings)  # another machine would be no help
 
 
 def test_a_config_of_another_size(model: Path) -> None:
