@@ -20,6 +20,11 @@ WORK = "quire.work"
 """What may lie in a directory that counts as empty: the work of a job that will write to it."""
 
 
+def removed_name(work: Path) -> Path:
+    """What a work directory is called while it is being deleted."""
+    return work.with_name(f"{work.name}.being-deleted")
+
+
 def require_free(out: Path) -> Path:
     """Make sure that a model may be written to `out`; worth asking before hours of work.
 
@@ -32,7 +37,7 @@ def require_free(out: Path) -> Path:
     real = Path(os.path.realpath(out))
     try:
         if real.is_dir():
-            if any(path.name != WORK for path in real.iterdir()):
+            if any(not _is_work(path) for path in real.iterdir()):
                 raise QuantizationError(f"{out}: already exists and is not empty; remove it or name another directory")
         elif real.exists() or real.is_symlink():
             raise QuantizationError(f"{out}: already exists and is not a directory; name another one")
@@ -94,7 +99,7 @@ def publish(staging: Path, out: Path, *, interrupted: bool = False) -> None:
 
 
 def _move_files(staging: Path, out: Path, interrupted: bool) -> None:
-    if not interrupted and any(path.name != WORK and path != staging for path in out.iterdir()):
+    if not interrupted and any(not _is_work(path) and path != staging for path in out.iterdir()):
         raise FileExistsError(errno.EEXIST, "other files have appeared there meanwhile")
     for path in sorted(staging.iterdir(), key=lambda each: (each.name == LAST, each.name)):
         if path.name == LAST:
@@ -114,3 +119,7 @@ def flush_files(folder: Path) -> None:
         for name in names:
             flush(Path(path) / name)
         flush(Path(path))
+
+
+def _is_work(path: Path) -> bool:
+    return path.name in (WORK, removed_name(path.with_name(WORK)).name)

@@ -7,7 +7,8 @@
         scratch/                 of no use after the step that is being done
         4.0bpw/                  one folder per size; see `journal.py`
 
-Every file that counts is written under another name first, and renamed when the disk has it.
+Every file that counts is written under another name first, and renamed when the disk has it. When the job is over the
+directory is renamed before it is deleted, so that what is called OUT.work is always whole.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from engine.errors import QuantizationError
 from engine.model_files import read_json_object
 from quantize.atomic_file import write_atomically
 from quantize.options import QuantizeOptions
-from quantize.output_directory import WORK
+from quantize.output_directory import WORK, removed_name
 
 JOB_FILE = "job.json"
 MEASUREMENT_FILE = "measurement.json"
@@ -112,8 +113,10 @@ class WorkDirectory:
         return known is not None
 
     def remove(self) -> None:
-        """Throw everything away."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Throw everything away: it is work no more before the first file goes."""
+        removed = removed_name(self.path)
+        self.path.rename(removed)
+        shutil.rmtree(removed, ignore_errors=True)
 
 
 @contextmanager
@@ -139,9 +142,9 @@ def open_work(path: Path, *, restart: bool) -> Iterator[WorkDirectory]:
         except OSError:
             raise QuantizationError(f"Another job is at work in {path}. Wait for it, or end it first.") from None
         work = WorkDirectory(path)
-        if restart:
-            (path / JOB_FILE).unlink(missing_ok=True)
-        for stale in list(path.iterdir()) if restart else [work.scratch]:
+        shutil.rmtree(removed_name(path), ignore_errors=True)  # of a job that was killed over it
+        # the job's file last: without it, what is left could not be told from somebody else's
+        for stale in sorted(path.iterdir(), key=lambda each: each.name == JOB_FILE) if restart else [work.scratch]:
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
         work.scratch.mkdir()
         yield work

@@ -237,6 +237,47 @@ def test_a_crash_after_everything_is_done(
     assert ("Quantizing to 4 bits" in [name for name, _ in progress.stages]) == lost
 
 
+def test_a_crash_while_the_work_is_thrown_away(
+    options: QuantizeOptions, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job is over by then: no half of its work is taken for work, and a later job clears it away."""
+    job = replace(options, out=tmp_path / "out")
+
+    def crash(path: Path, *, ignore_errors: bool) -> None:
+        raise Crash
+
+    with open_work(work_path(job), restart=False) as work:
+        work.agree({})
+        work.measurement.touch()
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "rmtree", crash)
+            with pytest.raises(Crash):
+                work.remove()
+    assert not work_path(job).exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.work.being-deleted"]
+    quantize_model(job, progress=NoProgress())
+    assert content(job.out) == undisturbed
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_crash_while_work_is_restarted(interrupted: QuantizeOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left is still known as the work of a job."""
+    unlink = Path.unlink
+
+    def crash(path: Path, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok=missing_ok)
+        raise Crash
+
+    path = work_path(interrupted)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", crash)
+        with pytest.raises(Crash), open_work(path, restart=True):
+            pass
+    assert (path / "job.json").exists()
+    with open_work(path, restart=True):
+        assert [each.name for each in path.iterdir()] == ["scratch"]
+
+
 RUN = """
 import sys
 from pathlib import Path
@@ -260,18 +301,20 @@ def test_killed_jobs_write_the_same_bytes(
     """A process is killed at a random moment, again and again, until one comes to the end."""
     out = tmp_path / "out"
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    draws = random.Random(kills)
+    work, draws = out.with_name("out.work"), random.Random(kills)
     command = [sys.executable, "-c", RUN, str(options.source), str(out), options.calibration[0]]
     killed = 0
-    while True:
+    over = False
+    while not over:
         process = subprocess.Popen(command, env=environment)
         try:
-            process.wait(timeout=draws.uniform(1.5, 8.0) if killed < 3 else None)
-            break
+            assert process.wait(timeout=draws.uniform(1.5, 8.0) if killed < 3 else None) == 0
+            over = True
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
             killed += 1
+            over = out.exists() and not work.exists()  # but for the end of the process
             time.sleep(0.01)
-    assert process.returncode == 0
     assert content(out) == undisturbed
+    assert not work.exists()
