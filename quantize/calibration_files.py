@@ -105,7 +105,7 @@ def _json_rows(path: Path) -> Iterator[Mapping[str, Any]]:
     content = read_text(path, QuantizationError)
     if content is None:
         raise QuantizationError(f"The calibration text {path} does not exist.")
-    for number, line in enumerate(content.splitlines(), start=1):
+    for number, line in enumerate(content.split("\n"), start=1):  # JSON may hold what splitlines takes for line ends
         if line.strip():
             try:
                 row = json.loads(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from engine.errors import QuantizationError
@@ -12,27 +13,38 @@ from engine.model.tensor_layout import TensorLayout
 from quantize.measure import PROBE_ROWS
 from quantize.memory import FLOAT, row_length
 from quantize.options import QuantizeOptions
+from quantize.work_directory import work_path
 
 RESERVE = 64 << 20
 """Bytes wanted beyond the weights, for side files."""
 
 
-def check_disk(options: QuantizeOptions, config: ModelConfig, layout: TensorLayout) -> None:
-    """Refuse a job that needs more disk space than is free.
+def check_disk(
+    options: QuantizeOptions, config: ModelConfig, layout: TensorLayout, published: Sequence[float] = ()
+) -> None:
+    """Refuse a job that needs more disk space than is free, besides what an earlier one has taken for it already.
+
+    Args:
+        options: the job.
+        config: of the source.
+        layout: of its tensors.
+        published: sizes that are finished.
 
     Raises:
         QuantizationError: it does; the message gives both figures.
     """
-    model = sum(model_bytes(options, layout, bpw) for bpw in options.bpw)
+    model = sum(model_bytes(options, layout, bpw) for bpw in options.bpw if bpw not in published)
     work = work_bytes(options, config, layout)
+    taken = _bytes_below(work_path(options))
     folder = Path(os.path.realpath(options.out))
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    if free < model + work:
+    if free + taken < model + work:
         raise QuantizationError(
             f"{options.out} will take about {model >> 20} MiB, and the job {work >> 20} MiB more until it is done, but "
-            f"only {free >> 20} MiB are free there. Make room, use fewer calibration rows, or name another directory."
+            f"only {free >> 20} MiB are free there{_besides(taken)}. Make room, use fewer calibration rows, or name "
+            "another directory."
         )
 
 
@@ -52,3 +64,11 @@ def work_bytes(options: QuantizeOptions, config: ModelConfig, layout: TensorLayo
     probes = len(matrices) * min(options.rows, PROBE_ROWS) * length * config.hidden_size * FLOAT
     model = model_bytes(options, layout, max(options.bpw))
     return max(probes, model + rows, model + min(model, options.shard_bytes))
+
+
+def _bytes_below(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _besides(taken: int) -> str:
+    return f", besides the {taken >> 20} MiB of work that is there already" if taken else ""

@@ -90,10 +90,10 @@ class _Job:
         prepared = None
         reports = []
         for bpw in options.bpw:
-            folder = work.size(size_name(bpw))
+            folder = work.path / size_name(bpw)
             if not publication_begun(folder, options.out_of(bpw)):
                 prepared = prepared or preparation.finish(rows)
-                SizeJob(options, bpw, prepared, self._progress, self._clock).run(folder)
+                SizeJob(options, bpw, prepared, self._progress, self._clock).run(work.size(size_name(bpw)))
             reports.append(publish_model(folder, options.out_of(bpw)))
         return tuple(reports)
 

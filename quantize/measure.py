@@ -21,6 +21,7 @@ from quantize.exl2.layout import Group
 from quantize.exl2.scales import ScaleSearch
 from quantize.gptq import quantize_matrix
 from quantize.half_layer import HalfLayer, halves, whole_row
+from quantize.heap import return_free_memory
 from quantize.hessian import HessianFactor, InputMoments, factor_hessian
 from quantize.progress import Progress
 from quantize.source_model import SourceModel
@@ -172,6 +173,7 @@ class SensitivityProbe:
         self, linear: Linear, factor: HessianFactor, layer: DecoderLayer, before: Sequence[torch.Tensor]
     ) -> _Probed:
         """Estimate one matrix of `layer`, and see what the layer makes of the streams `before` with it quantized."""
+        return_free_memory()
         weight = self._source.weight(linear.prefix)
         in_features, out_features = weight.shape
         errors = estimate_errors(weight, factor, self._search)

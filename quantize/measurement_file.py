@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from engine.errors import QuantizationError
 from engine.model.formats.base import LinearShape
 from engine.model_files import read_json_object
+from engine.ops.exl2 import WIDTHS
 from quantize.atomic_file import write_atomically
 from quantize.exl2.allocate import Choices
 from quantize.exl2.candidates import Option
@@ -85,6 +87,8 @@ def _choices_from_json(value: Any) -> Choices:
         Option(tuple(_groups(layout) for layout in each["layouts"]), int(each["bits"]), float(each["error"]))
         for each in value["options"]
     ]
+    if not options or not all(math.isfinite(option.error) for option in options):
+        raise ValueError(f"no finite errors of {value['names']}")
     return Choices(tuple(map(str, value["names"])), int(value["weights"]), options)
 
 
@@ -99,5 +103,7 @@ def _runs(layout: Sequence[Group]) -> list[list[int]]:
 
 
 def _groups(runs: Any) -> tuple[Group, ...]:
+    if not {bits for bits, _, _ in runs} <= set(WIDTHS):
+        raise ValueError(f"no widths of EXL2: {runs}")
     # one object for a whole run: a model has millions of groups in all its options together
     return tuple(chain.from_iterable((Group(int(bits), int(rows)),) * int(count) for bits, rows, count in runs))

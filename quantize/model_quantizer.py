@@ -17,6 +17,7 @@ from quantize.exl2.encode import encode, padded_columns
 from quantize.exl2.layout import Group
 from quantize.gptq import QuantizedMatrix, quantize_matrix, round_to_nearest
 from quantize.half_layer import HalfLayer, halves
+from quantize.heap import return_free_memory
 from quantize.hessian import HessianFactor, InputMoments, factor_hessian
 from quantize.matrix_report import MatrixReport
 from quantize.progress import Progress
@@ -176,6 +177,7 @@ class ModelQuantizer:
 
     def _quantize(self, linear: Linear, moments: InputMoments, factor: HessianFactor, result: BlockResult) -> None:
         """Quantize one matrix, and let the layer compute with it from now on."""
+        return_free_memory()
         source, name = self._source, linear.prefix
         weight, bias = source.weight(name), source.bias(name)
         target = padded_columns(moments.target(weight, factor.damping, self._recipe.residual_share))

@@ -48,6 +48,7 @@ class QuantizeOptions:
     device: Device = setting("auto", "device to compute on; auto means cpu")
     threads: int = setting(0, "CPU threads; 0 means one per physical core this process may use")
     ignore_config_keys: tuple[str, ...] = setting((), "keys of config.json to accept although Quire does not know them")
+    source_name: str = setting("", "what reports call the source; empty means the name of its directory")
 
     def __post_init__(self) -> None:
         if not self.bpw:

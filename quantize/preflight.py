@@ -53,7 +53,7 @@ def check_job(options: QuantizeOptions, config: ModelConfig, published: Sequence
     _check_shapes(layout)
     _check_budget(options, layout)
     if len(published) < len(options.bpw):
-        check_disk(options, padded, layout)
+        check_disk(options, padded, layout, published)
         check_memory(options, padded, layout)
 
 

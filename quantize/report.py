@@ -101,8 +101,8 @@ def quantize_report(
 ) -> QuantizeReport:
     """The report of a finished job; arguments as of `QuantizeReport`, the head being the last of the matrices."""
     return QuantizeReport(
-        source=options.source.name,
-        out=options.out_of(plan.bpw_requested).name,
+        source=options.source_name or options.source.resolve().name,
+        out=options.out_of(plan.bpw_requested).resolve().name,
         bpw_requested=plan.bpw_requested,
         bpw_total=options.bpw_total,
         bpw=plan.bpw,

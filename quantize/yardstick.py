@@ -21,6 +21,7 @@ from quantize.exl2.layout import Group, group_layout
 from quantize.exl2.scales import ScaleSearch
 from quantize.gptq import quantize_matrix
 from quantize.half_layer import HalfLayer, halves
+from quantize.heap import return_free_memory
 from quantize.hessian import HessianFactor, InputMoments, factor_hessian
 from quantize.progress import Progress
 from quantize.source_model import SourceModel
@@ -97,6 +98,7 @@ class _Block:
         return Choices(tuple(linear.prefix for linear in self._linears), weights, options)
 
     def _kernels(self, linear: Linear, factor: HessianFactor, mixes: set[Mix]) -> dict[Mix, LinearKernel]:
+        return_free_memory()
         weight, bias = self._source.weight(linear.prefix), self._source.bias(linear.prefix)
         by_groups: dict[tuple[Group, ...], LinearKernel] = {}
         kernels = {}

@@ -32,7 +32,7 @@ def run(arguments: Sequence[str]) -> int:
     parsed = _parser().parse(arguments)
     options = resolve(QuantizeOptions, sources_of(parsed)).config
     engine = local_engine(parsed)
-    options = replace(options, source=Path(engine.model))
+    options = replace(options, source=Path(engine.model), source_name=engine.name)
     writer = None if options.calibration else open_text_generator(_writing(engine))
     try:
         with termination_as_interrupt(), show_progress(sys.stderr) as progress:
@@ -80,6 +80,6 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--plan", action="store_true", help="measure, print what would be chosen, and keep the measurement for the job"
     )
-    add_settings(parser, QuantizeOptions, "quantization", leave_out={"source", "out", *SETTINGS})
+    add_settings(parser, QuantizeOptions, "quantization", leave_out={"source", "source_name", "out", *SETTINGS})
     add_model_options(parser, SETTINGS)
     return parser

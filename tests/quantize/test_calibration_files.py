@@ -43,6 +43,14 @@ def test_json_lines_are_texts_and_conversations(tmp_path: Path) -> None:
     assert _read(path, end=None) == [*map(ord, "ab<user>Hi;<assistant>Yo;c")]
 
 
+def test_lines_end_only_where_json_lines_end(tmp_path: Path) -> None:
+    """Inside a JSON string other characters may stand that end lines for Python."""
+    text = "a\u2028b\u0085c"
+    path = tmp_path / "a.jsonl"
+    path.write_text(f'{json.dumps({"text": text}, ensure_ascii=False)}\r\n{{"text": "d"}}\r\n', encoding="utf-8")
+    assert _read(path, end=None) == [*map(ord, text), ord("d")]
+
+
 def test_anything_else_is_text(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text('{"text": 1}')
     assert _read(tmp_path / "a.md") == [*map(ord, '{"text": 1}')]

@@ -34,6 +34,22 @@ def test_what_fits_exactly_is_let_through(tmp_path: Path, monkeypatch: pytest.Mo
     assert work_bytes(replace(options, rows=10_000), config, layout) > work_bytes(options, config, layout)
 
 
+def test_what_an_earlier_job_has_taken_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that was interrupted goes on, even if what it has made since would not fit a second time."""
+    options = QuantizeOptions(write_dense_model(tmp_path / "model"), tmp_path / "out", (3.0, 4.0))
+    config = load_config(options.source)
+    layout = tensor_layout(config, Checkpoint.open(options.source))
+    needed = sum(model_bytes(options, layout, bpw) for bpw in options.bpw) + work_bytes(options, config, layout)
+    (tmp_path / "out.work" / "3.0bpw").mkdir(parents=True)
+    (tmp_path / "out.work" / "3.0bpw" / "part-00000.safetensors").write_bytes(bytes(3 << 20))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, needed - (3 << 20)))
+    check_disk(options, config, layout)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, needed - (3 << 20) - 1))
+    with pytest.raises(QuantizationError, match="are free there, besides the 3 MiB of work that is there already"):
+        check_disk(options, config, layout)
+    check_disk(options, config, layout, published=[3.0])
+
+
 def test_the_estimate_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What lies in the work directory at any checkpoint is less than what was asked for."""
     text = write_text(tmp_path / "text.txt")

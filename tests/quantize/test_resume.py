@@ -128,6 +128,19 @@ def test_changed_settings_are_refused_and_named(interrupted: QuantizeOptions, un
     assert content(interrupted.out) == undisturbed
 
 
+def test_until_a_size_is_begun_another_may_be_asked_for(options: QuantizeOptions, tmp_path: Path) -> None:
+    """Even where not only a plan was asked for: the measurement is good for any."""
+    job = replace(options, out=tmp_path / "out")
+    with pytest.MonkeyPatch.context() as patch:
+        crash_at(patch, 4, after=True)
+        with pytest.raises(Crash):
+            quantize_model(job, progress=NoProgress())
+    progress = SilentProgress()
+    (report,) = quantize_model(replace(job, bpw=(5.0,)), progress=progress)
+    assert report.bpw_requested == 5.0
+    assert "Measuring" not in [name for name, _ in progress.stages]
+
+
 def test_a_changed_text_and_a_changed_source_are_noticed(
     interrupted: QuantizeOptions, tmp_path: Path, options: QuantizeOptions
 ) -> None:

@@ -54,9 +54,13 @@ def test_each_size_has_a_directory_and_all_share_a_measurement(options: Quantize
     assert divergences[0] > divergences[1] > 0  # type: ignore[operator]
 
 
-def test_a_single_size_writes_the_same(options: QuantizeOptions, made: SilentProgress, tmp_path: Path) -> None:
-    alone = replace(options, bpw=(4.25,), out=tmp_path / "out")
-    quantize_model(alone, progress=NoProgress())
+def test_a_single_size_writes_the_same(
+    options: QuantizeOptions, made: SilentProgress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(options.source)
+    alone = replace(options, source=Path(), bpw=(4.25,), out=tmp_path / "out")
+    (report,) = quantize_model(alone, progress=NoProgress())
+    assert report.source == "model"
     name = "output.safetensors"
     assert (alone.out / name).read_bytes() == (options.out_of(4.25) / name).read_bytes()
 
@@ -88,7 +92,7 @@ def test_the_report_is_there_in_every_form(options: QuantizeOptions, made: Silen
 
 
 def test_a_plan_is_what_the_job_then_does(options: QuantizeOptions, tmp_path: Path) -> None:
-    job = replace(options, out=tmp_path / "out", override=("layers.0.self_attn.*=4",))
+    job = replace(options, out=tmp_path / "out", override=("layers.0.self_attn.*=4",), source_name="org/name")
     plans = plan_model(job, progress=NoProgress())
     assert [plan.bpw_requested for plan in plans] == [3.0, 4.25]
     assert plans[0].damage > plans[1].damage > 0
@@ -99,6 +103,7 @@ def test_a_plan_is_what_the_job_then_does(options: QuantizeOptions, tmp_path: Pa
     reports = quantize_model(job, progress=progress)
     assert "Measuring" not in [name for name, _ in progress.stages]
     for plan, report in zip(plans, reports, strict=True):
+        assert report.source == "org/name"
         assert report.bpw == plan.bpw
         assert [each.bits_per_weight for each in report.matrices] == [each.bits_per_weight for each in plan.matrices]
         assert report.weight_bytes == pytest.approx(plan.weight_bytes, rel=0.1)

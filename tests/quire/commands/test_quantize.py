@@ -69,7 +69,9 @@ def test_flags_reach_the_job(job: dict[str, Any], tmp_path: Path, capsys: pytest
     text = tmp_path / "a.txt"
     flags = ["--bpw", "3.5", "--head-bits", "8", "--rows", "3", "--length", "64", "--calibration", str(text)]
     assert cli.main(["quantize", str(tmp_path), str(out), *flags]) == 0
-    assert job["options"] == QuantizeOptions(tmp_path, out, (3.5,), 8, rows=3, length=64, calibration=(str(text),))
+    assert job["options"] == QuantizeOptions(
+        tmp_path, out, (3.5,), 8, rows=3, length=64, calibration=(str(text),), source_name=tmp_path.name
+    )
     assert job["generator"] is None
     captured = capsys.readouterr()
     assert "3.998 of the 4 asked for; head 6.050" in captured.out
