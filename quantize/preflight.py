@@ -12,15 +12,18 @@ import torch
 from engine.errors import QuantizationError
 from engine.model.checkpoint import Checkpoint
 from engine.model.config import ModelConfig
+from engine.model.formats.base import LinearShape
 from engine.model.formats.dense import DenseFormat
 from engine.model.formats.table import format_of
 from engine.model.tensor_layout import TensorLayout, check_tensors, tensor_layout
 from engine.ops.exl2 import MAX_UNSIGNED_16, ROW_MULTIPLE, layout_bits
 from quantize.disk import check_disk
-from quantize.exl2.candidates import largest_groups, smallest_groups
+from quantize.exl2.allocate import Choices, HullAllocator
+from quantize.exl2.candidates import Option, largest_groups, smallest_groups
 from quantize.memory import check_memory
 from quantize.options import QuantizeOptions
 from quantize.output_directory import require_free
+from quantize.overrides import allocate_with_overrides, possible_bits
 from quantize.padding import open_padded, padded_config
 from quantize.progress import Progress
 
@@ -39,7 +42,7 @@ def check_job(options: QuantizeOptions, config: ModelConfig, published: Sequence
 
     Raises:
         QuantizationError: an output exists, the source is quantized already or has a shape that EXL2 cannot store, a
-            size cannot be reached, or disk or memory are too small.
+            size cannot be reached or an override fits nothing, or disk or memory are too small.
         CheckpointError: the source is missing or malformed.
     """
     for bpw in options.bpw:
@@ -51,7 +54,7 @@ def check_job(options: QuantizeOptions, config: ModelConfig, published: Sequence
     _check_dense(options.source, checkpoint, layout)
     check_tensors(layout, checkpoint)
     _check_shapes(layout)
-    _check_budget(options, layout)
+    _check_budget(options, layout, config.spec.names.head)
     if len(published) < len(options.bpw):
         check_disk(options, padded, layout, published)
         check_memory(options, padded, layout)
@@ -89,14 +92,13 @@ def _check_shapes(layout: TensorLayout) -> None:
             )
 
 
-def _check_budget(options: QuantizeOptions, layout: TensorLayout) -> None:
-    counted = [shape for layer in layout.layers for shape in layer.linears.values()]
+def _check_budget(options: QuantizeOptions, layout: TensorLayout, head: str) -> None:
+    """Share out every budget between the least and the most that each matrix can take; `head` is what it is called."""
+    counted = {shape.prefix: shape for layer in layout.layers for shape in layer.linears.values()}
     if options.bpw_total:
-        counted.append(layout.head)
-    sizes = [(shape.in_features, shape.out_features + -shape.out_features % ROW_MULTIPLE) for shape in counted]
-    weights = sum(rows * columns for rows, columns in sizes)
-    fewest = sum(layout_bits(smallest_groups(rows), columns) for rows, columns in sizes) / weights
-    most = sum(layout_bits(largest_groups(rows), columns) for rows, columns in sizes) / weights
+        counted[head] = layout.head
+    choices = [_extremes(name, shape) for name, shape in counted.items()]
+    fewest, most = possible_bits(choices)
     for bpw in options.bpw:
         if not fewest <= bpw <= most:
             raise QuantizationError(
@@ -104,6 +106,13 @@ def _check_budget(options: QuantizeOptions, layout: TensorLayout) -> None:
                 f"{most:.3f}, scales and permutations included. Ask for {math.ceil(fewest * 100) / 100:.2f} to "
                 f"{math.floor(most * 100) / 100:.2f}."
             )
+        allocate_with_overrides(choices, HullAllocator(), bpw, options.overrides, options.seed)
+
+
+def _extremes(name: str, shape: LinearShape) -> Choices:
+    rows, columns = shape.in_features, shape.out_features + -shape.out_features % ROW_MULTIPLE
+    smallest, largest = (layout_bits(groups(rows), columns) for groups in (smallest_groups, largest_groups))
+    return Choices((name,), rows * columns, (Option((), smallest, 1.0), Option((), largest, 0.0)))
 
 
 def check_values(source: Path, progress: Progress) -> str:

@@ -229,6 +229,22 @@ def test_an_impossible_budget_leaves_nothing_behind(workplace: Workplace, tmp_pa
     _refused(workplace, tmp_path / "out", QuantizationError, r"at least 2.*at most 8", bpw=9.0)
 
 
+def test_overrides_that_cannot_be_met_are_found_before_anything_is_measured(
+    workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(checkpoint: Checkpoint, name: str) -> torch.Tensor:
+        raise AssertionError(f"{name} was read")
+
+    monkeypatch.setattr(Checkpoint, "tensor", read)
+    for override, message in (
+        ("layers.7.*=4", r"layers\.7\.\* fits no matrix"),
+        ("layers.0.*=1.5", r"override layers\.0\.\*: 1\.500 bits per weight cannot be reached; possible are 2"),
+        ("layers.0.*=8", "what the overrides leave: .* cannot be reached; possible are 2"),
+        ("lm_head=4", "lm_head fits no matrix"),
+    ):
+        _refused(workplace, tmp_path / "out", QuantizationError, message, override=(override,), bpw=4.0)
+
+
 def test_a_short_text_is_refused(workplace: Workplace, tmp_path: Path) -> None:
     _refused(workplace, tmp_path / "out", QuantizationError, "rows of 64 need 640000", rows=10_000)
     _refused(
