@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-READ_SECONDS = 60.0
+READ_SECONDS = 240.0
 """Longest wait for bytes that a client means to read; they come unless the server hangs."""
 
 

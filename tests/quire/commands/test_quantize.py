@@ -179,7 +179,7 @@ def test_an_interrupted_job_says_how_to_go_on(tmp_path: Path, number: signal.Sig
         time.sleep(0.01)
     process.send_signal(number)
     _, said = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == 130, said
     assert said.splitlines()[-1] == f"Interrupted. What is done is kept in {work}: the same command goes on from there."
     assert not (tmp_path / "out").exists()
     assert cli.main(command) == 0
