@@ -334,7 +334,9 @@ def test_trained_models(shared: Path, tmp_path: Path, name: str) -> None:
     place = Workplace(shared / "models" / name, tmp_path / "calibration.txt", tmp_path / "other.txt")
     found = []
     for bpw in (4.0, 6.0):
-        options = QuantizeOptions(place.model, tmp_path / str(bpw), bpw, rows=32, text=place.calibration, threads=1)
+        options = QuantizeOptions(
+            place.model, tmp_path / str(bpw), bpw, rows=32, calibration=(str(place.calibration),), threads=1
+        )
         quantize_model(options, progress=SilentProgress())
         found.append(
             evaluate(options.out, place.other, place.model, backend=TorchBackend(), progress=SilentProgress(), rows=16)
