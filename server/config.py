@@ -65,6 +65,11 @@ class ServerConfig:
         "seconds a client may leave full buffers unread, or, up to twice that, not go on with a request it has begun, "
         "before it is cut off",
     )
+    keep_alive_timeout: int = setting(
+        75,
+        "seconds a connection stays open on which nothing is asked; should be longer than clients and proxies keep "
+        "theirs, so that no request meets its end",
+    )
     shutdown_timeout: float = setting(10.0, "seconds running answers get to finish when the server is told to end")
     switch: SwitchMode = setting(
         "replace",
@@ -104,6 +109,8 @@ class ServerConfig:
             raise ConfigError(f"ping_interval must be above 0 seconds, not {self.ping_interval}.")
         if not self.stall_timeout > 0:
             raise ConfigError(f"stall_timeout must be above 0 seconds, not {self.stall_timeout}.")
+        if self.keep_alive_timeout < 1:
+            raise ConfigError(f"keep_alive_timeout must be at least 1 second, not {self.keep_alive_timeout}.")
         if self.max_body_bytes < 1:
             raise ConfigError(f"max_body_bytes must be at least 1, not {self.max_body_bytes}.")
         if not self.shutdown_timeout >= 0:

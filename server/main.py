@@ -117,6 +117,7 @@ async def _serve(config: ServerConfig, catalogue: Catalogue, listener: socket.so
             lifespan="off",
             log_config=None,
             server_header=False,
+            timeout_keep_alive=config.keep_alive_timeout,
             timeout_graceful_shutdown=LAST_WORDS_SECONDS,
             **tls_options(config),
         )

@@ -17,7 +17,7 @@ from benchmarks.server_process import DemoServer, ServerProcess
 from benchmarks.soak.load import Load
 from benchmarks.soak.questions import questions
 from benchmarks.soak.record import Record
-from benchmarks.soak.watch import Watch
+from benchmarks.soak.watch import KEEP_ALIVE_SECONDS, Watch
 
 ANSWER_SECONDS = 120.0
 """Longest silence of the server before it counts as hung."""
@@ -29,6 +29,7 @@ FAULTS = (signal.SIGKILL, signal.SIGSTOP)
 SERVER_SETTINGS = (
     *("--kv-cache-tokens", "4096", "--max-num-seqs", "16", "--max-queued-requests", "24"),
     *("--stall-timeout", str(STALL_TIMEOUT), "--hang-timeout", str(HANG_TIMEOUT), "--max-restarts", "1000"),
+    *("--keep-alive-timeout", str(KEEP_ALIVE_SECONDS)),
     *("--log-level", "warning"),
 )
 """Small on purpose: the cache runs out, the queue fills, and faults are found soon."""

@@ -15,8 +15,8 @@ from benchmarks.soak.record import Fault, Idle, Record, Sample
 HEAL_SECONDS = 120.0
 """Longest time until an engine must have been replaced."""
 
-KEEP_ALIVE_SECONDS = 5.0
-"""How long the server keeps a connection on which nothing is asked."""
+KEEP_ALIVE_SECONDS = 10
+"""How long the server keeps a connection on which nothing is asked: longer than `httpx`, the client, keeps it."""
 
 
 class Watch:

@@ -25,6 +25,7 @@ def test_every_setting_is_documented() -> None:
         ("max_body_bytes", 0),
         ("shutdown_timeout", -1.0),
         ("stall_timeout", 0.0),
+        ("keep_alive_timeout", 0),
         ("log_level", "loud"),
         ("log_format", "xml"),
         ("served_model_name", ("a", "")),
