@@ -84,6 +84,8 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "quire_cuda_exl2_gather": (c_int32, (_STREAM, _POINTER, _POINTER, c_int64, _POINTER, _POINTER, _DTYPE)),
     # stream, matrix, step
     "quire_cuda_exl2_matmul": (c_int32, (_STREAM, _POINTER, _POINTER)),
+    # stream, sampler, logits, inputs, rows, tokens, records
+    "quire_cuda_sample": (c_int32, (_STREAM, *[_POINTER] * 3, c_int64, _POINTER, _POINTER)),
 }
 
 

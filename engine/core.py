@@ -19,6 +19,7 @@ from engine.errors import (
     InvalidRequestError,
     QuireError,
     RequestFailedError,
+    SamplingLimitError,
 )
 from engine.logs import FIELDS
 from engine.messages import RequestFailed, StepOutput
@@ -240,7 +241,7 @@ class EngineCore:
         Raises:
             EngineDeadError: too many steps have failed in a row.
         """
-        if isinstance(error, InvalidLogitsError):
+        if isinstance(error, InvalidLogitsError | SamplingLimitError):
             return self._fail(error.request_ids, error)
         request_ids = list(dict.fromkeys(item.sequence.request.request_id for item in batch.items))
         # an error of a kernel says nothing of the text, and its words are needed to find its cause

@@ -13,6 +13,7 @@ from engine.errors import (
     ModelUnloadedError,
     QuireError,
     RequestFailedError,
+    SamplingLimitError,
 )
 
 _WANT_MORE: dict[type[QuireError], type[QuireError]] = {
@@ -21,6 +22,7 @@ _WANT_MORE: dict[type[QuireError], type[QuireError]] = {
     ModelLoadError: QuireError,
     ModelNotFoundError: QuireError,
     ModelUnloadedError: EngineDeadError,
+    SamplingLimitError: InvalidRequestError,
 }
 """Classes that cannot be made from a message alone, and what stands in for them."""
 

@@ -72,8 +72,11 @@ def stages() -> list[Stage]:
         Stage("no spills", (*python, "cuda_ext.report", "--check"), 30),
         Stage("fragment maps", (*python, "benchmarks.gpu.fragments"), 180, gives_rows=True),
         Stage("ops against their references", (*python, "benchmarks.gpu.sweep"), 180, gives_rows=True),
+        Stage("sampling", (*python, "benchmarks.gpu.sampling"), 180, gives_rows=True),
         Stage("memcheck", (*checked, "memcheck", *sweep), 180),
         Stage("racecheck", (*checked, "racecheck", *sweep), 180),
+        Stage("memcheck of sampling", (*checked, "memcheck", *python, "benchmarks.gpu.sampling", "--small"), 120),
+        Stage("racecheck of sampling", (*checked, "racecheck", *python, "benchmarks.gpu.sampling", "--small"), 120),
         Stage("speed", (*python, "benchmarks.gpu.speed"), 240, gives_rows=True),
         Stage("speed of EXL2 products", (*python, "benchmarks.gpu.exl2_speed"), 240, gives_rows=True),
     ]

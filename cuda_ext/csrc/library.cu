@@ -4,6 +4,7 @@
 #include "elementwise/elementwise.h"
 #include "exl2/exl2.h"
 #include "quire_cuda.h"
+#include "sampling/sampling.h"
 
 namespace quire {
 namespace {
@@ -11,7 +12,7 @@ namespace {
 // Every family's kernels, on the current device.
 int32_t prepare_kernels() {
     int32_t (*const families[])() = {prepare_gather, prepare_norm, prepare_elementwise, prepare_rotary,
-                                     prepare_kv_cache, prepare_attention, prepare_exl2};
+                                     prepare_kv_cache, prepare_attention, prepare_exl2, prepare_sampling};
     for (const auto prepare_family : families) {
         if (const int32_t status = prepare_family(); status != 0) return status;
     }

@@ -161,6 +161,64 @@ QUIRE_CUDA_API int32_t quire_cuda_exl2_gather(void *stream, const quire_cuda_exl
 QUIRE_CUDA_API int32_t quire_cuda_exl2_matmul(void *stream, const quire_cuda_exl2 *matrix,
                                               const quire_cuda_exl2_step *step);
 
+/* --- Sampling --- */
+
+/* Tokens that one block of threads works on, bins of weight they are sorted into, alternatives that can be reported. */
+#define QUIRE_CUDA_SAMPLING_CHUNK 2048
+#define QUIRE_CUDA_SAMPLING_BINS 705
+#define QUIRE_CUDA_SAMPLING_TOP 20
+
+/* What a row of logits wants; engine/sampling/device_layout.py says it again in numpy. Lists are given by their first word
+ * and their length, in words of 4 bytes counted from the start of the inputs. */
+typedef struct quire_cuda_sampling_row {
+    uint64_t seed;
+    uint64_t top_p;     /* in units of 2^-64; 0 keeps all */
+    int32_t kind;       /* 0: not used, left alone; 1: the likeliest token; 2: drawn */
+    int32_t choice;
+    int32_t position;   /* of the token to be chosen */
+    float temperature;  /* above 0 */
+    int32_t top_k;      /* 0 keeps all */
+    float min_p;        /* 0 keeps all */
+    float repetition_penalty;
+    float frequency_penalty;
+    float presence_penalty;
+    int32_t slot;       /* of the counts, -1 without penalties; each slot serves one row at most */
+    int32_t bias;       /* pairs of a token, named once, and a float */
+    int32_t biases;
+    int32_t forbidden;  /* tokens */
+    int32_t forbiddens;
+    int32_t mask;       /* vocab_size bits, 1 for a token that is allowed; -1 without */
+    int32_t logprobs;   /* alternatives to report; -1 reports nothing */
+} quire_cuda_sampling_row;
+
+/* What comes back for a row. */
+typedef struct quire_cuda_sampled {
+    int32_t token;
+    int32_t broken; /* 1: NaN, infinity, or nothing but forbidden tokens; the token is 0 then */
+    double logprob; /* natural, of the logits as they were given, at least -9999 */
+    int32_t top_tokens[QUIRE_CUDA_SAMPLING_TOP]; /* likeliest first, as many as asked for; -1: there are no more */
+    double top_logprobs[QUIRE_CUDA_SAMPLING_TOP];
+} quire_cuda_sampled;
+
+/* Device memory for sampling, for `rows` rows; chunks = vocab_size / 2048 rounded up, at most 256. */
+typedef struct quire_cuda_sampler {
+    uint32_t *scratch;    /* [rows, chunks, 2048] */
+    uint16_t *starts;     /* [rows, chunks, 706] */
+    uint64_t *leaders;    /* [rows, chunks, 20] */
+    uint64_t *bin_masses; /* [rows, 705] zeros; zeros again after every call */
+    uint32_t *bin_counts; /* [rows, 705] likewise */
+    void *states;         /* [rows] of 32 bytes, likewise */
+    uint16_t *counts;     /* [slots, vocab_size]: occurrences in the answer, and 2^15 if a token is in the prompt */
+    int32_t vocab_size;
+} quire_cuda_sampler;
+
+/* Chooses a token for each row of logits [rows, vocab_size], at most 65535 rows, as engine/sampling/sampler.py does, and counts
+ * it where the row has a slot. `inputs` begins with quire_cuda_sampling_row [rows], aligned to 8 bytes. What differs from step to
+ * step is read from device memory only. */
+QUIRE_CUDA_API int32_t quire_cuda_sample(void *stream, const quire_cuda_sampler *sampler, const float *logits,
+                                         const void *inputs, int64_t rows, int32_t *tokens,
+                                         quire_cuda_sampled *records);
+
 #ifdef __cplusplus
 }
 #endif

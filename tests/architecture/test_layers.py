@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "engine.cache": (*LEVEL_0, "engine.cache", "engine.model", "engine.ops"),
     "engine.constraints": (*LEVEL_0, "engine.constraints"),
     "engine.scheduling": (*LEVEL_0, "engine.scheduling", "engine.cache.block", "engine.cache.block_manager"),
-    "engine.sampling": (*LEVEL_0, "engine.sampling", "engine.scheduling"),
+    "engine.sampling": (*LEVEL_0, "engine.sampling", "engine.scheduling", "engine.ops"),
     "engine.execution": (
         *LEVEL_0,
         "engine.execution",

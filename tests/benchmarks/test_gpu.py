@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu import sampling
 from benchmarks.gpu.exl2_speed import GROUP_ROWS, MIX, random_matrix
 from benchmarks.gpu.fragments import check_fragments
 from benchmarks.gpu.sweep import cases, check
@@ -27,6 +28,11 @@ def test_the_sweep_passes_on_the_emulated_device(emulated: EmulatedRuntime, dtyp
     backend = CudaBackend(emulated, dtype)
     rows = [row for case in cases(small=True) for row in check(case, backend)]
     assert all(row.met for row in rows), [str(row) for row in rows if not row.met]
+
+
+def test_sampling_passes_on_the_emulated_device(emulated: EmulatedRuntime) -> None:
+    rows = sampling.check(emulated, sampling.SMALL, 2 * len(sampling.KINDS))
+    assert [row.value for row in rows] == [0, 0]
 
 
 def test_a_stage_that_fails_hangs_or_is_missing_is_an_outcome(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ inline float __frcp_rn(float value) { return 1.0f / value; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float rsqrtf(float value) { return 1.0f / std::sqrt(value); }
 
 inline uint32_t __float_as_uint(float value) {
@@ -42,6 +43,9 @@ inline float __uint_as_float(uint32_t bits) {
 inline int __popc(uint32_t bits) { return __builtin_popcount(bits); }
 inline int __clz(int bits) { return bits == 0 ? 32 : __builtin_clz(static_cast<unsigned>(bits)); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
+inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+    return static_cast<unsigned long long>(static_cast<unsigned __int128>(a) * b >> 64);
+}
 inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
     const uint64_t both = static_cast<uint64_t>(high) << 32 | low;
     return static_cast<unsigned>(both >> (shift & 31));
