@@ -8,19 +8,28 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import NamedTuple, Protocol
 
 from engine.errors import ConfigError, QuireError
+from quire.interruption import termination_as_success
 from quire.suggestions import did_you_mean
 from quire.terminal import notify
 from quire.version import __version__
 
 
 class Command(NamedTuple):
-    """One command: its module under `quire/commands/`, imported only when it runs, and what it does."""
+    """One command.
+
+    Attributes:
+        module: under `quire/commands/`, imported only when it runs.
+        summary: what it does.
+        serves: whether it runs until it is told to end, so that SIGTERM is its usual end from the first moment on.
+    """
 
     module: str
     summary: str
+    serves: bool = False
 
 
 class CommandModule(Protocol):
@@ -32,7 +41,7 @@ class CommandModule(Protocol):
 
 
 COMMANDS = {
-    "serve": Command("quire.commands.serve", "serve a model over an OpenAI-compatible HTTP API"),
+    "serve": Command("quire.commands.serve", "serve a model over an OpenAI-compatible HTTP API", serves=True),
     "generate": Command("quire.commands.generate", "continue a prompt"),
     "chat": Command("quire.commands.chat", "talk to a model, here or at a URL"),
     "quantize": Command("quire.commands.quantize", "make an EXL2 model directory"),
@@ -84,8 +93,10 @@ def _run(arguments: Sequence[str]) -> int:
     if name not in COMMANDS:
         what = "option" if name.startswith("-") else "command"
         raise ConfigError(f"Unknown {what} '{name}'.{did_you_mean(name, COMMANDS)} See quire --help.")
-    module: CommandModule = importlib.import_module(COMMANDS[name].module)
-    return module.run(rest)
+    command = COMMANDS[name]
+    with termination_as_success() if command.serves else nullcontext():  # importing takes a while
+        module: CommandModule = importlib.import_module(command.module)
+        return module.run(rest)
 
 
 def _help() -> str:

@@ -16,7 +16,7 @@ from quantize.report import QuantizeReport
 from quantize.work_directory import kept_work
 from quire.arguments import ArgumentParser, add_settings
 from quire.configuration import add_model_options, local_engine, sources_of
-from quire.interruption import termination_as_interrupt
+from quire.interruption import Interruptible
 from quire.progress import show_progress
 from quire.quantize_summary import plan_summary, report_summary
 from quire.settings import resolve
@@ -35,7 +35,7 @@ def run(arguments: Sequence[str]) -> int:
     options = replace(options, source=Path(engine.model), source_name=engine.name)
     writer = None if options.calibration else open_text_generator(_writing(engine))
     try:
-        with termination_as_interrupt(), show_progress(sys.stderr) as progress:
+        with Interruptible(), show_progress(sys.stderr) as progress:
             if parsed.plan:
                 plans = plan_model(options, progress=progress, generator=writer)
             else:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from engine.config import EngineConfig
+from engine.errors import QuantizationError
 from quantize.calibration import TextGenerator
 from quantize.exl2.layout import Group
 from quantize.matrix_report import MatrixReport
@@ -184,6 +185,24 @@ def test_an_interrupted_job_says_how_to_go_on(tmp_path: Path, number: signal.Sig
     assert not (tmp_path / "out").exists()
     assert cli.main(command) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"model", "text.txt", "out"}
+
+
+def test_an_interruption_that_a_library_made_an_error_of_is_still_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(options: QuantizeOptions, *, progress: Progress, generator: TextGenerator | None) -> None:
+        (tmp_path / "out.work").mkdir()
+        (tmp_path / "out.work" / "job.json").touch()
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise QuantizationError("The file is damaged.") from None
+
+    monkeypatch.setattr(quantize, "quantize_model", fail)
+    assert cli.main(["quantize", str(tmp_path), str(tmp_path / "out"), "--calibration", "a.txt"]) == 130
+    said = capsys.readouterr().err
+    assert "Interrupted. What is done is kept in" in said
+    assert "damaged" not in said
 
 
 def test_from_float_to_exl2_and_back(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
