@@ -155,6 +155,13 @@ class EngineRestartingError(EngineDeadError):
         self.retry_after = retry_after
 
 
+class ShuttingDownError(EngineDeadError):
+    """The server ends: it takes no further requests and gives up those it has."""
+
+    def __init__(self) -> None:
+        super().__init__("The server is shutting down.")
+
+
 class ModelUnloadedError(EngineDeadError):
     """The model had to make room, or was unloaded, before the request was answered."""
 

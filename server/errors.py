@@ -33,6 +33,7 @@ from engine.errors import (
     OverloadedError,
     QuireError,
     RequestFailedError,
+    ShuttingDownError,
 )
 from engine.logs import FIELDS
 from server.validation import explain
@@ -101,6 +102,9 @@ def reply_to(error: Exception) -> ErrorReply:
         case EngineRestartingError():
             retry = {"Retry-After": str(math.ceil(error.retry_after))}
             return ErrorReply(503, str(error), SERVER_ERROR, code="engine_restarting", headers=retry)
+        case ShuttingDownError():
+            retry = {"Retry-After": str(ENGINE_RETRY_SECONDS), "Connection": "close"}
+            return ErrorReply(503, str(error), SERVER_ERROR, code="shutting_down", headers=retry)
         case EngineDeadError():
             retry = {"Retry-After": str(ENGINE_RETRY_SECONDS)}
             return ErrorReply(503, str(error), SERVER_ERROR, code="engine_dead", headers=retry)

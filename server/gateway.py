@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from engine.errors import ShuttingDownError
 from server.arrivals import Arrivals, was_sent_away
-from server.errors import SERVER_ERROR, ErrorReply
+from server.errors import SERVER_ERROR, ErrorReply, reply_to
 from server.middleware import BoundaryMiddleware
 from server.models.slot import Loading
 from server.wire_json import JsonResponse
@@ -26,13 +27,6 @@ LOADING = ErrorReply(
     SERVER_ERROR,
     code="model_loading",
     headers={"Retry-After": str(RETRY_SECONDS)},
-)
-SHUTTING_DOWN = ErrorReply(
-    503,
-    "The server is shutting down.",
-    SERVER_ERROR,
-    code="shutting_down",
-    headers={"Retry-After": str(RETRY_SECONDS), "Connection": "close"},
 )
 
 
@@ -106,4 +100,4 @@ async def _closing(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] != "http":
         await send({"type": "websocket.close"})
     else:
-        await SHUTTING_DOWN.response()(scope, receive, send)
+        await reply_to(ShuttingDownError()).response()(scope, receive, send)

@@ -50,7 +50,6 @@ class ServedModel:
     Attributes:
         names: as in `DeclaredModel`.
         queue: those who wait for their first token.
-        recent_prompts: that it was asked.
         created: when it became known, in Unix seconds.
     """
 
@@ -59,7 +58,7 @@ class ServedModel:
         self.configure = declared.configure
         self.metrics = metrics
         self.queue = QueueGate(switch.known(declared.names[0]).config)
-        self.recent_prompts = RecentPrompts()
+        self._recent_prompts = (0, 0), RecentPrompts()
         self.created = int(time.time())
         self._switch = switch
         self._text: ModelText | None = None
@@ -139,6 +138,14 @@ class ServedModel:
             loads=known.loads,
             failed_loads=known.failed_loads,
         )
+
+    @property
+    def recent_prompts(self) -> RecentPrompts:
+        """Prompts since its engine was started, for only of these the cache may hold anything."""
+        started = self.known.loads + (self.engine is None), self._switch.stats(self.name).restarts_total
+        if self._recent_prompts[0] != started:
+            self._recent_prompts = started, RecentPrompts()
+        return self._recent_prompts[1]
 
     @property
     def waiting(self) -> int:

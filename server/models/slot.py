@@ -1,4 +1,4 @@
-"""What the switch keeps books of: a model it knows, a loaded one, a load, an order."""
+"""What the switch keeps books of: a model it knows, a loaded one, a load."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from engine.client import EngineClient
 from engine.config import EngineConfig
@@ -152,32 +152,6 @@ class Slot:
         return longest if self.users else min(longest, self.unused_since + PAUSE_OF_A_TURN)
 
 
-@dataclass(slots=True, eq=False)
-class Order:
-    """What whoever runs the server wants done; comes before what requests want.
-
-    Attributes:
-        name, config: what to load; None unloads.
-        force: do not wait for running requests.
-        done: resolved when it has been carried out.
-        listeners: told how far loading is.
-    """
-
-    name: str | None
-    config: EngineConfig | None
-    done: asyncio.Future[None]
-    force: bool = False
-    listeners: list[Listener] = field(default_factory=list)
-
-    def settle(self, error: Exception | None = None) -> None:
-        """Say that it has been carried out, or why it could not be."""
-        if error is None:
-            self.done.set_result(None)
-        else:
-            self.done.set_exception(error)
-            self.done.exception()  # looked at, also where the one who ordered has gone
-
-
 class Loading:
     """A load that goes on.
 
@@ -223,3 +197,13 @@ class Loading:
         self.progress = progress
         for listener in self.listeners:
             listener(progress)
+
+
+async def first_of(event: asyncio.Event, other: asyncio.Future[Any] | None, patience: float | None = None) -> None:
+    """Wait for the event or for the other to end, at most `patience` seconds."""
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        awaited = {waiting} if other is None else {waiting, other}
+        await asyncio.wait(awaited, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()

@@ -14,16 +14,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
 from engine.client import EngineClient
 from engine.config import EngineConfig
-from engine.errors import EngineDeadError, LoadConflictError, ModelLoadError, ModelUnloadedError, QuireError
+from engine.errors import (
+    EngineDeadError,
+    LoadConflictError,
+    ModelLoadError,
+    ModelUnloadedError,
+    QuireError,
+    ShuttingDownError,
+)
 from engine.stats import EngineStats, continued, ended
-from server.models.slot import Engine, KnownModel, Listener, Loading, Order, Slot, StartEngine, SwitchPolicy
+from server.models.orders import Order, OrderBook
+from server.models.slot import Engine, KnownModel, Listener, Loading, Slot, StartEngine, SwitchPolicy, first_of
 from server.models.waiting_room import WaitingRoom
 
 logger = logging.getLogger(__name__)
@@ -45,7 +52,7 @@ class ModelSwitch:
         self._ending: Slot | None = None  # no longer current, its process not yet gone
         self._loading: Loading | None = None
         self._waiting = WaitingRoom(self._leave)
-        self._orders: deque[Order] = deque()
+        self._orders = OrderBook()
         self._restore: tuple[str, EngineConfig] | None = None  # ended for a model that then failed to load
         self._changed = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
@@ -102,11 +109,12 @@ class ModelSwitch:
         """Refuse requests that could not be answered soon.
 
         Raises:
-            EngineDeadError: the server ends, or the model's engine takes no requests.
+            ShuttingDownError: the server ends.
+            EngineDeadError: the model's engine takes no requests.
             ModelLoadError: the model could not be loaded a short while ago.
         """
         if self._closed:
-            raise EngineDeadError("The server is shutting down.")
+            raise ShuttingDownError
         engine, known = self.engine(name), self._known[name]
         if engine is not None:
             engine.check_available()
@@ -118,9 +126,9 @@ class ModelSwitch:
         """The engine of a declared model, kept for as long as the block lasts; waits until it is loaded.
 
         Raises:
-            EngineDeadError: the server ends.
             ModelLoadError: the model cannot be loaded.
-            ModelUnloadedError: in place of the engine's own error, if the model had to go before the block's end.
+            ShuttingDownError, ModelUnloadedError: in place of the engine's own error, if the server or the model had to
+                go before the block's end.
         """
         slot = self._slot
         if slot is not None and slot.name == name and slot.open:
@@ -133,6 +141,8 @@ class ModelSwitch:
         try:
             yield slot.engine
         except EngineDeadError:
+            if self._closed:
+                raise ShuttingDownError from None
             if slot.evicted:
                 raise ModelUnloadedError(name) from None
             raise
@@ -153,7 +163,7 @@ class ModelSwitch:
             LoadConflictError: another load was ordered and is not done, or this one was cancelled.
             QuireError: the model cannot be loaded. The one loaded before is, or will be, as it was.
         """
-        order = next((each for each in self._orders if each.name is not None), None)
+        order = self._orders.load
         if order is None:
             order = Order(name, config, asyncio.get_running_loop().create_future())
             self._submit(order)
@@ -176,9 +186,11 @@ class ModelSwitch:
         await asyncio.shield(order.done)
 
     def cancel(self) -> str | None:
-        """Give up the load that goes on; the name of its model, None if there is none."""
+        """Give up the load that goes on, or else the one that was ordered; the name of its model, None without one."""
         loading = self._loading
-        return loading.name if loading is not None and loading.task.cancel() else None
+        if loading is None:
+            return self._orders.cancel_load()
+        return loading.name if loading.task.cancel() else None
 
     async def given_up(self) -> str:
         """Wait until the engine of the only model there is has failed too often; says how, in one line."""
@@ -193,7 +205,7 @@ class ModelSwitch:
         tasks = [task for task in (self._worker, loading, *(slot.watcher for slot in slots)) if task is not None]
         for task in tasks:
             task.cancel()
-        self._refuse_everybody("The server is shutting down.")
+        self._refuse_everybody(ShuttingDownError)
         await asyncio.gather(*tasks, return_exceptions=True)
         if loading is not None and not loading.cancelled() and loading.exception() is None:
             await loading.result().close()
@@ -209,8 +221,9 @@ class ModelSwitch:
             return self._drop(slot, slot.lost)
         if self._restore is not None:
             return self._bring_back(*self._restore)
-        if self._orders:
-            return self._obey(self._orders[0])
+        order = self._orders.first
+        if order is not None:
+            return self._obey(order)
         name = self._waiting.first
         if name is not None:
             due = now if slot is None else slot.turn_ends(self._policy.turn_seconds)
@@ -249,19 +262,19 @@ class ModelSwitch:
         error = None if worker.cancelled() else worker.exception()
         if error is not None:
             logger.error("The switch between models failed unexpectedly.", exc_info=error)
-            self._refuse_everybody("The switch between models failed; see the server's log.")
+            self._refuse_everybody(lambda: EngineDeadError("The switch between models failed; see the server's log."))
 
     # carrying out
 
     async def _obey(self, order: Order) -> None:
         slot, error = self._slot, None
+        order.begun = True
         if order.name is None or order.config is None:
             if slot is not None:
                 await self._end(slot, 0.0 if order.force else self._policy.drain_timeout)
         elif slot is None or (slot.name, slot.config) != (order.name, order.config):
             error = await self._bring_up(order.name, order.config, order.listeners)
-        self._orders.remove(order)
-        order.settle(error)
+        self._orders.settle(order, error)
 
     async def _bring_back(self, name: str, config: EngineConfig) -> None:
         self._restore = None
@@ -296,7 +309,7 @@ class ModelSwitch:
 
     async def _make_room(self, loading: Loading) -> None:
         """End the present model once the next one is checked; unless both may be there, or the load fails before."""
-        await _first(loading.checked, loading.task)
+        await first_of(loading.checked, loading.task)
         if self._slot is not None and not loading.task.done() and not self._policy.beside:
             await self._end(self._slot, self._policy.drain_timeout, unless=loading.task)
 
@@ -322,7 +335,7 @@ class ModelSwitch:
             unless: if this ends before there is an end to the requests, everything stays as it is.
         """
         slot.open = False
-        await _first(slot.free, unless, patience)
+        await first_of(slot.free, unless, patience)
         if unless is not None and unless.done():
             return  # the slot is opened again when the waiting are served
         slot.evicted = slot.users > 0
@@ -358,10 +371,12 @@ class ModelSwitch:
             self._waiting.serve(slot)
 
     def _note_failure(self, name: str, config: EngineConfig, error: Exception) -> None:
-        unforeseen = None if isinstance(error, QuireError) else error
-        logger.error("The model %s could not be loaded: %s", name, error, exc_info=unforeseen)
         known, cancelled = self._known[name], isinstance(error, LoadConflictError)
-        if not cancelled:
+        if cancelled:
+            logger.info("Loading %s was cancelled.", name)
+        else:
+            unforeseen = None if isinstance(error, QuireError) else error
+            logger.error("The model %s could not be loaded: %s", name, error, exc_info=unforeseen)
             known.failed(error)
         if config != known.config:  # settings that were tried once; requests wait for the usual ones
             return
@@ -370,27 +385,16 @@ class ModelSwitch:
         pause = max(1.0, known.retry_at - self._now())
         self._waiting.fail(lambda: ModelLoadError(name, retry_after=pause), name)
 
-    def _refuse_everybody(self, why: str) -> None:
-        self._waiting.fail(lambda: EngineDeadError(why))
-        while self._orders:
-            self._orders.popleft().settle(EngineDeadError(why))
+    def _refuse_everybody(self, error: Callable[[], QuireError]) -> None:
+        self._waiting.fail(error)
+        self._orders.refuse(error)
 
     def _submit(self, order: Order) -> None:
         if self._closed:
-            raise EngineDeadError("The server is shutting down.")
-        self._orders.append(order)
+            raise ShuttingDownError
+        self._orders.add(order)
         self._wake()
 
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
-
-
-async def _first(event: asyncio.Event, other: asyncio.Future[Any] | None, patience: float | None = None) -> None:
-    """Wait for the event or for the other to end, at most `patience` seconds."""
-    waiting = asyncio.ensure_future(event.wait())
-    try:
-        awaited = {waiting} if other is None else {waiting, other}
-        await asyncio.wait(awaited, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from engine.stats import EngineStats
-from engine.types import ModelInfo, OutputDelta, SamplingParams
+from engine.types import FinishReason, ModelInfo, OutputDelta, SamplingParams
 from server.observability.histogram import Histogram, HistogramFamily
 
 PREFIX = "quire_"
@@ -32,6 +32,9 @@ _LATENCY_BUCKETS = (
 )
 _COUNT_BUCKETS = tuple(float(step * 10**power) for power in range(6) for step in (1, 2, 5))
 _LABEL = "model_name"
+
+Cause = Literal["abort", "error", "queue_full"]
+"""Why a request has no complete answer: its client went away, it ended in an error, or too much waited."""
 
 
 class ModelFigures(NamedTuple):
@@ -101,6 +104,11 @@ class Metrics:
         self._families = families
         self._success = self._counter("request_success", "Choices that ended, by reason", "finished_reason")
         self._unfinished = self._counter("request_unfinished", "Requests without a complete answer", "cause")
+        # an alert on a counter's rise misses the rise that brings the counter into being
+        for reason in FinishReason:
+            self._success.labels(model_name, reason.value)
+        for cause in get_args(Cause):
+            self._unfinished.labels(model_name, cause)
         self.first_token = self._histogram(
             "time_to_first_token_seconds", "From admission to the first token", _FIRST_TOKEN_BUCKETS
         )
@@ -150,8 +158,8 @@ class Metrics:
         """Count a choice that ended with `reason`."""
         self._success.labels(self._model_name, reason).inc()
 
-    def unfinished(self, cause: str) -> None:
-        """Count a request that was `abort`ed by its client, ended in an `error`, or met a `queue_full`."""
+    def unfinished(self, cause: Cause) -> None:
+        """Count a request without a complete answer."""
         self._unfinished.labels(self._model_name, cause).inc()
 
     def _histogram(self, name: str, doc: str, buckets: tuple[float, ...]) -> Histogram:

@@ -10,7 +10,14 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from engine.errors import ConfigError, InvalidRequestError, LoadConflictError, ModelNotFoundError, QuireError
+from engine.errors import (
+    ConfigError,
+    InvalidRequestError,
+    LoadConflictError,
+    ModelNotFoundError,
+    QuireError,
+    ShuttingDownError,
+)
 from engine.messages import LoadProgress
 from server.dependencies import ServicesDep
 from server.errors import INVALID_REQUEST, SERVER_ERROR, ErrorReply, reply_to
@@ -109,14 +116,14 @@ def failure(error: BaseException) -> ErrorReply:
             return ErrorReply(400, str(error), INVALID_REQUEST, "settings", "invalid_value")
         case InvalidRequestError() if error.param != "messages":
             return reply_to(error)
-        case ModelNotFoundError() | LoadConflictError():
+        case ModelNotFoundError() | LoadConflictError() | ShuttingDownError():
             return reply_to(error)
         case QuireError():
             return ErrorReply(500, str(error), SERVER_ERROR, code="model_load_failed", headers=_NO_RETRY)
         case Exception():
             return reply_to(error)
         case _:
-            return reply_to(LoadConflictError("Loading was given up, for the server ends."))
+            return reply_to(ShuttingDownError())
 
 
 _NO_RETRY = {"x-should-retry": "false"}

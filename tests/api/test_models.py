@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -126,6 +127,25 @@ def test_a_request_gets_the_model_it_names(tmp_path: Path) -> None:
             card = (await server.client.get("/v1/models/small")).json()
             assert (card["loaded"], card["meta"]["name"]) == (False, "small")
             assert error_of(await server.ask("medium"), 404)["code"] == "model_not_found"
+
+    run(scenario())
+
+
+def test_prompts_before_a_load_are_not_reported_as_recent(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with house(tmp_path) as server:
+
+            async def recent() -> int:
+                body = {"prompt": "Who?", "model": "big"}
+                answer = await server.client.post("/v1/completions", json=body, headers={"x-quire-debug": "prefix"})
+                return int(json.loads(answer.headers["x-quire-prefix"])["recent_prompts"])
+
+            # the first one waits for the load, and is in the cache afterwards
+            assert [await recent(), await recent()] == [0, 1]
+            await server.ask("small")
+            assert [await recent(), await recent()] == [0, 1]
+            await server.post("unload")
+            assert await recent() == 0
 
     run(scenario())
 

@@ -167,6 +167,14 @@ def test_request_metrics(client: TestClient, engine: FakeEngine) -> None:
     assert found[("quire_request_params_max_tokens_sum",)] == 2
 
 
+def test_what_may_happen_is_counted_from_zero_so_that_an_alert_sees_the_first_time(client: TestClient) -> None:
+    found = samples(client)
+    for cause in ("abort", "error", "queue_full"):
+        assert found[("quire_request_unfinished_total", cause)] == 0
+    for reason in ("stop", "length"):
+        assert found[("quire_request_success_total", reason)] == 0
+
+
 def test_metrics_of_where_the_time_went(client: TestClient, engine: FakeEngine) -> None:
     engine.answer = always(script("a b c", cached_tokens=4, timings=Timings(0.25, 0.5, 2.0, 1)))
     prompt_tokens = client.post("/v1/completions", json={"prompt": ["ab", "cd"], "n": 2}).json()["usage"][
@@ -189,4 +197,4 @@ def test_servers_do_not_share_metrics(make_client: MakeClient) -> None:
     one, other = make_client(), make_client()
     one.post(CHAT, json=BODY)
     assert samples(one)[("quire_request_success_total", "stop")] == 1
-    assert ("quire_request_success_total", "stop") not in samples(other)
+    assert samples(other)[("quire_request_success_total", "stop")] == 0

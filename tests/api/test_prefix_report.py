@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from engine.stats import EngineStats
 from tests.api.conftest import MakeClient
 from tests.api.test_refusals import error_of
 from tests.fakes.engine import FakeEngine, always, script
@@ -70,6 +71,16 @@ def test_prompts_are_compared_with_those_of_the_same_key_only(make_client: MakeC
     report(client, "a private prompt of one", key="one")
     assert report(client, "a private prompt of two", key="two")["recent_prompts"] == 0
     assert report(client, "a private prompt of one!", key="one")["recent_prompts"] == 1
+
+
+def test_prompts_of_an_engine_that_has_ended_are_forgotten_with_its_cache(
+    client: TestClient, engine: FakeEngine
+) -> None:
+    report(client, "a prompt")
+    assert report(client, "a prompt")["recent_prompts"] == 1
+    engine.stats = EngineStats(restarts_total=1)
+    assert report(client, "a prompt")["recent_prompts"] == 0
+    assert report(client, "a prompt")["recent_prompts"] == 1
 
 
 def test_who_does_not_ask_gets_no_report_and_what_there_is_not_is_refused(

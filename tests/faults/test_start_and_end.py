@@ -125,5 +125,5 @@ def test_a_second_signal_ends_the_waiting(tmp_path: Path) -> None:
         server.process.send_signal(signal.SIGTERM)
         eventually(lambda: server.status() == 503)
         server.process.send_signal(signal.SIGTERM)
-        assert asking.result().json()["error"]["code"] == "engine_dead"
+        assert asking.result().json()["error"]["code"] == "shutting_down"
         assert server.end()[0] == 0

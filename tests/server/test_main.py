@@ -128,7 +128,7 @@ def test_answers_that_do_not_end_are_ended_with_an_error(tmp_path: Path, stream:
             running.send_signal(signal.SIGTERM)
             response = asking.result()
         error = events(response.text)[-1]["error"] if stream else response.json()["error"]
-        assert (response.status_code, error["code"]) == (200 if stream else 503, "engine_dead")
+        assert (response.status_code, error["code"]) == (200 if stream else 503, "shutting_down")
         assert running.wait(timeout=10) == 0
         assert running.stderr is not None
         assert "Traceback" not in running.stderr.read()

@@ -18,6 +18,7 @@ from engine.errors import (
     ModelLoadError,
     ModelUnloadedError,
     QuireError,
+    ShuttingDownError,
 )
 from engine.messages import LoadProgress
 from engine.stats import EngineStats
@@ -384,6 +385,54 @@ def test_a_cancelled_load_leaves_the_model_there_was(after: float, beside: bool)
     with_switch(body, policy=SwitchPolicy(beside=beside))
 
 
+def test_a_load_that_waits_for_an_unload_can_be_cancelled() -> None:
+    async def body(switch: ModelSwitch, workshop: Workshop) -> None:
+        await switch.load("a", config("a"))
+        (running,) = spawn(ask(switch, "a", 5))
+        await asyncio.sleep(1)
+        unload = asyncio.ensure_future(switch.unload(force=False))
+        load = asyncio.ensure_future(switch.load("b", config("b")))
+        await asyncio.sleep(1)
+        assert not running.done()
+        assert switch.cancel() == "b"
+        with pytest.raises(LoadConflictError, match="cancelled"):
+            await load
+        assert switch.cancel() is None
+        await running
+        await unload
+        assert (switch.current, workshop.starts) == (None, ["a"])
+
+    with_switch(body)
+
+
+def test_a_load_that_is_done_is_not_cancelled_while_the_model_before_it_ends() -> None:
+    async def body(switch: ModelSwitch, workshop: Workshop) -> None:
+        await switch.load("a", config("a"))
+        (running,) = spawn(ask(switch, "a", 20))
+        load = asyncio.ensure_future(switch.load("b", config("b")))
+        await asyncio.sleep(LOAD_SECONDS + 1)
+        await ask(switch, "b")
+        assert not load.done()
+        assert switch.cancel() is None
+        await load
+        await running
+
+    with_switch(body, policy=SwitchPolicy(beside=True))
+
+
+def test_a_cancelled_load_is_no_error_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def body(switch: ModelSwitch, workshop: Workshop) -> None:
+        load = asyncio.ensure_future(switch.load("a", config("a")))
+        await asyncio.sleep(CHECK_SECONDS + 1)
+        switch.cancel()
+        with pytest.raises(LoadConflictError):
+            await load
+
+    with caplog.at_level("INFO"):
+        with_switch(body)
+    assert [(each.levelname, each.message) for each in caplog.records] == [("INFO", "Loading a was cancelled.")]
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_unloading(force: bool) -> None:
     async def body(switch: ModelSwitch, workshop: Workshop) -> None:
@@ -494,16 +543,16 @@ def test_one_of_several_models_being_given_up_leaves_the_others() -> None:
 def test_closing_tells_everybody() -> None:
     async def body(switch: ModelSwitch, workshop: Workshop) -> None:
         await switch.load("a", config("a"))
-        waiting = spawn(ask(switch, "b"), ask(switch, "c"))
+        waiting = spawn(ask(switch, "a", 9), ask(switch, "b"), ask(switch, "c"))
         order = asyncio.ensure_future(switch.load("b", config("b")))
         await asyncio.sleep(3)
         await switch.close()
         for each in (*waiting, order):
-            with pytest.raises(EngineDeadError, match="shutting down"):
+            with pytest.raises(ShuttingDownError):
                 await each
-        with pytest.raises(EngineDeadError, match="shutting down"):
+        with pytest.raises(ShuttingDownError):
             switch.check("a")
-        with pytest.raises(EngineDeadError, match="shutting down"):
+        with pytest.raises(ShuttingDownError):
             await switch.unload(force=True)
 
     with_switch(body)
