@@ -43,7 +43,11 @@ class EngineConfig:
     max_queued_requests: int = setting(
         512, "most prompts that may wait for their first token; further ones are refused with 429; 0 means any number"
     )
-    max_queued_tokens: int = setting(0, "most tokens of the prompts that wait together; 0 means any number")
+    max_queued_tokens: int = setting(
+        1 << 20,
+        "most tokens of the prompts that wait together, at about 40 bytes of memory each; further ones are refused "
+        "with 429; 0 means any number",
+    )
     max_step_ms: float = setting(
         250.0,
         "milliseconds a step may take while answers are under way, for which prompts are cut into smaller chunks; "

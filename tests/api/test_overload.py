@@ -16,9 +16,10 @@ from tests.api.test_disconnect import BODY, CHAT, Visitor, run, until
 from tests.fakes.engine import MODEL, FakeEngine
 
 
+@pytest.mark.parametrize("limit", [{"max_queued_requests": 2}, {"max_queued_tokens": 50}])
 @pytest.mark.parametrize("stream", [True, False])
-def test_beyond_the_limit_a_request_is_refused_at_once(text: ModelText, stream: bool) -> None:
-    engine = FakeEngine(model=replace(MODEL, max_queued_requests=2))
+def test_beyond_the_limit_a_request_is_refused_at_once(text: ModelText, stream: bool, limit: dict[str, int]) -> None:
+    engine = FakeEngine(model=replace(MODEL, **limit))  # type: ignore[arg-type]
 
     async def scenario() -> None:
         engine.gate = asyncio.Event()

@@ -7,6 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
+from engine.config import EngineConfig
 from engine.errors import OverloadedError
 from server.queue_gate import MAX_RETRY_SECONDS, QueueGate, QueuePlace
 from tests.fakes.toy_engine import toy_model
@@ -45,6 +46,16 @@ def test_tokens_are_limited_too() -> None:
         narrow.enter([[1] * 3])
     places += narrow.enter([[1] * 2])
     assert narrow.tokens == 10
+
+
+def test_by_default_a_queue_of_long_prompts_is_bounded() -> None:
+    usual = QueueGate(EngineConfig())
+    waiting = [usual.enter([range(128_000)]) for _ in range(8)]
+    with pytest.raises(OverloadedError, match="1024000 prompt tokens wait already, and at most 1048576 may") as refused:
+        usual.enter([range(128_000)])
+    assert refused.value.retry_after >= 1
+    waiting += [usual.enter([range(24_000)])]  # a shorter one still may
+    assert usual.requests == len(waiting) == 9
 
 
 def test_where_nothing_waits_anything_is_taken_and_all_or_none_of_it() -> None:
