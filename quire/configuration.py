@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from engine.config import EngineConfig
 from quire.arguments import ArgumentParser, add_settings, from_command_line
 from quire.config_file import MODELS, ConfigFile, read_config_file
-from quire.hub import HubConfig, find_model
+from quire.hub import HubConfig, ModelSource, find_model, find_outline
 from quire.settings import Source, from_environment, resolve, settings_of
 from server.config import ServerConfig
 
@@ -79,7 +80,26 @@ def local_engine(arguments: argparse.Namespace) -> EngineConfig:
         ConfigError: a setting is wrong.
         CheckpointError, HubError: there is no such model.
     """
+    config, revision = _model_of(arguments)
+    return _placed(config, find_model(config.model, revision))
+
+
+@contextmanager
+def outlined_engine(arguments: argparse.Namespace) -> Iterator[EngineConfig]:
+    """As `local_engine`, for a command that only asks how large the model is: of one on the hub no weights are fetched.
+
+    Raises:
+        ConfigError, CheckpointError, HubError: as `local_engine`.
+    """
+    config, revision = _model_of(arguments)
+    with find_outline(config.model, revision) as source:
+        yield _placed(config, source)
+
+
+def _model_of(arguments: argparse.Namespace) -> tuple[EngineConfig, str]:
     sources = sources_of(arguments)
-    config = resolve(EngineConfig, sources).config
-    source = find_model(config.model, resolve(HubConfig, sources).config.revision)
+    return resolve(EngineConfig, sources).config, resolve(HubConfig, sources).config.revision
+
+
+def _placed(config: EngineConfig, source: ModelSource) -> EngineConfig:
     return replace(config, model=str(source.directory), name=config.name or source.name)

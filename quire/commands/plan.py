@@ -13,15 +13,15 @@ from engine.free_memory import readable_size
 from engine.model.config import load_config
 from engine.ops.select import select_backend
 from quire.arguments import ArgumentParser
-from quire.configuration import add_model_options, local_engine
+from quire.configuration import add_model_options, outlined_engine
 
 
 def run(arguments: Sequence[str]) -> int:
     """Say what serving a model would take, without loading it; 1 where it does not fit."""
     parsed = _parser().parse(arguments)
-    config = local_engine(parsed)
     try:
-        plan = _plan(config)
+        with outlined_engine(parsed) as config:
+            plan = _plan(config)
     except CapacityError as shortage:
         if not parsed.json:
             raise
@@ -35,7 +35,7 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         "quire plan",
         "Say what serving a model with these settings would take of the memory that is free now. Only config.json and "
-        "the headers of the weights are read. Exit status 1 if it does not fit.",
+        "the headers of the weights are read, and of a hub id no more is fetched. Exit status 1 if it does not fit.",
     )
     parser.add_argument("model", metavar="MODEL", help="model directory or hub id (org/name)")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON, sizes in bytes")

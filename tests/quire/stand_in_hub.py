@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,13 +23,15 @@ class StandInHub:
         models: files of each revision of each model.
         gated: ids of models whose terms nobody has accepted.
         endpoint: its URL.
-        fetched: paths of the files that were downloaded.
+        fetched: paths of the files that were downloaded, whole or in part.
+        sent: bytes of them.
     """
 
     models: Mapping[str, Mapping[str, Files]]
     gated: frozenset[str] = frozenset()
     endpoint: str = ""
     fetched: list[str] = field(default_factory=list)
+    sent: int = 0
 
     def commit(self, model: str, revision: str) -> str:
         """The commit a branch points at."""
@@ -100,11 +103,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _file(self, path: str, files: Files, commit: str, body: bool) -> None:
         if path not in files:
             return self._error(404, "EntryNotFound")
-        data = files[path]
-        headers = {"ETag": f'"{_etag(data)}"', "X-Repo-Commit": commit, "Content-Length": str(len(data))}
-        self._send(200, headers, data if body else b"")
+        data, etag = files[path], f'"{_etag(files[path])}"'
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if wanted is not None:
+            data = data[int(wanted[1]) : int(wanted[2]) + 1]
+        headers = {"ETag": etag, "X-Repo-Commit": commit, "Content-Length": str(len(data))}
+        self._send(200 if wanted is None else 206, headers, data if body else b"")
         if body:
             self.hub.fetched.append(path)
+            self.hub.sent += len(data)
         return None
 
     def _json(self, value: object) -> None:

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save
 
 from engine.errors import CheckpointError, ConfigError, HubError
-from quire.hub import find_model
+from engine.model.checkpoint import Checkpoint
+from quire.hub import find_model, find_outline
 from tests.quire.stand_in_hub import StandInHub, stand_in_hub
 
 MAIN = {
@@ -23,7 +26,12 @@ MAIN = {
     "original/consolidated.00.safetensors": b"again",
 }
 MODELS = {
-    "org/tiny": {"main": MAIN, "4.0bpw": {**MAIN, "model.safetensors": b"four bits"}},
+    "org/tiny": {
+        "main": MAIN,
+        "4.0bpw": {**MAIN, "model.safetensors": b"four bits"},
+        "pickled": {name: data for name, data in MAIN.items() if not name.endswith(".safetensors")},
+        "bare": {name: data for name, data in MAIN.items() if name != "config.json"},
+    },
     "org/secret": {"main": MAIN},
 }
 
@@ -96,6 +104,62 @@ def test_no_connection_and_nothing_cached(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(HubError, match=r"not complete in the local cache and http://127.0.0.1:9 cannot be reached"):
         find_model("org/tiny", cache=tmp_path)
+
+
+def weights_bytes(**tensors: torch.Tensor) -> bytes:
+    return save(tensors, {"format": "pt"})
+
+
+def test_an_outline_has_the_headers_of_the_weights_and_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = weights_bytes(a=torch.ones(300_000), b=torch.ones(2, 3, dtype=torch.float16), c=torch.ones(()))
+    files = {**MAIN, "output.safetensors": weights, "model.safetensors": weights_bytes(d=torch.ones(7))}
+    with stand_in_hub({"org/tiny": {"main": MAIN, "large": files}}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        with find_outline("org/tiny", "large") as found:
+            assert found.name == "org/tiny"
+            assert (found.directory / "config.json").read_bytes() == MAIN["config.json"]
+            outline = Checkpoint.open(found.directory)
+            assert {name: outline.shape(name) for name in outline.names} == {
+                **{"a": (300_000,), "b": (2, 3), "c": ()},
+                "d": (7,),
+            }
+            assert outline.dtype("b") == torch.float16
+            assert found.directory.joinpath("output.safetensors").stat().st_blocks * 512 < 100_000
+        assert not found.directory.exists()
+        assert hub.sent < 110_000 < len(weights)
+
+
+def test_an_outline_of_a_directory_is_the_directory(tmp_path: Path) -> None:
+    with find_outline(str(tmp_path)) as found:
+        assert found == find_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("model", "revision", "message"),
+    [
+        ("org/missing", "", "no model of that name on http://127"),
+        ("org/tiny", "9.9bpw", r"org/tiny has no revision '9\.9bpw'"),
+        ("org/secret", "", "org/secret is gated: accept its terms"),
+        ("org/tiny", "", "org/tiny has weights that cannot be read"),
+        ("org/tiny", "pickled", r"org/tiny has no \*\.safetensors on http://127"),
+        ("org/tiny", "bare", r"org/tiny has no config\.json on http://127"),
+    ],
+)
+def test_there_is_no_outline_of(hub: StandInHub, model: str, revision: str, message: str) -> None:
+    with pytest.raises(HubError, match=message), find_outline(model, revision):
+        pass
+
+
+def test_without_a_connection_an_outline_is_what_is_cached(
+    hub: StandInHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    cached = find_model("org/tiny")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with find_outline("org/tiny") as found:
+        assert found == cached
+    with pytest.raises(HubError, match=r"http://127.0.0.1:9"), find_outline("org/other"):
+        pass
 
 
 def test_a_directory_of_that_name_wins(hub: StandInHub, tmp_path: Path) -> None:
