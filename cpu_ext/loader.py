@@ -5,13 +5,12 @@ from __future__ import annotations
 import ctypes
 import enum
 import os
-import platform
 import shutil
 from ctypes import c_double, c_float, c_int32, c_int64, c_uint64, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import NativeLibraryError
+from engine.shared_library import Interface, Signatures, open_library
 
 ABI_VERSION = 1
 """QUIRE_CPU_ABI_VERSION this file is written for."""
@@ -33,7 +32,7 @@ class Isa(enum.IntEnum):
 
 
 _POINTER = c_void_p
-_SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
+_SIGNATURES: Signatures = {
     "quire_isa_supported": (c_int32, (c_int32,)),
     "quire_context_create": (c_void_p, (c_int32, c_int32)),
     "quire_context_destroy": (None, (c_void_p,)),
@@ -100,31 +99,10 @@ def load_library(path: Path = LIBRARY_PATH) -> Library:
     """Open the compiled CPU kernels.
 
     Raises:
-        NativeLibraryError: the library is not built, was built for another machine, or does not match this version
-            of Quire; the message says what to do.
+        NativeLibraryError: as `open_library`.
     """
-    if not path.is_file():
-        raise NativeLibraryError(f"The native CPU library is not built ({path} is missing). {_how_to_build()}")
-    try:
-        functions = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise NativeLibraryError(
-            f"The native CPU library does not load on this machine ({platform.machine()}): {error}. {_how_to_build()}"
-        ) from error
-    try:
-        found = int(functions.quire_abi_version())
-        if found != ABI_VERSION:
-            raise NativeLibraryError(
-                f"{path} has interface version {found}, and this version of Quire needs {ABI_VERSION}. "
-                f"{_how_to_build()}"
-            )
-        for name, (result, arguments) in _SIGNATURES.items():
-            function = getattr(functions, name)
-            function.restype = result
-            function.argtypes = arguments
-    except AttributeError as error:
-        raise NativeLibraryError(f"{path} is not Quire's CPU library: {error}. {_how_to_build()}") from error
-    return Library(path, functions)
+    interface = Interface("native CPU library", "quire_abi_version", ABI_VERSION, _SIGNATURES)
+    return Library(path, open_library(path, interface, _how_to_build()))
 
 
 def _how_to_build() -> str:

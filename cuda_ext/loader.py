@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import platform
 from ctypes import c_char_p, c_float, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import DeviceError, KernelArgumentError, NativeLibraryError
+from engine.errors import DeviceError, KernelArgumentError
+from engine.shared_library import Interface, Signatures, open_library
 
 ABI_VERSION = 1
 """QUIRE_CUDA_ABI_VERSION this file is written for."""
@@ -41,7 +41,7 @@ class DeviceInfo(ctypes.Structure):
 _POINTER = c_void_p
 _STREAM = c_void_p
 _DTYPE = c_int32
-_SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
+_SIGNATURES: Signatures = {
     "quire_cuda_init": (c_int32, (c_int32,)),
     "quire_cuda_device_info": (c_int32, (c_int32, _POINTER)),
     "quire_cuda_driver_version": (c_int32, ()),
@@ -139,30 +139,10 @@ def load_library(path: Path = LIBRARY_PATH) -> Library:
     """Open the compiled CUDA kernels. Needs no GPU and no driver: those are asked for by `quire_cuda_init`.
 
     Raises:
-        NativeLibraryError: the library is not built, was built for another machine, or does not match this version
-            of Quire; the message says what to do.
+        NativeLibraryError: as `open_library`.
     """
-    if not path.is_file():
-        raise NativeLibraryError(f"The CUDA library is not built ({path} is missing). {HOW_TO_BUILD}")
-    try:
-        functions = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise NativeLibraryError(
-            f"The CUDA library does not load on this machine ({platform.machine()}): {error}. {HOW_TO_BUILD}"
-        ) from error
-    try:
-        found = int(functions.quire_cuda_abi_version())
-        if found != ABI_VERSION:
-            raise NativeLibraryError(
-                f"{path} has interface version {found}, and this version of Quire needs {ABI_VERSION}. {HOW_TO_BUILD}"
-            )
-        for name, (result, arguments) in _SIGNATURES.items():
-            function = getattr(functions, name)
-            function.restype = result
-            function.argtypes = arguments
-    except AttributeError as error:
-        raise NativeLibraryError(f"{path} is not Quire's CUDA library: {error}. {HOW_TO_BUILD}") from error
-    return Library(path, functions)
+    interface = Interface("CUDA library", "quire_cuda_abi_version", ABI_VERSION, _SIGNATURES)
+    return Library(path, open_library(path, interface, HOW_TO_BUILD))
 
 
 def _version(number: int) -> str | None:

@@ -17,6 +17,7 @@ LEVEL_0 = (
     "engine.free_memory",
     "engine.control_groups",
     "engine.model_files",
+    "engine.shared_library",
 )
 
 # A module is judged by the longest prefix that fits it; it may import what lies under any of the listed ones.
@@ -30,6 +31,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "engine.control_groups": (),
     "engine.free_memory": ("engine.errors", "engine.control_groups"),
     "engine.model_files": ("engine.errors",),
+    "engine.shared_library": ("engine.errors",),
     "engine.messages": ("engine.types", "engine.stats", "engine.config"),
     "engine.client": LEVEL_0,
     "engine.admission": LEVEL_0,
@@ -81,8 +83,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "quire": ("quire", "server", "quantize", "engine", "demo"),
     "demo": ("demo", "engine", "quantize", "quire"),
-    "cpu_ext": ("cpu_ext", "engine.errors"),
-    "cuda_ext": ("cuda_ext", "engine.errors"),
+    "cpu_ext": ("cpu_ext", "engine.errors", "engine.shared_library"),
+    "cuda_ext": ("cuda_ext", "engine.errors", "engine.shared_library"),
 }
 
 NOT_OUTSIDE: dict[str, tuple[str, ...]] = {

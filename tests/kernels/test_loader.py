@@ -67,5 +67,5 @@ def test_other_interface_version(tmp_path: Path) -> None:
 
 def test_other_library(tmp_path: Path) -> None:
     path = compile_library('extern "C" int something() { return 0; }', tmp_path)
-    with pytest.raises(NativeLibraryError, match="not Quire's CPU library"):
+    with pytest.raises(NativeLibraryError, match="not Quire's native CPU library"):
         load_library(path)
