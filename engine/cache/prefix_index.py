@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import itertools
 import struct
+from array import array
 from collections.abc import Sequence
 
 from engine.cache.block import Block, PrefixKey
 
-_TOKEN_BYTES = struct.calcsize("i")
+_TOKEN = "I"
+_TOKEN_BYTES = struct.calcsize(_TOKEN)
 
 
 class PrefixIndex:
@@ -72,5 +74,8 @@ class PrefixIndex:
 
 
 def _pack(token_ids: Sequence[int]) -> bytes:
-    """Bytes are hashed and compared several times as fast as tuples of integers."""
-    return struct.pack(f"{len(token_ids)}i", *token_ids)
+    """Bytes are hashed and compared several times as fast as tuples of integers.
+
+    An array of unsigned integers is made of a list in less than half the time `struct.pack` or a signed one takes.
+    """
+    return array(_TOKEN, token_ids).tobytes()
