@@ -28,6 +28,7 @@ class EventStream(EventSourceResponse):
     every event, writes it to the log and sets a timer for it, which costs more than making the event did.
     """
 
+    # not a public name, but up to 3.7 there is no public one to do this with; a test watches that it is still called
     async def _stream_response(self, send: Send) -> None:
         events = cast("AsyncGenerator[bytes, None]", self.body_iterator)
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

@@ -5,9 +5,11 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+from sse_starlette import EventSourceResponse
+from starlette.types import Send
 
 from server.config import ServerConfig
-from server.sse import DONE, event_stream, frame
+from server.sse import DONE, EventStream, event_stream, frame
 
 SCOPE: dict[str, Any] = {"type": "http", "method": "POST"}
 
@@ -53,6 +55,19 @@ def test_events_go_out_as_they_are_and_the_answer_ends() -> None:
     assert (b"x-own", b"1") in sent[0]["headers"]
     assert [each["body"] for each in sent[1:]] == [b"data: 1\n\n", DONE, b""]
     assert [each["more_body"] for each in sent[1:]] == [True, True, False]
+
+
+def test_the_library_still_sends_by_the_method_that_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version that calls it no more would send every event in its own slow way again, and nothing would fail."""
+    asked: list[EventSourceResponse] = []
+
+    async def instead(response: EventSourceResponse, send: Send) -> None:
+        asked.append(response)
+
+    assert "_stream_response" in vars(EventSourceResponse)
+    monkeypatch.setattr(EventStream, "_stream_response", instead)
+    asyncio.run(_stream(Events()(), never, never))
+    assert len(asked) == 1
 
 
 def test_a_client_that_goes_away_in_the_middle_of_a_send_ends_the_work_to_its_end() -> None:
