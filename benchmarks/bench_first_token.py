@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.raw_client import load_from_elsewhere
 from benchmarks.report import Row, add_report_option, report
-from benchmarks.served import DEMO, Served
+from benchmarks.server_process import DEMO, EngineServer
 from engine.build import build_engine
 from engine.config import EngineConfig
 from engine.text.tokenizer import load_tokenizer
@@ -39,7 +39,7 @@ def prefill_seconds(prompt: tuple[int, ...], repeat: int, threads: int) -> float
     return min(times)
 
 
-def first_byte_seconds(served: Served, body: dict[str, object], requests: int) -> float:
+def first_byte_seconds(served: EngineServer, body: dict[str, object], requests: int) -> float:
     """Least time through a server from a request to the first byte of its answer's body."""
     load_from_elsewhere(served.port, "/v1/completions", 1, 5, body)
     return min(load_from_elsewhere(served.port, "/v1/completions", 1, requests, body).first_event_seconds)
@@ -57,9 +57,9 @@ def main() -> None:
     alone = prefill_seconds(prompt, arguments.requests, arguments.threads)
     body = {"prompt": list(prompt), "max_tokens": 1, "temperature": 0, "stream": True}
     settings = {"prefix_caching": False, "threads": arguments.threads}
-    with Served("engine.process", engine=settings).ready() as served:
+    with EngineServer("engine.process", engine=settings).ready() as served:
         first = first_byte_seconds(served, body, arguments.requests)
-    with Served().ready() as served:
+    with EngineServer().ready() as served:
         added = first_byte_seconds(served, body, arguments.requests)
     report(
         f"first token of a prompt of {len(prompt)} tokens",

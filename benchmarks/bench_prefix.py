@@ -18,7 +18,7 @@ import time
 
 from benchmarks.report import Row, add_report_option, report
 from benchmarks.scripted_engine import build
-from benchmarks.served import DEMO
+from benchmarks.server_process import DEMO
 from engine.build import build_engine
 from engine.cache.block_manager import BlockManager
 from engine.config import EngineConfig

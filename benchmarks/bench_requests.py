@@ -11,7 +11,7 @@ import argparse
 
 from benchmarks.raw_client import load_from_elsewhere
 from benchmarks.report import Row, add_report_option, report
-from benchmarks.served import CpuTime, Served
+from benchmarks.server_process import CpuTime, EngineServer
 
 TARGET = 500.0
 BODIES: dict[str, tuple[str, dict[str, object]]] = {
@@ -27,7 +27,9 @@ BODIES: dict[str, tuple[str, dict[str, object]]] = {
 }
 
 
-def measure(served: Served, path: str, body: dict[str, object], connections: int, requests: int) -> tuple[int, CpuTime]:
+def measure(
+    served: EngineServer, path: str, body: dict[str, object], connections: int, requests: int
+) -> tuple[int, CpuTime]:
     """Answers, and the CPU time they took."""
     before = served.cpu_time()
     load = load_from_elsewhere(served.port, path, connections, requests, body)
@@ -43,7 +45,7 @@ def main() -> None:
     add_report_option(parser)
     arguments = parser.parse_args()
     rows = []
-    with Served().ready() as served:
+    with EngineServer().ready() as served:
         for kind in arguments.kinds:
             path, body = BODIES[kind]
             measure(served, path, body, arguments.connections, 20)

@@ -17,7 +17,7 @@ from benchmarks.bare_stream import send_seconds
 from benchmarks.raw_client import load_from_elsewhere
 from benchmarks.report import Row, add_report_option, report
 from benchmarks.scripted_engine import build
-from benchmarks.served import DEMO, CpuTime, Served
+from benchmarks.server_process import DEMO, CpuTime, EngineServer
 from engine.config import EngineConfig
 from engine.types import GenerationRequest, SamplingParams
 
@@ -57,7 +57,7 @@ def bare(streams: int, tokens: int, step_seconds: float) -> float:
     return streams * tokens / (time.perf_counter() - start)
 
 
-def through_http(served: Served, streams: int, tokens: int) -> Streaming:
+def through_http(served: EngineServer, streams: int, tokens: int) -> Streaming:
     """The same through a server."""
     body = {"messages": [{"role": "user", "content": "Tell me a story."}], "max_tokens": tokens, "stream": True}
     before = served.cpu_time()
@@ -87,13 +87,13 @@ def main() -> None:
     streams, tokens, settings = arguments.streams, arguments.tokens, {"max_num_seqs": arguments.streams}
     step_seconds = arguments.step_ms / 1000
     alone, paced, sending = [], [], []
-    with Served(step_ms=arguments.step_ms, engine=settings).ready() as served:
+    with EngineServer(step_ms=arguments.step_ms, engine=settings).ready() as served:
         through_http(served, streams, 16)
         for _ in range(arguments.repeat):  # in turns, so that a busy machine is busy for all of them
             alone.append(bare(streams, tokens, step_seconds))
             paced.append(through_http(served, streams, tokens))
             sending.append(send_seconds(streams, tokens // 4, step_seconds))
-    with Served(engine=settings).ready() as served:
+    with EngineServer(engine=settings).ready() as served:
         through_http(served, streams, 16)
         saturated = [through_http(served, streams, 4 * tokens) for _ in range(arguments.repeat)]
     ratio = max(run.rate for run in paced) / max(alone)

@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.report import Row, add_report_option, report
 from benchmarks.scripted_engine import describe
-from benchmarks.served import DEMO
+from benchmarks.server_process import DEMO
 from engine.config import EngineConfig
 from engine.delta_stream import DeltaStream
 from engine.stats import EngineStats

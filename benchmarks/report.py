@@ -6,6 +6,7 @@ import argparse
 import datetime
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -49,6 +50,22 @@ def add_report_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, help="also write machine and rows to this file")
 
 
+def command(words: Sequence[str]) -> str:
+    """A benchmark's command line as others would give it: of files and folders the name, not where they lie here.
+
+    Args:
+        words: as in `sys.argv`.
+    """
+    return " ".join(["python -m", f"benchmarks.{Path(words[0]).stem}", *map(_without_folder, words[1:])])
+
+
+def _without_folder(word: str) -> str:
+    option, equals, value = word.rpartition("=")
+    path = Path(value)
+    here = path.is_absolute() or path.exists() or (path.parent.exists() and path.parent != Path())
+    return f"{option}{equals}{path.name}" if here else word
+
+
 def report(benchmark: str, rows: list[Row], file: Path | None) -> None:
     """Print the rows, and write them to `file` with the date and the machine."""
     described = machine()
@@ -58,7 +75,7 @@ def report(benchmark: str, rows: list[Row], file: Path | None) -> None:
     if file is not None:
         content = {
             "benchmark": benchmark,
-            "command": " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
+            "command": command(sys.argv),
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "machine": described,
             "rows": [{**asdict(row), "met": row.met} for row in rows],

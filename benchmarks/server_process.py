@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -11,17 +12,36 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 
 ROOT = Path(__file__).resolve().parents[1]
+DEMO = ROOT / "demo" / "quire-demo"
 PATIENCE = 60.0
 """Seconds; generous, since a deadline only keeps what failed from running forever."""
 
 _SERIES = re.compile(r"^quire_(\w+)(?:\{.*\})? (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class CpuTime:
+    """CPU seconds since the start of each process, user and system together."""
+
+    server: float
+    engine: float
+
+    def __sub__(self, earlier: CpuTime) -> CpuTime:
+        return CpuTime(self.server - earlier.server, self.engine - earlier.engine)
+
+    @property
+    def total(self) -> float:
+        """Of both."""
+        return self.server + self.engine
 
 
 class ServerProcess:
@@ -99,6 +119,15 @@ class ServerProcess:
         (pid,) = self.children()
         return pid
 
+    @property
+    def port(self) -> int:
+        """Where it listens, at 127.0.0.1."""
+        return urlsplit(self.url).port or 80
+
+    def cpu_time(self) -> CpuTime:
+        """As of now."""
+        return CpuTime(_cpu_seconds(self.process.pid), _cpu_seconds(self.child))
+
     def end(self) -> tuple[int, str]:
         """Wait for the end: exit code and what was said on the error output."""
         return self.process.wait(timeout=PATIENCE), self.log
@@ -142,6 +171,33 @@ class DemoServer(ServerProcess):
         super().__init__(["quire", "serve", "--port", "0", *arguments])
 
 
+class EngineServer(ServerProcess):
+    """A server around an engine of one's choice, on a free port.
+
+    Args:
+        module: what the engine process runs: a scripted engine, or `engine.process`.
+        step_ms: how long a step of a scripted engine sleeps.
+        engine: settings of the engine.
+        server: settings of the server.
+    """
+
+    def __init__(
+        self,
+        module: str = "benchmarks.scripted_engine",
+        *,
+        step_ms: float = 0.0,
+        engine: dict[str, Any] | None = None,
+        server: dict[str, Any] | None = None,
+    ) -> None:
+        settings = {
+            "module": module,
+            "step_ms": step_ms,
+            "engine": {"model": str(DEMO), "max_queued_requests": 0, "max_queued_tokens": 0, **(engine or {})},
+            "server": {"port": 0, **(server or {})},
+        }
+        super().__init__(["benchmarks.serve_with", json.dumps(settings)])
+
+
 def summed(text: str) -> dict[str, float]:
     """Metrics in Prometheus' text format, the series of different labels summed up."""
     totals: dict[str, float] = {}
@@ -169,6 +225,12 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Of all threads of a process, to the nanosecond, where Linux tells; `stat` counts in hundredths only."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((each / "schedstat").read_text().split()[0]) for each in threads) / 1e9
 
 
 def open_files(pid: int) -> int:

@@ -25,6 +25,8 @@ from typing import Any
 
 import pytest
 
+from tests.docker.mounts import unmount_below
+
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ("buildah", "unshare", "git")
 MIRROR = "http://deb.debian.org/debian"
@@ -72,7 +74,23 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     if missing or os.geteuid() != 0:
         pytest.skip(f"needs root and {', '.join(missing or TOOLS)}")
     folder = tmp_path_factory.mktemp("image")
+    with buildah_in(folder) as buildah:
+        yield build(buildah, folder, debian)
+
+
+@contextmanager
+def buildah_in(folder: Path) -> Iterator[list[str]]:
+    """A buildah that keeps everything in a folder, where nothing is mounted afterwards, a failed build or not."""
     buildah = ["buildah", "--root", str(folder / "storage"), "--runroot", str(folder / "run")]
+    try:
+        yield buildah
+    finally:
+        subprocess.run([*buildah, "rm", "--all"], capture_output=True, check=False)
+        unmount_below(folder)
+
+
+def build(buildah: list[str], folder: Path, debian: str | None) -> Image:
+    """Build the image on a Debian, a fresh one if none is named, and mount it."""
     policy = folder / "policy.json"
     policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
     if debian is None:
@@ -89,8 +107,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     check(*buildah, "build", *options, f"--file={source / 'docker/Dockerfile.cpu'}", str(source))
     config = json.loads(check(*buildah, "inspect", "--type=image", "quire:cpu"))["Docker"]["config"]
     container = check(*buildah, "from", "--pull-never", f"--signature-policy={policy}", "quire:cpu")
-    yield Image(Path(check(*buildah, "mount", container)), config)
-    check(*buildah, "rm", "--all")
+    return Image(Path(check(*buildah, "mount", container)), config)
 
 
 def check(*command: str) -> str:
