@@ -1,7 +1,7 @@
 """Builds libquire_cuda.so with nvcc: `python -m cuda_ext.build`, which `make cuda` calls.
 
 Every source is compiled by itself for all wanted architectures, as many at a time as there are CPUs; objects are kept
-in build/cuda and made anew only when a source, a header, nvcc or the flags have changed.
+in build/cuda, in folders like the sources', and made anew only when a source, a header, nvcc or the flags have changed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +26,9 @@ OBJECTS = SOURCES.parents[1] / "build" / "cuda"
 
 ARCHITECTURES = ("75", "80", "86", "89", "90a", "100", "120")
 """Turing, Ampere (two), Ada, Hopper, Blackwell (two). A library for all also holds PTX of the last, for later cards."""
+
+PACKAGED = Path(sysconfig.get_path("purelib")) / "nvidia" / "cu13" / "bin"
+"""Where PyPI's packages put nvcc and what goes with it."""
 
 ARCHS_VARIABLE = "QUIRE_CUDA_ARCHS"
 FLAGS = (
@@ -40,10 +44,10 @@ FLAGS = (
 
 
 def find_nvcc() -> str | None:
-    """Path of nvcc: of the environment variable CUDA_HOME, on the path, or where the toolkit installs itself."""
+    """Path of nvcc: in the environment variable CUDA_HOME, on the path, where the toolkit puts it, or from PyPI."""
     places = [Path(home) / "bin" for home in (os.environ.get("CUDA_HOME"),) if home]
-    search = os.pathsep.join(map(str, [*places, os.environ.get("PATH", os.defpath), "/usr/local/cuda/bin"]))
-    return shutil.which("nvcc", path=search)
+    usual = [Path("/usr/local/cuda/bin"), PACKAGED]
+    return shutil.which("nvcc", path=os.pathsep.join(map(str, [*places, os.environ.get("PATH", os.defpath), *usual])))
 
 
 def card_architectures() -> tuple[str, ...]:
@@ -94,44 +98,66 @@ def code_flags(architectures: Sequence[str]) -> list[str]:
     return flags
 
 
-def build(architectures: Sequence[str], output: Path = LIBRARY_PATH, jobs: int | None = None) -> None:
-    """Compile and link the library.
+def build(
+    architectures: Sequence[str], output: Path = LIBRARY_PATH, jobs: int | None = None, objects: Path = OBJECTS
+) -> list[Path]:
+    """Compile and link the library. Returns its objects.
 
     Args:
         architectures: such as `90a`.
         output: the library's file.
         jobs: compilations at a time; None for one per CPU.
+        objects: folder they are kept in; one of another build is for other architectures.
 
     Raises:
         NativeLibraryError: there is no nvcc, or it fails; the message holds what it said.
     """
     nvcc = find_nvcc()
     if nvcc is None:
-        raise NativeLibraryError("nvcc is not found. Install the CUDA toolkit, 12.8 or newer, or set CUDA_HOME.")
+        raise NativeLibraryError(
+            "nvcc is not found. Install the CUDA toolkit, 12.8 or newer, and set CUDA_HOME if it is in an unusual "
+            "place; or let pip bring it: pip install nvidia-cuda-nvcc nvidia-cuda-cccl."
+        )
     flags = [*FLAGS, *code_flags(architectures)]
-    OBJECTS.mkdir(parents=True, exist_ok=True)
     sources = sorted(SOURCES.rglob("*.cu"))
     common = _digest([_run([nvcc, "--version"]), *flags], sorted([*SOURCES.rglob("*.cuh"), *SOURCES.rglob("*.h")]))
     with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
-        objects = list(pool.map(lambda source: _compile(nvcc, flags, source, common), sources))
+        built = list(pool.map(lambda source: _compile(nvcc, flags, source, common, objects), sources))
+    _forget_all_but(built, objects)
     output.parent.mkdir(parents=True, exist_ok=True)
     fresh = output.with_suffix(".new")
-    _run([nvcc, "-shared", "-cudart", "static", *code_flags(architectures), *map(str, objects), "-o", str(fresh)])
+    packaged = f"-L{Path(nvcc).parents[1] / 'lib'}"  # nvcc itself looks into lib64, which its packages lack
+    linked = ["-shared", "-cudart", "static", packaged, *code_flags(architectures)]
+    _run([nvcc, *linked, *map(str, built), "-o", str(fresh)])
     fresh.replace(output)  # a process that has the old one open keeps it
+    return built
 
 
-def _compile(nvcc: str, flags: Sequence[str], source: Path, common: str) -> Path:
+def account_of(built: Path) -> Path:
+    """Where stands what ptxas said of an object's kernels."""
+    return built.with_suffix(".ptxas")
+
+
+def _compile(nvcc: str, flags: Sequence[str], source: Path, common: str, objects: Path) -> Path:
     key = _digest([common], [source])
-    result = OBJECTS / f"{source.stem}-{key[:16]}.o"
-    if not result.is_file():
+    # under the source's own folder: files of the same name may stand in several
+    built = objects / source.relative_to(SOURCES).with_name(f"{source.stem}-{key[:16]}.o")
+    if not built.is_file():
         print(f"nvcc {source.relative_to(SOURCES)}", flush=True)
-        for stale in OBJECTS.glob(f"{source.stem}-*.o"):
-            stale.unlink()
-        unfinished = result.with_suffix(".tmp.o")
+        built.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = built.with_suffix(".tmp.o")
         said = _run([nvcc, "-c", *flags, str(source), "-o", str(unfinished)])
-        (OBJECTS / f"{source.stem}.ptxas").write_text(said, encoding="utf-8")
-        unfinished.replace(result)
-    return result
+        account_of(built).write_text(said, encoding="utf-8")
+        unfinished.replace(built)
+    return built
+
+
+def _forget_all_but(built: Sequence[Path], objects: Path) -> None:
+    """Remove what earlier builds left, of sources that have changed or are no longer there."""
+    kept = {*built, *map(account_of, built)}
+    for path in [*objects.rglob("*.o"), *objects.rglob("*.ptxas")]:
+        if path not in kept:
+            path.unlink()
 
 
 def _digest(words: Sequence[str], files: Sequence[Path]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from engine.errors import DeviceError, KernelArgumentError
 from engine.shared_library import Interface, Signatures, open_library
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 """QUIRE_CUDA_ABI_VERSION this file is written for."""
 
 LIBRARY_PATH = Path(__file__).resolve().parent / "lib" / "libquire_cuda.so"
@@ -51,7 +51,7 @@ _SIGNATURES: Signatures = {
     "quire_cuda_embed": (c_int32, (_STREAM, _POINTER, _POINTER, _DTYPE, c_int64, c_int64, _POINTER, _DTYPE)),
     # stream, x, rows, count, width, out, dtype
     "quire_cuda_take_rows": (c_int32, (_STREAM, _POINTER, _POINTER, c_int64, c_int64, _POINTER, _DTYPE)),
-    # stream, x, weight, weight dtype, eps, rows, width, place, out, dtype
+    # stream, x, weight, weight dtype, eps, rows, width, order, out, dtype
     "quire_cuda_rms_norm": (
         c_int32,
         (_STREAM, _POINTER, _POINTER, _DTYPE, c_float, c_int64, c_int64, _POINTER, _POINTER, _DTYPE),
@@ -60,6 +60,8 @@ _SIGNATURES: Signatures = {
     "quire_cuda_rotate": (c_int32, (_STREAM, *[_POINTER] * 5, *[c_int64] * 4, _DTYPE)),
     # stream, gate, up, count, out, dtype
     "quire_cuda_silu_mul": (c_int32, (_STREAM, _POINTER, _POINTER, c_int64, _POINTER, _DTYPE)),
+    # stream, gate, up, order, rows, width, out, dtype
+    "quire_cuda_silu_mul_ordered": (c_int32, (_STREAM, *[_POINTER] * 3, c_int64, c_int64, _POINTER, _DTYPE)),
     # stream, x, count, residual, dtype
     "quire_cuda_add": (c_int32, (_STREAM, _POINTER, c_int64, _POINTER, _DTYPE)),
     # stream, k, v, slots, rows, kv_heads, block_size, head_dim, k_cache, v_cache, cache dtype, dtype
@@ -82,7 +84,7 @@ _SIGNATURES: Signatures = {
     "quire_cuda_exl2_decode_tiles": (c_int32, (_STREAM, _POINTER, c_int64, c_int64, _POINTER, c_int64, _DTYPE)),
     # stream, matrix, x, rows, gathered, factors, dtype
     "quire_cuda_exl2_gather": (c_int32, (_STREAM, _POINTER, _POINTER, c_int64, _POINTER, _POINTER, _DTYPE)),
-    # stream, matrix, step
+    # stream, work, step
     "quire_cuda_exl2_matmul": (c_int32, (_STREAM, _POINTER, _POINTER)),
     # stream, sampler, logits, inputs, rows, tokens, records
     "quire_cuda_sample": (c_int32, (_STREAM, *[_POINTER] * 3, c_int64, _POINTER, _POINTER)),

@@ -64,7 +64,7 @@ def list_resources(folder: Path = OBJECTS) -> list[KernelResources]:
     Raises:
         NativeLibraryError: nothing has been built here.
     """
-    files = sorted(folder.glob("*.ptxas"))
+    files = sorted(folder.rglob("*.ptxas"))
     if not files:
         raise NativeLibraryError(f"{folder} holds no account of a build; run `make cuda`.")
     said = "".join(file.read_text(encoding="utf-8") for file in files)

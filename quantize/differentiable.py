@@ -27,13 +27,17 @@ class FreshWorkspace(Workspace):
 class DifferentiableBackend(TorchBackend):
     """The reference ops, reading copies of what is overwritten later; matrices are given with `WeightKernel`."""
 
-    def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float, out: torch.Tensor) -> None:
+    def rms_norm(
+        self, x: torch.Tensor, weight: torch.Tensor, eps: float, out: torch.Tensor, order: torch.Tensor | None = None
+    ) -> None:
         """The residual stream x goes on changing."""
-        super().rms_norm(x.clone(), weight, eps, out)
+        super().rms_norm(x.clone(), weight, eps, out, order)
 
-    def silu_mul(self, gate: torch.Tensor, up: torch.Tensor, out: torch.Tensor) -> None:
+    def silu_mul(
+        self, gate: torch.Tensor, up: torch.Tensor, out: torch.Tensor, order: torch.Tensor | None = None
+    ) -> None:
         """The output may be the gate."""
-        super().silu_mul(gate.clone(), up, out)
+        super().silu_mul(gate.clone(), up, out, order)
 
 
 class WeightKernel:

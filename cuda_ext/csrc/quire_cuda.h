@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a signature or the meaning of an argument changes; cuda_ext/loader.py expects the same number. */
-#define QUIRE_CUDA_ABI_VERSION 1
+#define QUIRE_CUDA_ABI_VERSION 2
 
 /* Element types. */
 enum { QUIRE_CUDA_F16 = 0, QUIRE_CUDA_BF16 = 1, QUIRE_CUDA_F32 = 2 };
@@ -65,10 +65,10 @@ QUIRE_CUDA_API int32_t quire_cuda_embed(void *stream, const int32_t *ids, const 
 QUIRE_CUDA_API int32_t quire_cuda_take_rows(void *stream, const void *x, const int32_t *rows, int64_t count,
                                             int64_t width, void *out, int32_t dtype);
 
-/* out = x / sqrt(mean(x^2) + eps) * weight; x, out [rows, width], weight [width] of `weight_dtype`. Feature i is
- * written to place[i] of its row, place [width] being a permutation; NULL keeps the order, and then out may be x. */
+/* out = x / sqrt(mean(x^2) + eps) * weight; x, out [rows, width], weight [width] of `weight_dtype`. Element i of an
+ * output row is feature order[i], order [width] being a permutation; NULL keeps the order, and then out may be x. */
 QUIRE_CUDA_API int32_t quire_cuda_rms_norm(void *stream, const void *x, const void *weight, int32_t weight_dtype,
-                                           float eps, int64_t rows, int64_t width, const int32_t *place, void *out,
+                                           float eps, int64_t rows, int64_t width, const int32_t *order, void *out,
                                            int32_t dtype);
 
 /* Rotary embedding in place, feature i paired with i + head_dim / 2. q [rows, q_heads, head_dim],
@@ -80,6 +80,11 @@ QUIRE_CUDA_API int32_t quire_cuda_rotate(void *stream, void *q, void *k, const i
 /* out = silu(gate) * up, `count` elements; out may be gate or up. */
 QUIRE_CUDA_API int32_t quire_cuda_silu_mul(void *stream, const void *gate, const void *up, int64_t count, void *out,
                                            int32_t dtype);
+
+/* The same for arrays [rows, width]; element i of an output row is feature order[i], order [width] being a permutation.
+ * out is neither gate nor up. */
+QUIRE_CUDA_API int32_t quire_cuda_silu_mul_ordered(void *stream, const void *gate, const void *up, const int32_t *order,
+                                                   int64_t rows, int64_t width, void *out, int32_t dtype);
 
 /* residual += x, `count` elements. */
 QUIRE_CUDA_API int32_t quire_cuda_add(void *stream, const void *x, int64_t count, void *residual, int32_t dtype);
@@ -109,8 +114,9 @@ QUIRE_CUDA_API int32_t quire_cuda_paged_attention(
 /* --- EXL2 ---
  * engine/ops/exl2_tiles.py draws the layout of `planes` and `scales`, engine/ops/exl2_plan.py says what a segment is. */
 
-/* Rows of activations one launch multiplies, and numbers a segment takes. */
+/* Rows of activations and matrices one launch multiplies, and numbers a segment takes. */
 #define QUIRE_CUDA_EXL2_ROWS 32
+#define QUIRE_CUDA_EXL2_MATRICES 4
 #define QUIRE_CUDA_EXL2_SEGMENT_WORDS 16
 
 /* A matrix, ready for its device. */
@@ -118,26 +124,32 @@ typedef struct quire_cuda_exl2 {
     const void *planes;             /* [column blocks, plane_count, 32] of 16 bytes */
     const void *scales;             /* [column blocks, groups, 5] of 16 bytes */
     const int32_t *tiles;           /* [in_features / 32, 2]: first plane; 256 * group + width */
-    const int32_t *segments;        /* [*, 16] */
-    const int32_t *first_segments;  /* [blocks + 1] first segment of each block of threads */
     const int32_t *features;        /* [in_features] feature of each stored row */
     const float *bias;              /* [out_features], or NULL */
     int32_t in_features;
     int32_t out_features;
     int32_t plane_count; /* planes in a column block */
     int32_t groups;
-    int32_t widest;       /* largest width there is */
-    int32_t blocks;       /* blocks of threads to launch */
-    int32_t shared_bytes; /* of shared memory that a block may take */
 } quire_cuda_exl2;
+
+/* Matrices of equal in_features and features that are multiplied in one launch, and who multiplies what. */
+typedef struct quire_cuda_exl2_work {
+    quire_cuda_exl2 matrices[QUIRE_CUDA_EXL2_MATRICES];
+    const int32_t *segments;       /* [*, 16] */
+    const int32_t *first_segments; /* [blocks + 1] first segment of each block of threads */
+    int32_t count;                 /* of matrices */
+    int32_t widest;                /* largest width there is */
+    int32_t blocks;                /* blocks of threads to launch */
+    int32_t shared_bytes;          /* of shared memory that a block may take */
+} quire_cuda_exl2_work;
 
 /* One product. */
 typedef struct quire_cuda_exl2_step {
-    const void *x;            /* [rows, in_features] float16, in stored order */
-    const float *row_factors; /* [rows] what each row of the product is multiplied by */
+    const void *x;            /* [rows, in_features] float16, in stored order, aligned to 16 bytes */
+    const float *row_factors; /* [rows] what each row of the product is multiplied by; NULL for 1 */
     float *partials;          /* [slots, 32, 128] workspace */
     int32_t *arrivals;        /* [slots] zeros; zeros again afterwards */
-    void *out;                /* [rows, out_features] of `dtype` */
+    void *out[QUIRE_CUDA_EXL2_MATRICES]; /* [rows, out_features] of `dtype`, for each matrix */
     int32_t rows;
     int32_t dtype;
 } quire_cuda_exl2_step;
@@ -148,7 +160,8 @@ QUIRE_CUDA_API int32_t quire_cuda_exl2_decode(void *stream, const int32_t *q_wei
                                               const void *units, const int32_t *tiles, const int32_t *features,
                                               int64_t in_features, int64_t columns, void *out);
 
-/* The same from tiles, for `blocks` column blocks: out [in_features, 128 * blocks] with rows `stride` elements apart. */
+/* The same from tiles, for `blocks` column blocks: out [in_features, 128 * blocks] with rows `stride` elements apart, in
+ * feature order, or in stored order where the matrix has NULL for `features`. */
 QUIRE_CUDA_API int32_t quire_cuda_exl2_decode_tiles(void *stream, const quire_cuda_exl2 *matrix, int64_t first_block,
                                                     int64_t blocks, void *out, int64_t stride, int32_t dtype);
 
@@ -157,8 +170,8 @@ QUIRE_CUDA_API int32_t quire_cuda_exl2_decode_tiles(void *stream, const quire_cu
 QUIRE_CUDA_API int32_t quire_cuda_exl2_gather(void *stream, const quire_cuda_exl2 *matrix, const void *x, int64_t rows,
                                               void *gathered, float *factors, int32_t dtype);
 
-/* out = x W * row_factors + bias; a row's bits do not depend on the others. */
-QUIRE_CUDA_API int32_t quire_cuda_exl2_matmul(void *stream, const quire_cuda_exl2 *matrix,
+/* out = x W * row_factors + bias for every matrix; a row's bits do not depend on the others. */
+QUIRE_CUDA_API int32_t quire_cuda_exl2_matmul(void *stream, const quire_cuda_exl2_work *work,
                                               const quire_cuda_exl2_step *step);
 
 /* --- Sampling --- */

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from engine.model.attention_protocol import Attention, AttentionSpec
-from engine.model.linear import Linear
+from engine.model.linear import Linear, LinearGroup
 from engine.model.norm import RMSNorm
 from engine.model.workspace import Workspace
 from engine.ops.backend import Backend
@@ -58,30 +58,44 @@ class SelfAttention:
         self.o_proj = o_proj
         self.q_norm = q_norm
         self.k_norm = k_norm
+        self._inputs = LinearGroup(backend, (q_proj, k_proj, v_proj))
 
     @property
     def linears(self) -> tuple[Linear, ...]:
         """Its matrices, in the order of computation."""
         return (self.q_proj, self.k_proj, self.v_proj, self.o_proj)
 
+    @property
+    def groups(self) -> tuple[LinearGroup, ...]:
+        """Its matrices by their inputs, those that are computed together."""
+        return (self._inputs,)
+
+    @property
+    def input_order(self) -> torch.Tensor | None:
+        """The order in which `forward` takes the features of x; None for their own."""
+        return self._inputs.input_order
+
     def forward(self, x: torch.Tensor, positions: torch.Tensor, attention: Attention, out: torch.Tensor) -> None:
-        """x and out [T, H], positions [T] int32."""
+        """x and out [T, H], features of x in `input_order`; positions [T] int32."""
         shape = self.shape
         tokens = x.shape[0]
-        q = self._project(x, self.q_proj, "q", self.q_norm).view(tokens, shape.num_heads, shape.head_dim)
-        k = self._project(x, self.k_proj, "k", self.k_norm).view(tokens, shape.num_kv_heads, shape.head_dim)
-        v = self._project(x, self.v_proj, "v", None).view(tokens, shape.num_kv_heads, shape.head_dim)
+        projected = [
+            self._workspace.get(name, tokens, linear.out_features)
+            for name, linear in (("q", self.q_proj), ("k", self.k_proj), ("v", self.v_proj))
+        ]
+        self._inputs.forward(x, projected)
+        q = self._normed(projected[0], "q_normed", self.q_norm).view(tokens, shape.num_heads, shape.head_dim)
+        k = self._normed(projected[1], "k_normed", self.k_norm).view(tokens, shape.num_kv_heads, shape.head_dim)
+        v = projected[2].view(tokens, shape.num_kv_heads, shape.head_dim)
         self._backend.rotate(q, k, positions, self._rotary.cos, self._rotary.sin)
         attended = self._workspace.get("attended", tokens, shape.num_heads * shape.head_dim)
         attention.attend(shape.layer, shape.spec, q, k, v, attended.view_as(q))
         self.o_proj.forward(attended, out)
 
-    def _project(self, x: torch.Tensor, linear: Linear, name: str, norm: RMSNorm | None) -> torch.Tensor:
-        """One projection of x, normalised per head where there is a norm; [T, out_features]."""
-        projected = self._workspace.get(name, x.shape[0], linear.out_features)
-        linear.forward(x, projected)
+    def _normed(self, projected: torch.Tensor, name: str, norm: RMSNorm | None) -> torch.Tensor:
+        """A projection [T, out_features], normalised per head where there is a norm."""
         if norm is None:
             return projected
-        normed = self._workspace.get(f"{name}_normed", x.shape[0], linear.out_features)
+        normed = self._workspace.get(name, *projected.shape)
         norm.forward(projected.view(-1, self.shape.head_dim), normed.view(-1, self.shape.head_dim))
         return normed

@@ -10,8 +10,9 @@ import torch
 from engine.model.checkpoint import Checkpoint
 from engine.model.config import ModelConfig
 from engine.model.formats.table import format_of
-from engine.model.tensor_layout import check_tensors, tensor_layout
+from engine.model.tensor_layout import GROUPS, LayerLayout, check_tensors, tensor_layout
 from engine.ops.backend import Backend
+from engine.ops.backend_memory import BackendMemory
 
 LOGIT_BYTES = torch.float32.itemsize
 
@@ -48,13 +49,24 @@ def weight_footprint(config: ModelConfig, checkpoint: Checkpoint, backend: Backe
     shapes = [shape for layer in layout.layers for shape in layer.linears.values()] + [layout.head]
     embedding = math.prod(checkpoint.shape(layout.embedding)) * checkpoint.dtype(layout.embedding).itemsize
     norms = sum(length for layer in layout.layers for _, length in layer.norms.values()) + config.hidden_size
+    memory = backend.memory
+    matrices = sum(format_of(checkpoint, shape.prefix).prepared_bytes(checkpoint, shape, memory) for shape in shapes)
     return WeightFootprint(
-        matrices=sum(
-            format_of(checkpoint, shape.prefix).prepared_bytes(checkpoint, shape, backend.memory) for shape in shapes
-        ),
+        matrices=matrices + sum(_group_bytes(checkpoint, layer, memory) for layer in layout.layers),
         vectors=embedding + norms * backend.activation_dtype.itemsize,
         matrix_weights=sum(shape.weights for shape in shapes),
     )
+
+
+def _group_bytes(checkpoint: Checkpoint, layer: LayerLayout, memory: BackendMemory) -> int:
+    """What a layer's matrices take besides for being computed together."""
+    total = 0
+    for modules in GROUPS:
+        shapes = [layer.linears[module] for module in modules]
+        formats = {each.name: each for each in (format_of(checkpoint, shape.prefix) for shape in shapes)}
+        if len(formats) == 1:
+            total += formats.popitem()[1].group_bytes(checkpoint, shapes, memory)
+    return total
 
 
 def workspace_bytes(config: ModelConfig, dtype: torch.dtype, tokens: int, rows: int) -> int:

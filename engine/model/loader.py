@@ -142,6 +142,7 @@ class ModelParts:
         self._rotary = RotaryTables(*rotary_tables(config.rope, config.head_dim, max_positions, backend.device))
         self._matrices: dict[str, _Matrix] = {}
         self._vectors: dict[str, _Vector] = {}
+        self._group_bytes: dict[int, int] = {}
 
     @classmethod
     def open(
@@ -195,7 +196,9 @@ class ModelParts:
             k_norm=norms.get("k_norm"),
         )
         mlp = GatedMLP(backend, workspace, linears["gate_proj"], linears["up_proj"], linears["down_proj"])
-        return DecoderLayer(backend, workspace, norms["input_norm"], attention, norms["post_attention_norm"], mlp)
+        layer = DecoderLayer(backend, workspace, norms["input_norm"], attention, norms["post_attention_norm"], mlp)
+        self._group_bytes[index] = sum(group.nbytes for group in layer.groups)
+        return layer
 
     def summary(self) -> WeightSummary:
         """What the weights are; every part must have been asked for."""
@@ -213,6 +216,7 @@ class ModelParts:
             head_bits_per_weight=self._matrices[head.prefix].stored_bits / head.weights,
             parameters=weights + biases + untied + sum(part.parameters for part in self._vectors.values()),
             weight_bytes=sum(part.nbytes for part in self._matrices.values())
+            + sum(self._group_bytes.values())
             + sum(part.nbytes for part in self._vectors.values()),
         )
 

@@ -21,6 +21,6 @@ class RMSNorm:
         self.weight = weight
         self._eps = eps
 
-    def forward(self, x: torch.Tensor, out: torch.Tensor) -> None:
-        """x and out [R, H]."""
-        self._backend.rms_norm(x, self.weight, self._eps, out)
+    def forward(self, x: torch.Tensor, out: torch.Tensor, order: torch.Tensor | None = None) -> None:
+        """x and out [R, H]; with an order [H] place i of out has feature order[i]."""
+        self._backend.rms_norm(x, self.weight, self._eps, out, order)

@@ -17,6 +17,10 @@ DROPPABLE_SUFFIXES = (".rotary_emb.inv_freq",)
 MOST_NAMES_IN_A_MESSAGE = 8
 
 
+GROUPS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+"""Matrices of a layer that have the same input."""
+
+
 @dataclass(frozen=True, slots=True)
 class LayerLayout:
     """The tensors of one decoder layer; modules by their field in `CheckpointNames`."""

@@ -11,7 +11,7 @@ from engine.model.attention_protocol import Attention
 from engine.model.config import ModelConfig
 from engine.model.embedding import Embedding
 from engine.model.forward_batch import ForwardBatch
-from engine.model.linear import Linear
+from engine.model.linear import Linear, LinearGroup
 from engine.model.mlp import GatedMLP
 from engine.model.norm import RMSNorm
 from engine.model.workspace import Workspace
@@ -43,14 +43,19 @@ class DecoderLayer:
         """Its matrices, in the order of computation."""
         return (*self.attention.linears, *self.mlp.linears)
 
+    @property
+    def groups(self) -> tuple[LinearGroup, ...]:
+        """Its matrices by their inputs, those that are computed together."""
+        return (*self.attention.groups, *self.mlp.groups)
+
     def forward(self, x: torch.Tensor, positions: torch.Tensor, attention: Attention) -> None:
         """Update the residual stream x [T, H] in place; positions [T] int32."""
         normed = self._workspace.get("normed", *x.shape)
         branch = self._workspace.get("branch", *x.shape)
-        self.input_norm.forward(x, normed)
+        self.input_norm.forward(x, normed, self.attention.input_order)
         self.attention.forward(normed, positions, attention, branch)
         self._backend.add(branch, x)
-        self.post_attention_norm.forward(x, normed)
+        self.post_attention_norm.forward(x, normed, self.mlp.input_order)
         self.mlp.forward(normed, branch)
         self._backend.add(branch, x)
 
@@ -88,6 +93,7 @@ class Transformer:
         self.layers = layers
         self.final_norm = final_norm
         self.head = head
+        self._output = LinearGroup(backend, (head,))
         self.max_positions = max_positions
 
     def forward(self, batch: ForwardBatch, attention: Attention) -> torch.Tensor:
@@ -146,8 +152,8 @@ class Transformer:
         normed = self._output_workspace.get("normed", *x.shape)
         projected = self._output_workspace.get("logits", x.shape[0], self.config.vocab_size)
         if x.shape[0] > 0:
-            self.final_norm.forward(x, normed)
-            self.head.forward(normed, projected)
+            self.final_norm.forward(x, normed, self._output.input_order)
+            self._output.forward(normed, (projected,))
         if projected.dtype == torch.float32:
             return projected
         wide = self._output_workspace.get("wide_logits", x.shape[0], self.config.vocab_size, torch.float32)

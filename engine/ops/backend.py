@@ -14,6 +14,7 @@ The contract of every op:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,6 +43,27 @@ class LinearKernel(Protocol):
         ...
 
     def __call__(self, x: torch.Tensor, out: torch.Tensor) -> None: ...
+
+
+class GroupKernel(Protocol):
+    """Matrices with the same input, computed together: `outs[i] = x @ W_i (+ bias_i)`, shapes as of `LinearKernel`."""
+
+    @property
+    def kernels(self) -> Sequence[LinearKernel]:
+        """The kernels of the matrices, which it stands for."""
+        ...
+
+    @property
+    def input_order(self) -> torch.Tensor | None:
+        """The order in which it takes x: [in_features] int32, the feature at each place; None for 0, 1, 2 …"""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Memory it holds besides what its kernels do."""
+        ...
+
+    def __call__(self, x: torch.Tensor, outs: Sequence[torch.Tensor]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +118,25 @@ class Backend(Protocol):
         """Take over an EXL2 matrix; the source may be freed afterwards."""
         ...
 
+    def prepare_group(self, kernels: Sequence[LinearKernel]) -> GroupKernel | None:
+        """A kernel for matrices with the same input, or a single one; None where it would gain nothing.
+
+        Args:
+            kernels: of the matrices, made by this backend.
+        """
+        ...
+
     def embed(self, token_ids: torch.Tensor, table: torch.Tensor, out: torch.Tensor) -> None:
         """`out[t] = table[token_ids[t]]`; ids [T] int32, table [V, H] of any float type, out [T, H]."""
         ...
 
-    def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float, out: torch.Tensor) -> None:
-        """`out = x / sqrt(mean(x²) + eps) * weight` over the last dimension, computed in float32; x [R, H]."""
+    def rms_norm(
+        self, x: torch.Tensor, weight: torch.Tensor, eps: float, out: torch.Tensor, order: torch.Tensor | None = None
+    ) -> None:
+        """`out = x / sqrt(mean(x²) + eps) * weight` over the last dimension, computed in float32; x [R, H].
+
+        With an order ([H] int32, a permutation) place i of the output has feature order[i]; out is then not x.
+        """
         ...
 
     def rotate(
@@ -113,8 +148,13 @@ class Backend(Protocol):
         """
         ...
 
-    def silu_mul(self, gate: torch.Tensor, up: torch.Tensor, out: torch.Tensor) -> None:
-        """`out = silu(gate) * up`; all [T, I]; out may be gate."""
+    def silu_mul(
+        self, gate: torch.Tensor, up: torch.Tensor, out: torch.Tensor, order: torch.Tensor | None = None
+    ) -> None:
+        """`out = silu(gate) * up`; all [T, I]; out may be gate.
+
+        With an order ([I] int32, a permutation) place i of the output has feature order[i]; out is then not gate.
+        """
         ...
 
     def add(self, x: torch.Tensor, residual: torch.Tensor) -> None:

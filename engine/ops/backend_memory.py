@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -63,6 +64,10 @@ class BackendMemory(Protocol):
 
     def exl2(self, shape: Exl2Shape) -> int:
         """What `Backend.prepare_exl2` keeps of a matrix: its kernel's `nbytes`."""
+        ...
+
+    def exl2_group(self, shapes: Sequence[Exl2Shape]) -> int:
+        """What `Backend.prepare_group` keeps besides such matrices, if they can be a group: its kernel's `nbytes`."""
         ...
 
     def scratch(self, step: StepShape) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from cpu_ext.context import Context, check
 from cpu_ext.loader import Isa, load_library
 from engine.ops import cpu_linear
-from engine.ops.backend import AttentionBatch, LinearKernel
+from engine.ops.backend import AttentionBatch, GroupKernel, LinearKernel
 from engine.ops.cpu_memory import CpuMemory
 from engine.ops.exl2 import Exl2Tensors
 from engine.ops.tensor_checks import require, require_float_tensor, require_tensor
@@ -59,6 +61,9 @@ class CpuBackend:
     def prepare_exl2(self, tensors: Exl2Tensors) -> LinearKernel:
         return cpu_linear.prepare_exl2(self._context, tensors)
 
+    def prepare_group(self, kernels: Sequence[LinearKernel]) -> GroupKernel | None:  # noqa: ARG002
+        return None
+
     def embed(self, token_ids: torch.Tensor, table: torch.Tensor, out: torch.Tensor) -> None:
         rows, width = out.shape
         require_tensor("token_ids", token_ids, torch.int32, (rows,))
@@ -69,7 +74,9 @@ class CpuBackend:
         )
         check(status)
 
-    def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float, out: torch.Tensor) -> None:
+    def rms_norm(
+        self, x: torch.Tensor, weight: torch.Tensor, eps: float, out: torch.Tensor, order: torch.Tensor | None = None
+    ) -> None:
         rows, width = x.shape
         require_tensor("x", x, torch.float32, (rows, width))
         dtype = require_float_tensor("weight", weight, (width,))
@@ -78,6 +85,7 @@ class CpuBackend:
             self._handle, x.data_ptr(), weight.data_ptr(), dtype, eps, rows, width, out.data_ptr()
         )
         check(status)
+        _reorder(out, order)
 
     def rotate(
         self, q: torch.Tensor, k: torch.Tensor, positions: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
@@ -104,7 +112,9 @@ class CpuBackend:
         )
         check(status)
 
-    def silu_mul(self, gate: torch.Tensor, up: torch.Tensor, out: torch.Tensor) -> None:
+    def silu_mul(
+        self, gate: torch.Tensor, up: torch.Tensor, out: torch.Tensor, order: torch.Tensor | None = None
+    ) -> None:
         shape = tuple(gate.shape)
         require_tensor("gate", gate, torch.float32, shape)
         require_tensor("up", up, torch.float32, shape)
@@ -113,6 +123,7 @@ class CpuBackend:
             self._handle, gate.data_ptr(), up.data_ptr(), gate.numel(), out.data_ptr()
         )
         check(status)
+        _reorder(out, order)
 
     def add(self, x: torch.Tensor, residual: torch.Tensor) -> None:
         shape = tuple(x.shape)
@@ -208,3 +219,10 @@ def _require_caches(k_cache: torch.Tensor, v_cache: torch.Tensor, kv_heads: int,
     dtype = require_float_tensor("k_cache", k_cache, shape)
     require_tensor("v_cache", v_cache, k_cache.dtype, shape)
     return dtype, block_size
+
+
+def _reorder(out: torch.Tensor, order: torch.Tensor | None) -> None:
+    """Bring the features of each row into an order. No kernel here asks for one."""
+    if order is not None:
+        require_tensor("order", order, torch.int32, out.shape[1:])
+        out.copy_(out[:, order.long()])

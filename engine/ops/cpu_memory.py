@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from engine.free_memory import free_memory
@@ -42,6 +44,9 @@ class CpuMemory:
         per_column = shape.words * WORD_BYTES + shape.groups * SCALE_BYTES + (FLOAT_BYTES if shape.bias else 0)
         per_matrix = shape.in_features // UNIT_ROWS * UNIT_BYTES + shape.in_features * SOURCE_BYTES
         return columns * per_column + per_matrix
+
+    def exl2_group(self, shapes: Sequence[Exl2Shape]) -> int:  # noqa: ARG002
+        return 0
 
     def scratch(self, step: StepShape) -> int:
         rows = QUERY_TILE * step.num_heads // step.num_kv_heads

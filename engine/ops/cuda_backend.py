@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from engine.errors import KernelArgumentError
-from engine.ops.backend import AttentionBatch, LinearKernel
-from engine.ops.cuda_linear import CudaExl2Linear, Exl2Workspace
+from engine.ops.backend import AttentionBatch, GroupKernel, LinearKernel
+from engine.ops.cuda_exl2_matrix import Exl2Workspace
+from engine.ops.cuda_linear import CudaExl2Linear, group_exl2
 from engine.ops.cuda_memory import ATTENTION_WORKSPACE, CudaMemory
 from engine.ops.cuda_runtime import Runtime
 from engine.ops.exl2 import Exl2Tensors
@@ -77,6 +80,9 @@ class CudaBackend:
     def prepare_exl2(self, tensors: Exl2Tensors) -> LinearKernel:
         return CudaExl2Linear(self._exl2, tensors)
 
+    def prepare_group(self, kernels: Sequence[LinearKernel]) -> GroupKernel | None:
+        return group_exl2(self._exl2, kernels)
+
     def embed(self, token_ids: torch.Tensor, table: torch.Tensor, out: torch.Tensor) -> None:
         rows, width = out.shape
         self._require("token_ids", token_ids, torch.int32, (rows,))
@@ -94,7 +100,9 @@ class CudaBackend:
         )
         self._check(status)
 
-    def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float, out: torch.Tensor) -> None:
+    def rms_norm(
+        self, x: torch.Tensor, weight: torch.Tensor, eps: float, out: torch.Tensor, order: torch.Tensor | None = None
+    ) -> None:
         rows, width = x.shape
         self._require("x", x, self._dtype, (rows, width))
         dtype = require_float_tensor("weight", weight, (width,), self.device)
@@ -107,7 +115,7 @@ class CudaBackend:
             eps,
             rows,
             width,
-            0,
+            self._order(order, width),
             out.data_ptr(),
             self._number,
         )
@@ -139,14 +147,21 @@ class CudaBackend:
         )
         self._check(status)
 
-    def silu_mul(self, gate: torch.Tensor, up: torch.Tensor, out: torch.Tensor) -> None:
+    def silu_mul(
+        self, gate: torch.Tensor, up: torch.Tensor, out: torch.Tensor, order: torch.Tensor | None = None
+    ) -> None:
         shape = tuple(gate.shape)
         self._require("gate", gate, self._dtype, shape)
         self._require("up", up, self._dtype, shape)
         self._require("out", out, self._dtype, shape)
-        status = self._functions.quire_cuda_silu_mul(
-            self._runtime.stream(), gate.data_ptr(), up.data_ptr(), gate.numel(), out.data_ptr(), self._number
-        )
+        stream, inputs = self._runtime.stream(), (gate.data_ptr(), up.data_ptr())
+        if order is None:
+            status = self._functions.quire_cuda_silu_mul(stream, *inputs, gate.numel(), out.data_ptr(), self._number)
+        else:
+            require(out.data_ptr() not in inputs, "out cannot be gate or up where the order changes.")
+            status = self._functions.quire_cuda_silu_mul_ordered(
+                stream, *inputs, self._order(order, shape[1]), *shape, out.data_ptr(), self._number
+            )
         self._check(status)
 
     def add(self, x: torch.Tensor, residual: torch.Tensor) -> None:
@@ -248,6 +263,13 @@ class CudaBackend:
             self._runtime.stream(), x.data_ptr(), rows.data_ptr(), count, width, out.data_ptr(), self._number
         )
         self._check(status)
+
+    def _order(self, order: torch.Tensor | None, width: int) -> int:
+        """Address of an order of features; 0 for none."""
+        if order is None:
+            return 0
+        self._require("order", order, torch.int32, (width,))
+        return order.data_ptr()
 
     def _require(self, name: str, tensor: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
         require_tensor(name, tensor, dtype, shape, self.device)

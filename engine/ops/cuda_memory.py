@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from engine.ops.backend_memory import Exl2Shape, StepShape
-from engine.ops.cuda_linear import held_bytes, inputs_bytes
+from engine.ops.cuda_linear import group_bytes, held_bytes, inputs_bytes
 from engine.ops.torch_memory import TorchMemory
 
 ATTENTION_WORKSPACE = 64 * 2**20
@@ -23,6 +25,7 @@ class CudaMemory:
 
     def __init__(self, device: torch.device, dtype: torch.dtype, processors: int) -> None:
         self._torch = TorchMemory(device, dtype)
+        self._dtype = dtype
         self._processors = processors
 
     def free(self) -> int:
@@ -32,12 +35,15 @@ class CudaMemory:
         return self._torch.dense(in_features, out_features, dtype, bias)
 
     def exl2(self, shape: Exl2Shape) -> int:
-        return held_bytes(
-            shape.in_features, shape.out_features, shape.words, shape.groups, shape.bias, self._processors
-        )
+        return held_bytes(shape, self._processors)
+
+    def exl2_group(self, shapes: Sequence[Exl2Shape]) -> int:
+        return group_bytes(shapes, self._processors)
 
     def scratch(self, step: StepShape) -> int:
-        return inputs_bytes(step.widest_input)
+        # the MLP's product cannot be written over the gate where its order changes
+        reordered = step.tokens * step.widest_input * self._dtype.itemsize
+        return inputs_bytes(step.widest_input) + reordered
 
     def scratch_per_position(self, step: StepShape) -> int:  # noqa: ARG002
         return 0

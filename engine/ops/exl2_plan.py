@@ -1,10 +1,10 @@
-"""Who multiplies which tiles of an EXL2 matrix on a GPU: decided once, when the matrix is loaded.
+"""Who multiplies which tiles of EXL2 matrices on a GPU: decided once, when they are loaded.
 
-All tiles, column block by column block, are cut into as many runs of equal bytes as there are blocks of threads. Where
-a run crosses from one column block into the next it falls into *segments*, and the tiles of a segment are cut again, by
-bytes, for the block's warps. The segments of one column block are its *shares*; their sums are added in order. The plan
-knows nothing of the rows to be multiplied, so that the order of additions, and with it every bit of a row's result, is
-the same for any number of rows.
+Matrices of the same inputs are multiplied together. All tiles, matrix by matrix and column block by column block, are
+cut into as many runs of equal bytes as there are blocks of threads. Where a run crosses from one column block into the
+next it falls into *segments*, and the tiles of a segment are cut again, by bytes, for the block's warps. The segments
+of one column block are its *shares*; their sums are added in order. The plan knows nothing of the rows to be
+multiplied, so that the order of additions, and with it every bit of a row's result, is the same for any number of rows.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 WARPS = 8
 """Warps of a block; kWarps in cuda_ext/csrc/exl2/matmul.cuh."""
@@ -23,17 +23,42 @@ SEGMENT_WORDS = 16
 
 
 @dataclass(frozen=True, slots=True)
+class TiledMatrix:
+    """What a plan must know of a matrix.
+
+    Attributes:
+        tile_starts: byte, or any unit, at which each tile of a column block begins, and the size of a column block.
+        column_blocks: how many there are; all are alike.
+    """
+
+    tile_starts: Sequence[int]
+    column_blocks: int
+
+    @property
+    def size(self) -> int:
+        """Of all column blocks."""
+        return self.tile_starts[-1] * self.column_blocks
+
+    @property
+    def tiles(self) -> int:
+        """Of all column blocks."""
+        return (len(self.tile_starts) - 1) * self.column_blocks
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """One block's share of one column block.
 
     Attributes:
-        column_block: which.
+        matrix: which.
+        column_block: which of the matrix.
         slot: where in the workspace its sum goes; 0 where it is the whole column block, whose sum goes nowhere else.
         first_slot: slot of the column block's first share; the others follow.
         shares: how many the column block has.
         bounds: WARPS + 1 tile indices; warp w multiplies tiles bounds[w] … bounds[w + 1] - 1.
     """
 
+    matrix: int
     column_block: int
     slot: int
     first_slot: int
@@ -43,7 +68,7 @@ class Segment:
     @property
     def words(self) -> list[int]:
         """As the kernel reads it."""
-        numbers = [self.column_block, self.slot, self.first_slot, self.shares, *self.bounds]
+        numbers = [self.column_block, self.slot, self.first_slot, self.shares, *self.bounds, self.matrix]
         return numbers + [0] * (SEGMENT_WORDS - len(numbers))
 
 
@@ -75,51 +100,58 @@ def most_slots(processors: int) -> int:
     return 2 * (2 * processors - 1)
 
 
-def plan(tile_starts: Sequence[int], column_blocks: int, blocks: int) -> Plan:
+def plan(matrices: Sequence[TiledMatrix], blocks: int) -> Plan:
     """Cut the work.
 
     Args:
-        tile_starts: byte, or any unit, at which each tile of a column block begins, and the size of a column block.
-        column_blocks: how many there are; all are alike.
+        matrices: that are multiplied together.
         blocks: blocks of threads.
     """
-    total = tile_starts[-1] * column_blocks
-    cuts = [_covering_tile(tile_starts, total * block // blocks) for block in range(blocks)]
-    cuts.append((column_blocks, 0))
-    pieces: list[tuple[int, int, int]] = []
+    begins = list(accumulate((matrix.size for matrix in matrices), initial=0))
+    cuts = [_covering_tile(matrices, begins, begins[-1] * block // blocks) for block in range(blocks)]
+    cuts.append((len(matrices), 0, 0))
+    pieces: list[tuple[int, int, int, int]] = []
     first_segments = [0]
     for start, end in pairwise(cuts):
-        pieces += _pieces(start, end, len(tile_starts) - 1)
+        pieces += _pieces(matrices, start, end)
         first_segments.append(len(pieces))
-    shares = Counter(column_block for column_block, _, _ in pieces)
+    shares = Counter((matrix, column_block) for matrix, column_block, _, _ in pieces)
     segments: list[Segment] = []
     next_slot = first_slot = 0
-    for column_block, first, last in pieces:
-        bounds = _warp_bounds(tile_starts, first, last)
-        if shares[column_block] == 1:
-            segments.append(Segment(column_block, 0, 0, 1, bounds))
+    for matrix, column_block, first, last in pieces:
+        bounds = _warp_bounds(matrices[matrix].tile_starts, first, last)
+        count = shares[matrix, column_block]
+        if count == 1:
+            segments.append(Segment(matrix, column_block, 0, 0, 1, bounds))
             continue
         if first == 0:
             first_slot = next_slot
-        segments.append(Segment(column_block, next_slot, first_slot, shares[column_block], bounds))
+        segments.append(Segment(matrix, column_block, next_slot, first_slot, count, bounds))
         next_slot += 1
     return Plan(tuple(segments), tuple(first_segments))
 
 
-def _covering_tile(tile_starts: Sequence[int], position: int) -> tuple[int, int]:
-    """(column block, tile) that covers a position in the whole."""
-    column_block, within = divmod(position, tile_starts[-1])
-    return column_block, bisect_right(tile_starts, within) - 1
+def _covering_tile(matrices: Sequence[TiledMatrix], begins: Sequence[int], position: int) -> tuple[int, int, int]:
+    """(matrix, column block, tile) that covers a position in the whole."""
+    matrix = bisect_right(begins, position) - 1
+    starts = matrices[matrix].tile_starts
+    column_block, within = divmod(position - begins[matrix], starts[-1])
+    return matrix, column_block, bisect_right(starts, within) - 1
 
 
-def _pieces(start: tuple[int, int], end: tuple[int, int], tiles: int) -> list[tuple[int, int, int]]:
-    """(column block, first tile, end) of each column block between two cuts; none is empty."""
+def _pieces(
+    matrices: Sequence[TiledMatrix], start: tuple[int, int, int], end: tuple[int, int, int]
+) -> list[tuple[int, int, int, int]]:
+    """(matrix, column block, first tile, end) of each column block between two cuts; none is empty."""
     pieces = []
-    column_block, first = start
-    while (column_block, first) < end:
-        last = end[1] if column_block == end[0] else tiles
-        pieces.append((column_block, first, last))
+    matrix, column_block, first = start
+    while (matrix, column_block, first) < end:
+        tiled = matrices[matrix]
+        last = end[2] if (matrix, column_block) == end[:2] else len(tiled.tile_starts) - 1
+        pieces.append((matrix, column_block, first, last))
         column_block, first = column_block + 1, 0
+        if column_block == tiled.column_blocks:
+            matrix, column_block = matrix + 1, 0
     return pieces
 
 

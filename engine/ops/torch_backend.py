@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
-from engine.ops.backend import AttentionBatch, LinearKernel
+from engine.ops.backend import AttentionBatch, GroupKernel, LinearKernel
 from engine.ops.exl2 import Exl2Tensors, decode
 from engine.ops.reference import attention, elementwise, gather, kv_cache, norm, rotary
 from engine.ops.reference.linear import DenseLinear
@@ -60,19 +62,26 @@ class TorchBackend:
         bias = None if tensors.bias is None else self._take_over(tensors.bias[: tensors.out_features])
         return DenseLinear(self._take_over(weight), bias)
 
+    def prepare_group(self, kernels: Sequence[LinearKernel]) -> GroupKernel | None:  # noqa: ARG002
+        return None
+
     def embed(self, token_ids: torch.Tensor, table: torch.Tensor, out: torch.Tensor) -> None:
         gather.embed(token_ids, table, out)
 
-    def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float, out: torch.Tensor) -> None:
-        norm.rms_norm(x, weight, eps, out)
+    def rms_norm(
+        self, x: torch.Tensor, weight: torch.Tensor, eps: float, out: torch.Tensor, order: torch.Tensor | None = None
+    ) -> None:
+        norm.rms_norm(x, weight, eps, out, order)
 
     def rotate(
         self, q: torch.Tensor, k: torch.Tensor, positions: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
     ) -> None:
         rotary.rotate(q, k, positions, cos, sin)
 
-    def silu_mul(self, gate: torch.Tensor, up: torch.Tensor, out: torch.Tensor) -> None:
-        elementwise.silu_mul(gate, up, out)
+    def silu_mul(
+        self, gate: torch.Tensor, up: torch.Tensor, out: torch.Tensor, order: torch.Tensor | None = None
+    ) -> None:
+        elementwise.silu_mul(gate, up, out, order)
 
     def add(self, x: torch.Tensor, residual: torch.Tensor) -> None:
         elementwise.add(x, residual)

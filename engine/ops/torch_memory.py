@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from engine.free_memory import free_memory
@@ -34,6 +36,9 @@ class TorchMemory:
 
     def exl2(self, shape: Exl2Shape) -> int:
         return (shape.in_features + shape.bias) * shape.out_features * self._dtype.itemsize
+
+    def exl2_group(self, shapes: Sequence[Exl2Shape]) -> int:  # noqa: ARG002
+        return 0
 
     def scratch(self, step: StepShape) -> int:
         return 3 * step.tokens * step.num_heads * step.head_dim * FLOAT_BYTES

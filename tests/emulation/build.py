@@ -59,7 +59,7 @@ def build_emulated(folder: Path, extra: Sequence[Path] = ()) -> Path:
 
 
 def _compile(compiler: str, source: Path, common: str, folder: Path) -> Path:
-    result = folder / f"{source.stem}-{_digest([common], [source])[:16]}.o"
+    result = folder / f"{source.stem}-{_digest([common, str(source)], [source])[:16]}.o"
     if not result.is_file():
         unfinished = result.with_suffix(f".{os.getpid()}.o")
         subprocess.run([compiler, *FLAGS, "-x", "c++", "-c", str(source), "-o", str(unfinished)], check=True)

@@ -38,6 +38,16 @@ __global__ void __launch_bounds__(kThreads) combine(const T *a, const T *b, int6
     store(out + index * kCount, result);
 }
 
+// out = Op(a, b), each row of the output in this order of features; the second index of the grid is the row.
+template <typename Op, typename T>
+__global__ void __launch_bounds__(kThreads)
+    combine_ordered(const T *a, const T *b, const int32_t *order, int64_t width, T *out) {
+    const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+    if (index >= width) return;
+    const int64_t row = static_cast<int64_t>(blockIdx.y) * width, feature = row + order[index];
+    out[row + index] = from_float<T>(Op::apply(to_float(a[feature]), to_float(b[feature])));
+}
+
 bool is_aligned(const void *pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
 template <typename Op, typename T, int kCount>
@@ -67,7 +77,8 @@ int32_t prepare_combine() {
 
 int32_t prepare_elementwise() {
     return first_error(prepare_combine<SiluMul, __half>(), prepare_combine<SiluMul, __nv_bfloat16>(),
-                       prepare_combine<Add, __half>(), prepare_combine<Add, __nv_bfloat16>());
+                       prepare_combine<Add, __half>(), prepare_combine<Add, __nv_bfloat16>(),
+                       prepare(combine_ordered<SiluMul, __half>), prepare(combine_ordered<SiluMul, __nv_bfloat16>));
 }
 
 }  // namespace quire
@@ -77,6 +88,25 @@ extern "C" {
 int32_t quire_cuda_silu_mul(void *stream, const void *gate, const void *up, int64_t count, void *out, int32_t dtype) {
     return quire::with_activation_type(dtype, [&](auto activation) {
         return quire::combine_all<quire::SiluMul, typename decltype(activation)::type>(stream, gate, up, count, out);
+    });
+}
+
+int32_t quire_cuda_silu_mul_ordered(void *stream, const void *gate, const void *up, const int32_t *order, int64_t rows,
+                                    int64_t width, void *out, int32_t dtype) {
+    return quire::with_activation_type(dtype, [&](auto activation) {
+        using T = typename decltype(activation)::type;
+        const int64_t most_rows = 65535;  // in the second index of a grid
+        for (int64_t first = 0; first < rows; first += most_rows) {
+            const int64_t count = rows - first < most_rows ? rows - first : most_rows, start = first * width;
+            const dim3 grid(static_cast<unsigned>(quire::blocks_for(width, quire::kThreads)),
+                            static_cast<unsigned>(count));
+            const int32_t status =
+                quire::launch(quire::combine_ordered<quire::SiluMul, T>, grid, dim3(quire::kThreads), 0, stream,
+                              static_cast<const T *>(gate) + start, static_cast<const T *>(up) + start, order, width,
+                              static_cast<T *>(out) + start);
+            if (status != 0) return status;
+        }
+        return static_cast<int32_t>(QUIRE_CUDA_OK);
     });
 }
 

@@ -39,7 +39,7 @@ __global__ void decode_stored_kernel(const uint32_t *q_weight, const int32_t *ti
 constexpr int kWarps = 4;
 constexpr int kStride = kTileColumns + 8;  // halves between rows of a tile on its way out
 
-// One warp decodes one tile, and writes each of its rows to that row's feature.
+// One warp decodes one tile, and writes each of its rows to that row's feature, or in stored order.
 template <typename T>
 __global__ __launch_bounds__(kWarps *kWarp) void decode_tiles_kernel(quire_cuda_exl2 matrix, int first_block, T *out,
                                                                      int64_t stride) {
@@ -75,7 +75,8 @@ __global__ __launch_bounds__(kWarps *kWarp) void decode_tiles_kernel(quire_cuda_
     });
     warp_sync();
     for (int row = 0; row < kTileRows; ++row) {
-        const int64_t feature = matrix.features[index * kTileRows + row];
+        const int64_t stored = static_cast<int64_t>(index) * kTileRows + row;
+        const int64_t feature = matrix.features == nullptr ? stored : matrix.features[stored];
         T *const target = out + feature * stride + static_cast<int64_t>(blockIdx.y) * kTileColumns;
         for (int column = lane; column < kTileColumns; column += kWarp) {
             target[column] = from_float<T>(to_float(rows[row * kStride + column]));

@@ -16,9 +16,9 @@ constexpr size_t kExl2SharedBytes = 96 * 1024;
 constexpr size_t kExl2SharedBytesLeast = 64 * 1024;
 
 // Rows of activations a launch of the product's kernel of this name takes.
-int32_t exl2_matmul_8(const quire_cuda_exl2 &matrix, const quire_cuda_exl2_step &step, void *stream);
-int32_t exl2_matmul_16(const quire_cuda_exl2 &matrix, const quire_cuda_exl2_step &step, void *stream);
-int32_t exl2_matmul_32(const quire_cuda_exl2 &matrix, const quire_cuda_exl2_step &step, void *stream);
+int32_t exl2_matmul_8(const quire_cuda_exl2_work &work, const quire_cuda_exl2_step &step, void *stream);
+int32_t exl2_matmul_16(const quire_cuda_exl2_work &work, const quire_cuda_exl2_step &step, void *stream);
+int32_t exl2_matmul_32(const quire_cuda_exl2_work &work, const quire_cuda_exl2_step &step, void *stream);
 int32_t prepare_exl2_matmul_8();
 int32_t prepare_exl2_matmul_16();
 int32_t prepare_exl2_matmul_32();

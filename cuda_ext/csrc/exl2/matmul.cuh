@@ -8,7 +8,8 @@
 // runs of equal bytes as there are blocks, and a block's share of a column block, a *segment*, into runs for its warps. Warps add up
 // in order through shared memory. Where several blocks share a column block, each leaves its sum in the workspace, and the last to come adds
 // them up in order: nobody waits, and the result is the same bits whoever is last. The plan does not know how many rows
-// there are, so a row's result does not depend on its neighbours.
+// there are, so a row's result does not depend on its neighbours. Several matrices of the same inputs are one launch: their
+// column blocks follow each other in the plan.
 #pragma once
 
 #include "../common/async_copy.cuh"
@@ -35,7 +36,8 @@ struct Segment {
     int first_slot;  // of the column block's shares
     int shares;      // of the column block; 1 means that this is all of it
     int bounds[kWarps + 1];  // warp w multiplies tiles bounds[w] … bounds[w + 1] - 1
-    int unused[3];
+    int matrix;              // which of the launch's matrices
+    int unused[2];
 };
 static_assert(sizeof(Segment) == 4 * QUIRE_CUDA_EXL2_SEGMENT_WORDS);
 
@@ -126,8 +128,7 @@ __device__ __forceinline__ void multiply(const uint4 *stage, Stage<kGroups> layo
 template <int kGroups>
 __device__ __forceinline__ void multiply_run(const quire_cuda_exl2 &matrix, const quire_cuda_exl2_step &step,
                                              int column_block, int first, int end, uint4 *ring, int stages,
-                                             float (&sums)[kColumnBlocks][kGroups][4]) {
-    const Stage<kGroups> layout(matrix.widest);
+                                             Stage<kGroups> layout, float (&sums)[kColumnBlocks][kGroups][4]) {
     for (int ahead = 0; ahead < stages - 1; ++ahead) {
         if (first + ahead < end) fetch(matrix, step, column_block, first + ahead, ring + ahead * layout.quads, layout);
         copy_async_commit();
@@ -155,16 +156,18 @@ __device__ __forceinline__ void multiply_run(const quire_cuda_exl2 &matrix, cons
 }
 
 // One element of the result: the sum times the row's factor, plus the bias.
-__device__ __forceinline__ void finish(const quire_cuda_exl2 &matrix, const quire_cuda_exl2_step &step, int row, int column,
-                                       float sum) {
+__device__ __forceinline__ void finish(const quire_cuda_exl2 &matrix, const quire_cuda_exl2_step &step,
+                                       const Segment &segment, int row, int column_of_block, float sum) {
+    const int column = segment.column_block * kTileColumns + column_of_block;
     if (column >= matrix.out_features) return;
-    float value = sum * step.row_factors[row];
+    float value = step.row_factors == nullptr ? sum : sum * step.row_factors[row];
     if (matrix.bias != nullptr) value += matrix.bias[column];
     const int64_t place = static_cast<int64_t>(row) * matrix.out_features + column;
+    void *const out = step.out[segment.matrix];
     if (step.dtype == QUIRE_CUDA_BF16) {
-        static_cast<__nv_bfloat16 *>(step.out)[place] = from_float<__nv_bfloat16>(value);
+        static_cast<__nv_bfloat16 *>(out)[place] = from_float<__nv_bfloat16>(value);
     } else {
-        static_cast<__half *>(step.out)[place] = from_float<__half>(value);
+        static_cast<__half *>(out)[place] = from_float<__half>(value);
     }
 }
 
@@ -195,7 +198,7 @@ __device__ __forceinline__ void add_warps(const quire_cuda_exl2 &matrix, const q
                 sum += exchange[(warp * kRowsPerGroup + item / kTileColumns) * kExchangeStride + column];
             }
             if (segment.shares == 1) {
-                finish(matrix, step, row, segment.column_block * kTileColumns + column, sum);
+                finish(matrix, step, segment, row, column, sum);
             } else {
                 step.partials[(static_cast<int64_t>(segment.slot) * kMostRows + row) * kTileColumns + column] = sum;
             }
@@ -225,7 +228,7 @@ __device__ __forceinline__ void add_shares(const quire_cuda_exl2 &matrix, const 
         const float *share = step.partials + static_cast<int64_t>(segment.first_slot) * kMostRows * kTileColumns + item;
         float sum = 0.0f;
         for (int each = 0; each < segment.shares; ++each) sum += share[each * kMostRows * kTileColumns];
-        finish(matrix, step, item / kTileColumns, segment.column_block * kTileColumns + item % kTileColumns, sum);
+        finish(matrix, step, segment, item / kTileColumns, item % kTileColumns, sum);
     }
 }
 
@@ -238,17 +241,19 @@ constexpr int kMostGroupsForTwoBlocks = 2;
 
 // Up to 8 kGroups rows.
 template <int kGroups>
-__global__ __launch_bounds__(kThreads, kGroups <= kMostGroupsForTwoBlocks ? 2 : 1) void matmul_kernel(quire_cuda_exl2 matrix,
-                                                                                quire_cuda_exl2_step step, int stages) {
+__global__ __launch_bounds__(kThreads, kGroups <= kMostGroupsForTwoBlocks ? 2 : 1) void matmul_kernel(
+    const __grid_constant__ quire_cuda_exl2_work work, const __grid_constant__ quire_cuda_exl2_step step, int stages) {
     QUIRE_DYNAMIC_SHARED(uint4, memory);
-    uint4 *const ring = memory + warp_index() * stages * Stage<kGroups>(matrix.widest).quads;
-    const auto *segments = reinterpret_cast<const Segment *>(matrix.segments);
-    const int end = matrix.first_segments[blockIdx.x + 1];
-    for (int index = matrix.first_segments[blockIdx.x]; index < end; ++index) {
+    const Stage<kGroups> layout(work.widest);
+    uint4 *const ring = memory + warp_index() * stages * layout.quads;
+    const auto *segments = reinterpret_cast<const Segment *>(work.segments);
+    const int end = work.first_segments[blockIdx.x + 1];
+    for (int index = work.first_segments[blockIdx.x]; index < end; ++index) {
         const Segment &segment = segments[index];
+        const quire_cuda_exl2 &matrix = work.matrices[segment.matrix];
         float sums[kColumnBlocks][kGroups][4] = {};
         multiply_run<kGroups>(matrix, step, segment.column_block, segment.bounds[warp_index()],
-                              segment.bounds[warp_index() + 1], ring, stages, sums);
+                              segment.bounds[warp_index() + 1], ring, stages, layout, sums);
         add_warps<kGroups>(matrix, step, segment, sums, reinterpret_cast<float *>(static_cast<uint4 *>(memory)));
         if (segment.shares > 1 && is_last_share(step, segment)) add_shares(matrix, step, segment);
         block_sync();  // the next segment may use the ring again
@@ -257,14 +262,14 @@ __global__ __launch_bounds__(kThreads, kGroups <= kMostGroupsForTwoBlocks ? 2 : 
 
 // Launches the kernel for up to 8 kGroups rows, with as many stages as fit.
 template <int kGroups>
-int32_t launch_matmul(const quire_cuda_exl2 &matrix, const quire_cuda_exl2_step &step, void *stream) {
-    const size_t stage_bytes = sizeof(uint4) * kWarps * Stage<kGroups>(matrix.widest).quads;
-    const size_t stages = matrix.shared_bytes / stage_bytes;
+int32_t launch_matmul(const quire_cuda_exl2_work &work, const quire_cuda_exl2_step &step, void *stream) {
+    const size_t stage_bytes = sizeof(uint4) * kWarps * Stage<kGroups>(work.widest).quads;
+    const size_t stages = work.shared_bytes / stage_bytes;
     if (stages == 0) return QUIRE_CUDA_UNSUPPORTED;
     const size_t used = stages < kMostStages ? stages : kMostStages;
     const size_t ring_bytes = used * stage_bytes;
-    return launch(matmul_kernel<kGroups>, dim3(static_cast<unsigned>(matrix.blocks)), dim3(kThreads),
-                  ring_bytes < kExchangeBytes ? kExchangeBytes : ring_bytes, stream, matrix, step,
+    return launch(matmul_kernel<kGroups>, dim3(static_cast<unsigned>(work.blocks)), dim3(kThreads),
+                  ring_bytes < kExchangeBytes ? kExchangeBytes : ring_bytes, stream, work, step,
                   static_cast<int>(used));
 }
 

@@ -3,8 +3,8 @@
 
 namespace quire {
 
-int32_t exl2_matmul_32(const quire_cuda_exl2 &matrix, const quire_cuda_exl2_step &step, void *stream) {
-    return exl2::launch_matmul<4>(matrix, step, stream);
+int32_t exl2_matmul_32(const quire_cuda_exl2_work &work, const quire_cuda_exl2_step &step, void *stream) {
+    return exl2::launch_matmul<4>(work, step, stream);
 }
 
 int32_t prepare_exl2_matmul_32() { return exl2::prepare_matmul<4>(); }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -86,6 +87,14 @@ class WeightFormat(Protocol):
 
     def prepared_bytes(self, checkpoint: Checkpoint, shape: LinearShape, memory: BackendMemory) -> int:
         """What the layer will take once built: `kernel.nbytes`, from names, shapes and element types only.
+
+        Raises:
+            CheckpointError: a tensor is missing or of the wrong kind.
+        """
+        ...
+
+    def group_bytes(self, checkpoint: Checkpoint, shapes: Sequence[LinearShape], memory: BackendMemory) -> int:
+        """What layers with the same input will take besides, computed together: at most, for their content decides.
 
         Raises:
             CheckpointError: a tensor is missing or of the wrong kind.

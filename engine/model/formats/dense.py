@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine.model.checkpoint import Checkpoint
 from engine.model.formats.base import (
     FLOAT_DTYPES,
@@ -66,3 +68,12 @@ class DenseFormat:
         """
         outputs, inputs = tensor_shape(checkpoint, shape.prefix, WEIGHT)
         return memory.dense(inputs, outputs, checkpoint.dtype(f"{shape.prefix}.weight"), shape.bias)
+
+    def group_bytes(
+        self,
+        checkpoint: Checkpoint,  # noqa: ARG002
+        shapes: Sequence[LinearShape],  # noqa: ARG002
+        memory: BackendMemory,  # noqa: ARG002
+    ) -> int:
+        """Nothing: no backend groups plain matrices."""
+        return 0

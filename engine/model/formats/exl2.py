@@ -6,6 +6,7 @@ tensor and the fact, instead of decoding to garbage.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -78,9 +79,15 @@ class Exl2Format:
         Raises:
             CheckpointError: a tensor is missing or of the wrong kind.
         """
-        words, _ = tensor_shape(checkpoint, shape.prefix, Q_WEIGHT)
-        groups, _ = tensor_shape(checkpoint, shape.prefix, Q_SCALE)
-        return memory.exl2(Exl2Shape(shape.in_features, shape.out_features, words, groups, bias=shape.bias))
+        return memory.exl2(_described(checkpoint, shape))
+
+    def group_bytes(self, checkpoint: Checkpoint, shapes: Sequence[LinearShape], memory: BackendMemory) -> int:
+        """What the backend will keep besides if the layers store their rows in the same order, as they usually do.
+
+        Raises:
+            CheckpointError: a tensor is missing or of the wrong kind.
+        """
+        return memory.exl2_group([_described(checkpoint, shape) for shape in shapes])
 
 
 def load_exl2(checkpoint: Checkpoint, shape: LinearShape) -> Exl2Tensors:
@@ -113,6 +120,13 @@ def exl2_state(prefix: str, tensors: Exl2Tensors) -> dict[str, torch.Tensor]:
     if tensors.bias is not None:
         named[f"{prefix}.bias"] = tensors.bias
     return named
+
+
+def _described(checkpoint: Checkpoint, shape: LinearShape) -> Exl2Shape:
+    """The layer as its headers have it."""
+    words, _ = tensor_shape(checkpoint, shape.prefix, Q_WEIGHT)
+    groups, _ = tensor_shape(checkpoint, shape.prefix, Q_SCALE)
+    return Exl2Shape(shape.in_features, shape.out_features, words, groups, bias=shape.bias)
 
 
 def _check_groups(checkpoint: Checkpoint, shape: LinearShape, tensors: Exl2Tensors) -> tuple[RowGroup, ...]:

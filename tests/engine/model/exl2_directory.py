@@ -31,6 +31,7 @@ def write_random_exl2_llama(
     tied: bool = True,
     seed: int = 0,
     widths: tuple[int, ...] = (5, 4),
+    shared_orders: bool = True,
 ) -> dict[str, torch.Tensor]:
     """Write a random `LlamaForCausalLM` with all its matrices, the head included, in EXL2. No tokenizer.
 
@@ -46,6 +47,7 @@ def write_random_exl2_llama(
         tied: what config.json says.
         seed: of the weights.
         widths: falling; each gets one group of 32 rows, and the last one all that are left.
+        shared_orders: whether matrices with the same input store their rows in the same order, as converters leave it.
 
     Returns:
         The decoded weights under their Hugging Face names, float16, matrices [out, in] without padding, with
@@ -58,9 +60,13 @@ def write_random_exl2_llama(
     def plain(name: str, tensor: torch.Tensor) -> None:
         stored[name] = decoded[name] = tensor.half()
 
-    def matrix(prefix: str, inputs: int, outputs: int) -> None:
+    orders: dict[str, torch.Tensor] = {}
+
+    def matrix(prefix: str, inputs: int, outputs: int, like: str = "") -> None:
         weight = torch.randn(inputs, outputs, generator=generator) * 1.5 / inputs**0.5
-        tensors = quantize_to_nearest(weight, widths, generator)
+        own = torch.randperm(inputs, generator=generator)
+        orders[prefix] = orders[like] if like and shared_orders else own
+        tensors = quantize_to_nearest(weight, widths, orders[prefix])
         stored.update(exl2_state(prefix, tensors))
         decoded[f"{prefix}.weight"] = decode(tensors)[:, :outputs].T.contiguous()
 
@@ -72,11 +78,14 @@ def write_random_exl2_llama(
     for index in range(layers):
         layer = f"model.layers.{index}"
         norm(f"{layer}.input_layernorm")
-        for name, outputs in (("q", hidden), ("k", kv), ("v", kv), ("o", hidden)):
-            matrix(f"{layer}.self_attn.{name}_proj", hidden, outputs)
+        queries, gate = f"{layer}.self_attn.q_proj", f"{layer}.mlp.gate_proj"
+        matrix(queries, hidden, hidden)
+        matrix(f"{layer}.self_attn.k_proj", hidden, kv, like=queries)
+        matrix(f"{layer}.self_attn.v_proj", hidden, kv, like=queries)
+        matrix(f"{layer}.self_attn.o_proj", hidden, hidden)
         norm(f"{layer}.post_attention_layernorm")
-        matrix(f"{layer}.mlp.gate_proj", hidden, 2 * hidden)
-        matrix(f"{layer}.mlp.up_proj", hidden, 2 * hidden)
+        matrix(gate, hidden, 2 * hidden)
+        matrix(f"{layer}.mlp.up_proj", hidden, 2 * hidden, like=gate)
         matrix(f"{layer}.mlp.down_proj", 2 * hidden, hidden)
     norm("model.norm")
     matrix("lm_head", hidden, vocab)
@@ -88,11 +97,10 @@ def write_random_exl2_llama(
     return decoded
 
 
-def quantize_to_nearest(weight: torch.Tensor, widths: tuple[int, ...], generator: torch.Generator) -> Exl2Tensors:
-    """The float32 matrix [inputs, outputs], padded and rounded to nearest, its inputs stored in random order."""
+def quantize_to_nearest(weight: torch.Tensor, widths: tuple[int, ...], order: torch.Tensor) -> Exl2Tensors:
+    """The float32 matrix [inputs, outputs], padded and rounded to nearest, its inputs stored in this order."""
     inputs, outputs = weight.shape
     weight = torch.nn.functional.pad(weight, (0, -outputs % 32))
-    order = torch.randperm(inputs, generator=generator)
     blocks = inputs // 32
     layout = [(widths[min(block, len(widths) - 1)], 32) for block in range(blocks)]
     groups = layout_groups(layout)

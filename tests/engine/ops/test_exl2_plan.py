@@ -2,63 +2,78 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.ops.exl2 import WIDTHS
-from engine.ops.exl2_plan import SEGMENT_WORDS, WARPS, blocks_for, most_segments, most_slots, plan
+from engine.ops.exl2_plan import SEGMENT_WORDS, WARPS, TiledMatrix, blocks_for, most_segments, most_slots, plan
 
 tile_widths = st.lists(st.sampled_from(WIDTHS), min_size=1, max_size=60).map(
     lambda widths: sorted(widths, reverse=True)
 )
+tiled = st.builds(
+    lambda widths, column_blocks: TiledMatrix([0, *accumulate(widths)], column_blocks),
+    tile_widths,
+    st.integers(1, 12),
+)
+together = st.lists(tiled, min_size=1, max_size=4)
+
+
+def blocks_of(matrices: Sequence[TiledMatrix], processors: int) -> int:
+    return blocks_for(sum(matrix.tiles for matrix in matrices), processors)
 
 
 @settings(max_examples=200, deadline=None)
-@given(widths=tile_widths, column_blocks=st.integers(1, 12), processors=st.integers(1, 20))
-def test_every_tile_is_multiplied_once_and_in_order(widths: list[int], column_blocks: int, processors: int) -> None:
-    starts = [0, *accumulate(widths)]
-    blocks = blocks_for(len(widths) * column_blocks, processors)
-    work = plan(starts, column_blocks, blocks)
+@given(matrices=together, processors=st.integers(1, 20))
+def test_every_tile_is_multiplied_once_and_in_order(matrices: list[TiledMatrix], processors: int) -> None:
+    blocks = blocks_of(matrices, processors)
+    work = plan(matrices, blocks)
     tiles = [
-        (segment.column_block, tile)
+        (segment.matrix, segment.column_block, tile)
         for segment in work.segments
-        for first, end in zip(segment.bounds, segment.bounds[1:], strict=False)
+        for first, end in pairwise(segment.bounds)
         for tile in range(first, end)
     ]
-    assert tiles == [(block, tile) for block in range(column_blocks) for tile in range(len(widths))]
+    assert tiles == [
+        (index, block, tile)
+        for index, matrix in enumerate(matrices)
+        for block in range(matrix.column_blocks)
+        for tile in range(len(matrix.tile_starts) - 1)
+    ]
     assert work.first_segments[0] == 0
+    column_blocks = sum(matrix.column_blocks for matrix in matrices)
     assert work.first_segments[-1] == len(work.segments) <= most_segments(column_blocks, blocks)
     assert len(work.first_segments) == blocks + 1
     assert list(work.first_segments) == sorted(work.first_segments)
 
 
 @settings(max_examples=200, deadline=None)
-@given(widths=tile_widths, column_blocks=st.integers(1, 12), processors=st.integers(1, 20))
-def test_bytes_are_shared_out_evenly(widths: list[int], column_blocks: int, processors: int) -> None:
-    starts = [0, *accumulate(widths)]
-    blocks = blocks_for(len(widths) * column_blocks, processors)
-    work = plan(starts, column_blocks, blocks)
-    for first, end in zip(work.first_segments, work.first_segments[1:], strict=False):
-        segments = work.segments[first:end]
-        size = sum(starts[each.bounds[-1]] - starts[each.bounds[0]] for each in segments)
-        assert size <= starts[-1] * column_blocks / blocks + max(widths)
-        for segment in segments:
+@given(matrices=together, processors=st.integers(1, 20))
+def test_bytes_are_shared_out_evenly(matrices: list[TiledMatrix], processors: int) -> None:
+    blocks = blocks_of(matrices, processors)
+    work = plan(matrices, blocks)
+    widest = max(WIDTHS)
+    for first, end in pairwise(work.first_segments):
+        size = 0
+        for segment in work.segments[first:end]:
+            starts = matrices[segment.matrix].tile_starts
             whole = starts[segment.bounds[-1]] - starts[segment.bounds[0]]
-            for warp_first, warp_end in zip(segment.bounds, segment.bounds[1:], strict=False):
-                assert starts[warp_end] - starts[warp_first] <= whole / WARPS + max(widths)
+            size += whole
+            for warp_first, warp_end in pairwise(segment.bounds):
+                assert starts[warp_end] - starts[warp_first] <= whole / WARPS + widest
+        assert size <= sum(matrix.size for matrix in matrices) / blocks + widest
 
 
 @settings(max_examples=200, deadline=None)
-@given(widths=tile_widths, column_blocks=st.integers(1, 12), processors=st.integers(1, 20))
-def test_shares_of_a_column_block_have_slots_side_by_side(
-    widths: list[int], column_blocks: int, processors: int
-) -> None:
-    work = plan([0, *accumulate(widths)], column_blocks, blocks_for(len(widths) * column_blocks, processors))
+@given(matrices=together, processors=st.integers(1, 20))
+def test_shares_of_a_column_block_have_slots_side_by_side(matrices: list[TiledMatrix], processors: int) -> None:
+    work = plan(matrices, blocks_of(matrices, processors))
     used: set[int] = set()
-    for block in range(column_blocks):
-        shares = [each for each in work.segments if each.column_block == block]
+    for place in {(each.matrix, each.column_block) for each in work.segments}:
+        shares = [each for each in work.segments if (each.matrix, each.column_block) == place]
         assert {each.shares for each in shares} == {len(shares)}
         if len(shares) == 1:
             continue
@@ -72,8 +87,9 @@ def test_shares_of_a_column_block_have_slots_side_by_side(
 
 
 def test_a_segment_is_told_in_sixteen_words() -> None:
-    segment = plan([0, 4, 8, 11], 2, 1).segments[1]
-    assert segment.words == [1, 0, 0, 1, *segment.bounds, 0, 0, 0]
+    small = TiledMatrix([0, 4, 8, 11], 2)
+    segment = plan([small, small], 1).segments[3]
+    assert segment.words == [1, 0, 0, 1, *segment.bounds, 1, 0, 0]
     assert len(segment.words) == SEGMENT_WORDS
 
 

@@ -101,7 +101,9 @@ def test_dense_linear(dtype: torch.dtype, with_bias: bool, backend: TorchBackend
 
 
 def test_exl2_linear_drops_padded_outputs(backend: TorchBackend, generator: torch.Generator) -> None:
-    tensors = quantize_to_nearest(torch.randn(64, 40, generator=generator), (4, 3), generator)
+    tensors = quantize_to_nearest(
+        torch.randn(64, 40, generator=generator), (4, 3), torch.randperm(64, generator=generator)
+    )
     kernel = backend.prepare_exl2(tensors)
     x, out = torch.randn(3, 64, generator=generator), torch.empty(3, 40)
     kernel(x, out)

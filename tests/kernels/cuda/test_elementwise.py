@@ -60,17 +60,32 @@ def test_rms_norm(backend: CudaBackend, dtype: torch.dtype, width: int) -> None:
     assert torch.equal(alone[0], out[1])
 
 
-def test_rms_norm_writes_a_row_in_another_order(backend: CudaBackend, emulated: EmulatedRuntime) -> None:
-    x, weight = random(backend, 2, 96), random(backend, 96, seed=1)
-    place = torch.randperm(96, generator=generator(2)).to(torch.int32)
-    plain, permuted = torch.empty_like(x), torch.empty_like(x)
+@pytest.mark.parametrize("width", [1, 96, 300])
+def test_rows_are_written_in_another_order(backend: CudaBackend, width: int) -> None:
+    x, y, weight = (random(backend, *shape, seed=width) for shape in ((3, width), (3, width), (width,)))
+    order = torch.randperm(width, generator=generator(2)).to(torch.int32)
+    plain = torch.empty_like(x)
+    ordered, whole = guarded(backend, 3, width)
     backend.rms_norm(x, weight, 1e-5, plain)
-    number = {torch.float16: 0, torch.bfloat16: 1}[x.dtype]
-    status = emulated.library.functions.quire_cuda_rms_norm(
-        0, x.data_ptr(), weight.data_ptr(), number, 1e-5, 2, 96, place.data_ptr(), permuted.data_ptr(), number
-    )
-    emulated.library.check(status)
-    assert torch.equal(permuted[:, place.long()], plain)
+    backend.rms_norm(x, weight, 1e-5, ordered, order)
+    assert torch.equal(ordered, plain[:, order.long()])
+    backend.silu_mul(x, y, plain)
+    ordered.fill_(torch.nan)
+    backend.silu_mul(x, y, ordered, order)
+    assert torch.equal(ordered, plain[:, order.long()])
+    assert_guards(ordered, whole)
+
+
+def test_orders_that_are_none_are_refused(backend: CudaBackend) -> None:
+    row, out = random(backend, 1, 8), random(backend, 1, 8)
+    short, wide = torch.zeros(7, dtype=torch.int32), torch.zeros(8, dtype=torch.int64)
+    for order in (short, wide):
+        with pytest.raises(KernelArgumentError, match="order"):
+            backend.rms_norm(row, row[0], 1e-5, out, order)
+        with pytest.raises(KernelArgumentError, match="order"):
+            backend.silu_mul(row, row, out, order)
+    with pytest.raises(KernelArgumentError, match="out cannot be gate or up"):
+        backend.silu_mul(row, out, row, torch.arange(8, dtype=torch.int32))
 
 
 @pytest.mark.parametrize(("q_heads", "kv_heads", "half"), [(1, 1, 1), (5, 2, 12), (8, 2, 64)])

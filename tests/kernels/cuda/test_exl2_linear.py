@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from engine.errors import CheckpointError, KernelArgumentError
 from engine.ops.backend_memory import Exl2Shape
 from engine.ops.cuda_backend import CudaBackend
-from engine.ops.cuda_linear import FUSED_ROWS, CudaExl2Linear, Exl2Workspace, inputs_bytes
+from engine.ops.cuda_exl2_matrix import FUSED_ROWS, Exl2Workspace
+from engine.ops.cuda_linear import CudaExl2Linear, inputs_bytes
 from engine.ops.exl2 import WIDTHS, Exl2Tensors, decode
 from engine.ops.exl2_tiles import scale_units, tile_table
 from tests.emulation.device import EmulatedRuntime, Schedule
@@ -85,7 +86,7 @@ def test_golden_files(emulated: EmulatedRuntime, half_workspace: Exl2Workspace, 
     tensors, reference, _ = golden_exl2(golden / f"{name}.safetensors")
     assert same_bits(decode_from_file(emulated, tensors), reference["weight"])
     kernel = CudaExl2Linear(half_workspace, tensors)
-    assert same_bits(kernel.decoded(), reference["weight"][:, : tensors.out_features].contiguous())
+    assert same_bits(kernel.matrix.decoded(), reference["weight"][:, : tensors.out_features].contiguous())
     assert_product(product(kernel, reference["x"]), reference["x"], tensors)
 
 
@@ -175,7 +176,7 @@ def test_many_rows_are_multiplied_slice_by_slice(emulated: EmulatedRuntime) -> N
     workspace.slice = workspace.slice[: 128 * 128]
     assert_product(product(kernel, x), x, tensors, 1e-3)
     assert_product(whole, x, tensors, 1e-3)
-    assert same_bits(kernel.decoded(), decode(tensors)[:, :333].contiguous())
+    assert same_bits(kernel.matrix.decoded(), decode(tensors)[:, :333].contiguous())
 
 
 @pytest.mark.parametrize("magnitude", [1e-30, 1.0, 1e20])

@@ -8,21 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from cuda_ext.exl2 import Exl2Matrix, Exl2Step
+from cuda_ext.exl2 import MOST_MATRICES, Exl2Matrix, Exl2Step, Exl2Work
 from engine.ops.exl2_plan import SEGMENT_WORDS, WARPS
 
 CSRC = Path(__file__).parents[3] / "cuda_ext" / "csrc"
-TYPES = {"int32_t": ctypes.c_int32}
+TYPES = {"int32_t": ctypes.c_int32, "quire_cuda_exl2": Exl2Matrix}
+STRUCTURES = {"quire_cuda_exl2": Exl2Matrix, "quire_cuda_exl2_work": Exl2Work, "quire_cuda_exl2_step": Exl2Step}
+MEMBER = r"(?:const )?(\w+) (\*?)(\w+)(\[QUIRE_CUDA_EXL2_MATRICES\])?;"
 
 
-@pytest.mark.parametrize(("name", "structure"), [("quire_cuda_exl2", Exl2Matrix), ("quire_cuda_exl2_step", Exl2Step)])
+@pytest.mark.parametrize(("name", "structure"), STRUCTURES.items())
 def test_fields(name: str, structure: type[ctypes.Structure]) -> None:
     header = (CSRC / "quire_cuda.h").read_text(encoding="utf-8")
     body = re.search(rf"typedef struct {name} {{(.*?)}} {name};", header, re.DOTALL)
     assert body is not None
-    members = re.findall(r"(?:const )?(\w+) (\*?)(\w+);", re.sub(r"/\*.*?\*/", "", body[1], flags=re.DOTALL))
-    assert members
-    declared = [(member, ctypes.c_void_p if pointer else TYPES[kind]) for kind, pointer, member in members]
+    code = re.sub(r"/\*.*?\*/", "", body[1], flags=re.DOTALL)
+    members = re.findall(MEMBER, code)
+    assert len(members) == code.count(";")
+    declared = []
+    for kind, pointer, member, array in members:
+        ctype = ctypes.c_void_p if pointer else TYPES[kind]
+        declared.append((member, ctype * MOST_MATRICES if array else ctype))
     assert declared == list(structure._fields_)
 
 
@@ -30,4 +36,5 @@ def test_sizes_that_both_sides_know() -> None:
     header = (CSRC / "quire_cuda.h").read_text(encoding="utf-8")
     kernel = (CSRC / "exl2" / "matmul.cuh").read_text(encoding="utf-8")
     assert f"#define QUIRE_CUDA_EXL2_SEGMENT_WORDS {SEGMENT_WORDS}\n" in header
+    assert f"#define QUIRE_CUDA_EXL2_MATRICES {MOST_MATRICES}\n" in header
     assert f"constexpr int kWarps = {WARPS};\n" in kernel
