@@ -4,25 +4,23 @@
         [--bpw 3 4] [--seeds 0 1 2] [--rows 100] [--length 512] [--windows 64] [--results FILE.json]
 
 Every variant quantizes the model on rows of the calibration text, other rows for every seed, and is measured on the
-first windows of the other text. Seconds are processor time. `ratio` compares with the yardstick `exllamav2` of the
-same size and seed, `time` with its quantizing pass alone: plain GPTQ. With --results, what is known already is not run
-again.
+first windows of the other text. `ratio` compares with the yardstick `exllamav2` of the same size and seeds, `time`
+(processor time) with its quantizing pass alone: plain GPTQ. With --results, what is known already is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from operator import mul
 from pathlib import Path
-from statistics import fmean
 from tempfile import TemporaryDirectory
 
 import torch
 
+from benchmarks.quantizer_results import YARDSTICK, Result, add, load, table
 from benchmarks.quantizer_variants import VARIANTS
 from engine.errors import QuantizationError
 from engine.model.config import load_config
@@ -34,6 +32,7 @@ from quantize.exl2.allocate import Plan, plan_of
 from quantize.exl2.head import head_groups
 from quantize.matrix_report import MatrixReport
 from quantize.model_quantizer import BlockResult, ModelQuantizer, Streams
+from quantize.overrides import possible_bits
 from quantize.padding import open_padded, padded_config
 from quantize.recipe import Recipe
 from quantize.source_model import SourceModel, open_source
@@ -41,7 +40,6 @@ from quantize.text_windows import opening_tokens, text_tokens
 from quantize.tuning import tune
 from quantize.writer import write_model
 
-YARDSTICK = "exllamav2"
 HEAD_BITS = 6
 
 
@@ -56,41 +54,51 @@ class Quiet:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """One quantized model. Times in seconds of processor time."""
+class Extent:
+    """How much text.
 
-    variant: str
-    bpw_requested: float
-    seed: int
-    bpw: float
-    kl: float
-    kl_standard_error: float
-    kl_p99: float
-    top1: float
-    perplexity: float
-    measure_seconds: float
-    quantize_seconds: float
+    Attributes:
+        rows: to calibrate on.
+        length: tokens in each row and window.
+        windows: to measure on.
+    """
 
-    @property
-    def key(self) -> tuple[str, float, int]:
-        """What it is a result of."""
-        return self.variant, self.bpw_requested, self.seed
+    rows: int
+    length: int
+    windows: int
 
 
 class Bench:
-    """Quantizes one model again and again."""
+    """Quantizes one model again and again.
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self._model: Path = options.model
-        self._length: int = options.length
-        tokenizer = load_tokenizer(self._model)
+    Args:
+        model: its directory.
+        calibration, text: UTF-8 files to calibrate and to measure on.
+        extent: how much of them is used.
+    """
+
+    def __init__(self, model: Path, calibration: Path, text: Path, extent: Extent) -> None:
+        self._model = model
+        self._extent = extent
+        tokenizer = load_tokenizer(model)
         self._opening = opening_tokens(tokenizer)
-        self._tokens = text_tokens(options.calibration, tokenizer, QuantizationError)
-        self._rows: int = options.rows
-        self._windows = read_windows(options.text, tokenizer, self._length, options.windows)
+        self._tokens = text_tokens(calibration, tokenizer, QuantizationError)
+        self._windows = read_windows(text, tokenizer, extent.length, extent.windows)
+
+    def complete(self, file: Path, name: str, sizes: Sequence[float], seed: int) -> None:
+        """Add to `file` what it does not know yet of the variant `name`."""
+        known = {each.key for each in load(file)}
+        extent = (self._extent.rows, self._extent.windows)
+        missing = [bpw for bpw in sizes if (name, bpw, seed, *extent) not in known]
+        if not missing:
+            return
+        for result in self.results(name, missing, seed):
+            found = "cannot be met" if result.kl is None else f"KL {result.kl:.5f} at {result.bpw:.3f}"
+            print(f"{file.stem}: {name} {result.bpw_requested:g} seed {seed}: {found}", flush=True)
+            add(file, result)
 
     def results(self, name: str, sizes: Sequence[float], seed: int) -> Iterator[Result]:
-        """Quantize at every one of `sizes` with the variant `name`; those that cannot be reached are left out."""
+        """Quantize at every one of `sizes` with the variant `name`."""
         variant = VARIANTS[name]
         recipe = variant.recipe
         rows = self._calibration(seed)
@@ -100,23 +108,28 @@ class Bench:
             start = time.process_time()
             choices = recipe.measure(source, rows, Quiet())
             measured = time.process_time() - start
+            least, _ = possible_bits(choices)
             for bpw in sizes:
-                start = time.process_time()
-                try:
-                    plan = plan_of(choices, recipe.allocate(choices, bpw, seed))
-                except QuantizationError as error:
-                    print(f"{name} {bpw:g}: {error}", flush=True)
+                result = Result(name, bpw, seed, self._extent.rows, self._extent.windows, least)
+                if bpw < least:
+                    yield result
                     continue
-                allocated = time.process_time() - start
+                start = time.process_time()
+                plan = plan_of(choices, recipe.allocate(choices, bpw, seed))
                 plan[source.head_name] = head_groups(source.layout.head.in_features, HEAD_BITS)
+                allocated = time.process_time() - start
                 start = time.process_time()
                 parts = self._quantize(source, plan, recipe, rows, scratch)
                 tensors = {key: tensor for part in parts for key, tensor in part.tensors.items()}
                 if variant.tune:
                     tensors = tune(source, tensors, rows, variant.tune, seed, Quiet()).tensors
-                seconds = (measured + allocated, time.process_time() - start)
+                quantized = time.process_time() - start
                 reports = [report for part in parts for report in part.reports]
-                yield self._result((name, bpw, seed), tensors, reports, scratch, seconds)
+                yield replace(
+                    self._measured(result, tensors, reports, scratch),
+                    measure_seconds=measured + allocated,
+                    quantize_seconds=quantized,
+                )
 
     def _quantize(
         self, source: SourceModel, plan: Plan, recipe: Recipe, rows: torch.Tensor, scratch: Path
@@ -128,13 +141,8 @@ class Bench:
         parts += [quantizer.layer(index, streams) for index in range(config.num_layers)]
         return [*parts, quantizer.head(streams)]
 
-    def _result(
-        self,
-        key: tuple[str, float, int],
-        tensors: dict[str, torch.Tensor],
-        reports: Sequence[MatrixReport],
-        scratch: Path,
-        seconds: tuple[float, float],
+    def _measured(
+        self, result: Result, tensors: dict[str, torch.Tensor], reports: Sequence[MatrixReport], scratch: Path
     ) -> Result:
         """Write the model, read it back and compare."""
         config = read_json(self._model / "config.json")
@@ -151,69 +159,44 @@ class Bench:
         decoder = reports[:-1]
         weights = [report.in_features * report.out_features for report in decoder]
         bits = sum(map(mul, weights, (report.bits_per_weight for report in decoder)))
-        mean, standard_error, p99, top1 = (
-            float(each or 0.0) for each in (tally.kl_mean, tally.kl_standard_error, tally.kl_p99, tally.top1_agreement)
-        )
-        return Result(
-            *key,
+        return replace(
+            result,
             bpw=bits / sum(weights),
-            kl=mean,
-            kl_standard_error=standard_error,
-            kl_p99=p99,
-            top1=top1,
+            kl=tally.kl_mean,
+            kl_standard_error=tally.kl_standard_error,
+            kl_p99=tally.kl_p99,
+            top1=tally.top1_agreement,
             perplexity=tally.perplexity,
-            measure_seconds=seconds[0],
-            quantize_seconds=seconds[1],
         )
 
     def _open(self, model: Path, scratch: Path) -> SourceModel:
         config = load_config(model)
         checkpoint = open_padded(model, config)
-        return open_source(checkpoint, padded_config(config), TorchBackend(), self._length, scratch)
+        return open_source(checkpoint, padded_config(config), TorchBackend(), self._extent.length, scratch)
 
     def _calibration(self, seed: int) -> torch.Tensor:
         """Rows spread evenly over the text, at other places for every seed."""
-        body = self._length - len(self._opening)
-        stride = len(self._tokens) // self._rows
+        body = self._extent.length - len(self._opening)
+        stride = len(self._tokens) // self._extent.rows
         if stride < body:
             raise QuantizationError(
-                f"The calibration text has {len(self._tokens)} tokens; {self._rows} rows of {self._length} need more."
+                f"The calibration text has {len(self._tokens)} tokens; {self._extent.rows} rows of "
+                f"{self._extent.length} need more."
             )
-        shift = seed * 1009 % (stride - body + 1)
-        starts = range(shift, shift + self._rows * stride, stride)
+        shift = int(place(seed) * (stride - body))
+        starts = range(shift, shift + self._extent.rows * stride, stride)
         return torch.tensor([self._opening + self._tokens[start : start + body] for start in starts]).int()
 
 
-def table(results: Sequence[Result]) -> str:
-    """Means over seeds, one line per size and variant, in Markdown."""
-    lines = [
-        "| asked for | variant | bpw | KL | ± seeds | KL p99 | top-1 | perplexity | ratio | seconds | time |",
-        "|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
-    ]
-    by_key = {each.key: each for each in results}
-    for bpw in sorted({each.bpw_requested for each in results}):
-        for variant in dict.fromkeys(each.variant for each in results):
-            group = [each for each in results if (each.variant, each.bpw_requested) == (variant, bpw)]
-            if group:
-                lines.append(_line(group, [by_key.get((YARDSTICK, bpw, each.seed)) for each in group]))
-    return "\n".join(lines)
+def place(seed: int) -> float:
+    """Where between the first possible places and the last ones a seed's rows are: 0, 1, 1/2, 1/4, 3/4, 1/8, ….
 
-
-def _line(group: Sequence[Result], yardsticks: Sequence[Result | None]) -> str:
-    seconds = fmean(each.measure_seconds + each.quantize_seconds for each in group)
-    ratio = time_ratio = "–"
-    known = [each for each in yardsticks if each is not None]
-    if len(known) == len(group):
-        ratio = f"{fmean(each.kl for each in group) / fmean(each.kl for each in known):.3f}"
-        time_ratio = f"{seconds / fmean(each.quantize_seconds for each in known):.2f}"
-    kls = torch.tensor([each.kl for each in group], dtype=torch.float64)
-    spread = f"{float(kls.std()):.2g}" if len(group) > 1 else "–"
-    return (
-        f"| {group[0].bpw_requested:g} | {group[0].variant} | {fmean(each.bpw for each in group):.3f} "
-        f"| {float(kls.mean()):.4g} | {spread} | {fmean(each.kl_p99 for each in group):.3g} "
-        f"| {fmean(each.top1 for each in group):.1%} | {fmean(each.perplexity for each in group):.2f} "
-        f"| {ratio} | {seconds:.1f} | {time_ratio} |"
-    )
+    So the rows of a few seeds have as little in common as the text allows.
+    """
+    if seed < 2:
+        return float(seed)
+    digits = f"{seed - 1:b}"
+    return int(digits[::-1], 2) / (1 << len(digits))
 
 
 def _parse() -> argparse.Namespace:
@@ -231,32 +214,22 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _load(options: argparse.Namespace) -> list[Result]:
-    if options.results is None or not options.results.exists():
-        return []
-    return [Result(**each) for each in json.loads(options.results.read_text())]
-
-
 def main() -> None:
     """Run what is not known yet, then print the table of everything asked for."""
     options = _parse()
-    results = _load(options)
-    bench = Bench(options)
-    for seed in options.seeds:
-        for name in options.variants:
-            known = {each.key for each in results}
-            missing = [bpw for bpw in options.bpw if (name, bpw, seed) not in known]
-            if not missing:
-                continue
-            for result in bench.results(name, missing, seed):
-                print(
-                    f"{name} {result.bpw_requested:g} seed {seed}: KL {result.kl:.5f} at {result.bpw:.3f}", flush=True
-                )
-                results.append(result)
-                if options.results is not None:
-                    options.results.write_text(json.dumps([asdict(each) for each in results], indent=1))
-    asked = [each for each in results if each.variant in options.variants and each.bpw_requested in options.bpw]
-    print(table([each for each in asked if each.seed in options.seeds]))
+    bench = Bench(
+        options.model,
+        options.calibration,
+        options.text,
+        Extent(rows=options.rows, length=options.length, windows=options.windows),
+    )
+    with TemporaryDirectory() as folder:
+        file = options.results or Path(folder) / "results.json"
+        for seed in options.seeds:
+            for name in options.variants:
+                bench.complete(file, name, options.bpw, seed)
+        asked = [each for each in load(file) if each.variant in options.variants and each.seed in options.seeds]
+        print(table([each for each in asked if each.bpw_requested in options.bpw]))
 
 
 if __name__ == "__main__":

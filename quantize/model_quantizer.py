@@ -125,8 +125,10 @@ class ModelQuantizer:
         result = BlockResult(dict(source.vectors(iter([source.layout.final_norm]))), [], {})
         moments = InputMoments(output.head.prefix)
         for row in range(streams.quantized.rows):
-            original = output.inputs(streams.original.read(row))
-            moments.add(output.inputs(streams.quantized.read(row)), self._drifted(original))
+            original = self._original(streams, row)
+            moments.add(
+                output.inputs(streams.quantized.read(row)), None if original is None else output.inputs(original)
+            )
         self._quantize(output.head, moments, factor_hessian(moments.hessian(), moments.name), result)
         return result
 
@@ -138,9 +140,10 @@ class ModelQuantizer:
         exit_inputs = self._exit_inputs("quantized", half, streams)
         entry = InputMoments(half.entry[0].prefix)
         for row in rows:
-            original, quantized = streams.original.read(row), streams.quantized.read(row)
-            entry.add(half.entry_inputs(quantized), self._drifted(half.entry_inputs(original)))
-            original_inputs.write(row, half.exit_inputs(original))
+            original, quantized = self._original(streams, row), streams.quantized.read(row)
+            entry.add(half.entry_inputs(quantized), None if original is None else half.entry_inputs(original))
+            if original is not None:
+                original_inputs.write(row, half.exit_inputs(original))
             if stale:
                 exit_inputs.write(row, half.exit_inputs(quantized))
         factor = factor_hessian(entry.hessian(), entry.name)
@@ -150,11 +153,14 @@ class ModelQuantizer:
 
         moments = InputMoments(half.exit.prefix)
         for row in rows:
-            original, quantized = streams.original.read(row), streams.quantized.read(row)
+            original, quantized = self._original(streams, row), streams.quantized.read(row)
             if not stale:
                 exit_inputs.write(row, half.exit_inputs(quantized))
+            if original is None:
+                moments.add(exit_inputs.read(row))
+                continue
             inputs = original_inputs.read(row)
-            moments.add(exit_inputs.read(row), self._drifted(inputs), self._drifted(original - quantized))
+            moments.add(exit_inputs.read(row), inputs, original - quantized)
             half.advance(original, inputs)
             streams.original.write(row, original)
         self._quantize(half.exit, moments, factor_hessian(moments.hessian(), half.exit.prefix), result)
@@ -171,9 +177,9 @@ class ModelQuantizer:
         rows = streams.quantized
         return StreamFile(path, rows.rows, rows.tokens, half.exit.in_features, self._source.model.backend)
 
-    def _drifted(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """What is known of the original model, if the recipe makes use of it."""
-        return tensor if self._recipe.correct_drift else None
+    def _original(self, streams: Streams, row: int) -> torch.Tensor | None:
+        """A row's residual stream in the original model, if the recipe makes use of it."""
+        return streams.original.read(row) if self._recipe.correct_drift else None
 
     def _quantize(self, linear: Linear, moments: InputMoments, factor: HessianFactor, result: BlockResult) -> None:
         """Quantize one matrix, and let the layer compute with it from now on."""
