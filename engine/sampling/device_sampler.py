@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ import torch
 
 from engine.errors import InvalidLogitsError, SamplingLimitError
 from engine.ops.cuda_runtime import Runtime
-from engine.ops.cuda_sampling import SamplingKernels
+from engine.ops.cuda_sampling import LARGEST_VOCABULARY, SamplingKernels
 from engine.sampling.batch import forbids_ending
 from engine.sampling.count_slots import CountSlots
 from engine.sampling.device_layout import (
@@ -114,26 +115,15 @@ class DeviceSampler:
         Raises:
             SamplingLimitError: a request has more biased tokens, or more end and stop tokens, than there is room for.
         """
+        self._check_limits(sequences)
         table = np.zeros(len(sequences) if rows is None else rows, ROW)
         lists = _Lists(table.nbytes // 4)
         counts: list[SlotCounts] = []
-        self._check_limits(sequences)
-        for row, sequence in zip(table, sequences, strict=False):
-            _describe(row, sequence)
-            params = sequence.sampling
-            if params.logit_bias:
-                row["bias"], row["biases"] = lists.add(_bias_words(params.logit_bias)), len(params.logit_bias)
-            if forbids_ending(sequence):
-                forbidden = [*self._end_token_ids, *params.stop_token_ids]
-                row["forbidden"], row["forbiddens"] = lists.add(np.array(forbidden, np.uint32)), len(forbidden)
-            if params.has_penalties:
-                row["slot"], stale = self._slots.take(sequence)
-                if stale:
-                    known = count_tokens(sequence.token_ids, sequence.num_prompt, self._vocab_size)
-                    counts.append(SlotCounts(int(row["slot"]), known))
-        for row, mask in zip(table, masks or (), strict=False):
-            if mask is not None:
-                row["mask"] = lists.add(mask[: mask_words(self._vocab_size)])
+        wishes = [
+            self._row(sequence, mask, lists, counts)
+            for sequence, mask in zip(sequences, masks or repeat(None), strict=False)
+        ]
+        table[: len(wishes)] = np.array(wishes, ROW)
         return SamplingInputs(lists.after(table.view(np.uint8)), tuple(counts))
 
     def load_counts(self, inputs: SamplingInputs) -> None:
@@ -186,6 +176,40 @@ class DeviceSampler:
                 sampled[row] = _with_logprobs(tokens[row], found[row], sequence.sampling.logprobs)
         return sampled
 
+    def _row(
+        self, sequence: Sequence, mask: Words | None, lists: _Lists, counts: list[SlotCounts]
+    ) -> tuple[float, ...]:
+        """The fields of a ROW, in their order; what it points to goes to `lists` and `counts`."""
+        params = sequence.sampling
+        ends = (*self._end_token_ids, *params.stop_token_ids) if forbids_ending(sequence) else ()
+        return (
+            sequence.seed % 2**64,
+            as_fraction(params.top_p),
+            GREEDY if params.greedy else DRAWN,
+            sequence.choice,
+            sequence.num_tokens,
+            as_temperature(params.temperature),
+            min(max(params.top_k, 0), LARGEST_VOCABULARY),
+            params.min_p,
+            params.repetition_penalty,
+            params.frequency_penalty,
+            params.presence_penalty,
+            self._slot(sequence, counts) if params.has_penalties else NONE,
+            lists.add(_bias_words(params.logit_bias)) if params.logit_bias else NONE,
+            len(params.logit_bias),
+            lists.add(np.array(ends, np.uint32)) if ends else NONE,
+            len(ends),
+            NONE if mask is None else lists.add(mask[: mask_words(self._vocab_size)]),
+            NONE if params.logprobs is None else params.logprobs,
+        )
+
+    def _slot(self, sequence: Sequence, counts: list[SlotCounts]) -> int:
+        slot, stale = self._slots.take(sequence)
+        if stale:
+            known = count_tokens(sequence.token_ids, sequence.num_prompt, self._vocab_size)
+            counts.append(SlotCounts(slot, known))
+        return slot
+
     def _check_limits(self, sequences: Seq[Sequence]) -> None:
         ends = len(self._end_token_ids)
         biased = [each for each in sequences if len(each.sampling.logit_bias) > MOST_BIASES]
@@ -212,21 +236,7 @@ class _Lists:
 
     def after(self, table: Bytes) -> Bytes:
         """The table and all lists as bytes."""
-        return np.concatenate([table, *(part.view(np.uint8) for part in self._parts)])
-
-
-def _describe(row: np.void, sequence: Sequence) -> None:
-    """Everything but what needs lists or slots."""
-    params = sequence.sampling
-    row["kind"] = GREEDY if params.greedy else DRAWN
-    row["seed"] = sequence.seed % 2**64
-    row["choice"], row["position"] = sequence.choice, sequence.num_tokens
-    row["temperature"] = as_temperature(params.temperature)
-    row["top_k"], row["top_p"], row["min_p"] = max(params.top_k, 0), as_fraction(params.top_p), params.min_p
-    row["repetition_penalty"] = params.repetition_penalty
-    row["frequency_penalty"], row["presence_penalty"] = params.frequency_penalty, params.presence_penalty
-    row["slot"] = row["mask"] = NONE
-    row["logprobs"] = NONE if params.logprobs is None else params.logprobs
+        return np.concatenate([table, *(part.view(np.uint8) for part in self._parts)]) if self._parts else table
 
 
 def _bias_words(bias: Mapping[int, float]) -> Words:

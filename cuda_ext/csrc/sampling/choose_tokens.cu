@@ -124,7 +124,7 @@ __device__ __forceinline__ void count_token(const SamplingCall &call, int slot, 
     if ((*entry & kOccurrences) < kOccurrences) *entry = static_cast<uint16_t>(*entry + 1);
 }
 
-__global__ void __launch_bounds__(kChooseThreads) choose(SamplingCall call) {
+__global__ void __launch_bounds__(kChooseThreads, 1) choose(SamplingCall call) {
     const quire_cuda_sampling_row row = call.rows[blockIdx.x];
     if (row.kind == kUnusedRow) return;
     const RowState state = *state_of(call, blockIdx.x);

@@ -119,9 +119,12 @@ __device__ __forceinline__ void count_digits(const Board &board, Amount before, 
                                              MassOfDigit mass_of_digit) {
     for (int i = threadIdx.x; i < board.digits.size; i += kChooseThreads) board.digits.counts[i] = board.lows[i] = 0;
     block_sync();
-    for (int chunk = warp_index(); chunk < board.chunks; chunk += kChooseThreads / kWarp) {
+    // segments are mostly short: the threads share out the chunks, so that one load after another is rare
+    const int threads_each = kChooseThreads / board.chunks;
+    const int chunk = threadIdx.x / threads_each;
+    if (chunk < board.chunks) {
         const uint32_t segment = board.segments[chunk], end = segment & 0xffffu;
-        for (uint32_t i = (segment >> 16) + lane_index(); i < end; i += kWarp) {
+        for (uint32_t i = (segment >> 16) + threadIdx.x % threads_each; i < end; i += threads_each) {
             uint32_t low = 0;
             const int digit = digit_of(chunk, board.entries[static_cast<int64_t>(chunk) * kChunk + i], &low);
             if (digit < 0) continue;
