@@ -94,7 +94,7 @@ def loop() -> Iterator[asyncio.Runner]:
 
 
 @pytest.mark.parametrize("path", SCHEMAS)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_body_gets_an_answer_or_an_error_in_shape(
     path: str, data: st.DataObject, app: FastAPI, loop: asyncio.Runner

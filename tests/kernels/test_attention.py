@@ -103,7 +103,7 @@ def whole(lengths: list[int]) -> list[list[tuple[int, int, int]]]:
 
 @every_isa
 @float_types
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     kv_heads=st.integers(1, 3),
     group=st.integers(1, 4),
@@ -132,7 +132,7 @@ def test_equals_float64(
 
 
 @every_isa
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     lengths=st.lists(st.integers(1, 140), min_size=1, max_size=3),
     chunk=st.integers(1, 70),

@@ -15,7 +15,7 @@ from tests.kernels.conftest import Backends
 
 @every_isa
 @float_types
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     in_features=st.integers(1, 300),
     out_features=st.integers(1, 100),
@@ -46,7 +46,7 @@ def test_product_equals_float64(
 
 @every_isa
 @float_types
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     in_features=st.integers(1, 300),
     out_features=st.integers(1, 100),

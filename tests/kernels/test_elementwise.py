@@ -39,7 +39,7 @@ def test_every_half_converts_exactly(backends: Backends, isa: Isa, dtype: torch.
 
 @every_isa
 @float_types
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(width=st.integers(1, 700), rows=st.integers(1, 9), seed=SEEDS)
 def test_rms_norm(backends: Backends, isa: Isa, dtype: torch.dtype, width: int, rows: int, seed: int) -> None:
     x = torch.randn(rows, width, generator=generator(seed)) * 3
@@ -54,7 +54,7 @@ def test_rms_norm(backends: Backends, isa: Isa, dtype: torch.dtype, width: int, 
 
 
 @every_isa
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(half=st.integers(1, 70), q_heads=st.integers(1, 5), kv_heads=st.integers(1, 3), seed=SEEDS)
 def test_rotate(backends: Backends, isa: Isa, half: int, q_heads: int, kv_heads: int, seed: int) -> None:
     random = generator(seed)

@@ -48,7 +48,7 @@ def test_every_width_decodes_exactly(backends: Backends, isa: Isa, width: int) -
 
 
 @every_isa
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     layout=layouts(),
     out_features=st.integers(1, 130),
@@ -79,7 +79,7 @@ def test_product_equals_float64(
 
 
 @every_isa
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(layout=layouts(), out_features=st.integers(1, 130), rows=st.integers(2, 150), seed=st.integers(0, 1 << 30))
 def test_rows_do_not_depend_on_neighbours_or_threads(
     backends: Backends, isa: Isa, layout: list[tuple[int, int]], out_features: int, rows: int, seed: int

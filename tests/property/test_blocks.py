@@ -122,4 +122,4 @@ class Blocks(RuleBasedStateMachine):
 
 
 TestBlocks = Blocks.TestCase
-TestBlocks.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestBlocks.settings = settings(max_examples=80, stateful_step_count=40)

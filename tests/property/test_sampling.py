@@ -46,7 +46,7 @@ any_params = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(logits=grid_logits, params=cuts, uniform=uniform_numbers)
 def test_a_draw_is_the_inverse_of_the_distribution_the_cuts_leave(
     logits: list[float], params: SamplingParams, uniform: float
@@ -56,7 +56,7 @@ def test_a_draw_is_the_inverse_of_the_distribution_the_cuts_leave(
     assert drawn in oracle.plausible_draws(logits, params, uniform)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     logits=st.lists(st.integers(-80, 80).map(lambda step: step / 8), min_size=VOCAB, max_size=VOCAB),
     prompt=tokens.filter(bool),
@@ -73,7 +73,7 @@ def test_penalties_follow_their_definitions(
     np.testing.assert_allclose(row, oracle.penalized(logits, prompt, answer, params), rtol=1e-5, atol=1e-4)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(params=st.lists(any_params, min_size=2, max_size=9), seed=st.integers(0, 2**64 - 1), data=st.data())
 def test_a_row_is_sampled_the_same_alone_and_among_any_others(
     params: list[SamplingParams], seed: int, data: st.DataObject

@@ -106,7 +106,7 @@ def play(engine: ToyEngine, script: list[Arrival]) -> list[StepOutput]:
     raise AssertionError("there is still work after 3000 steps")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(script=arrivals(), size=sizes())
 def test_every_request_ends_and_depends_on_nothing_but_itself(script: list[Arrival], size: Size) -> None:
     engine = engine_of(size)
@@ -131,7 +131,7 @@ def test_every_request_ends_and_depends_on_nothing_but_itself(script: list[Arriv
                 assert tokens == expected[: len(tokens)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(script=arrivals(), size=sizes())
 def test_running_sequences_come_first_and_none_is_left_out(script: list[Arrival], size: Size) -> None:
     engine = engine_of(size)
@@ -141,7 +141,7 @@ def test_running_sequences_come_first_and_none_is_left_out(script: list[Arrival]
         assert not any(partial[:-1])  # only the last share of a step is a chunk with more to come
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(script=arrivals(), size=sizes())
 def test_within_a_priority_requests_begin_in_order_of_arrival(script: list[Arrival], size: Size) -> None:
     engine = engine_of(size)
@@ -155,7 +155,7 @@ def test_within_a_priority_requests_begin_in_order_of_arrival(script: list[Arriv
     assert all(numbers == sorted(numbers) for numbers in begun.values())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(script=arrivals(), size=sizes())
 def test_the_same_script_gives_the_same_steps(script: list[Arrival], size: Size) -> None:
     assert play(engine_of(size), script) == play(engine_of(size), script)

@@ -258,4 +258,4 @@ class Scheduling(RuleBasedStateMachine):
 
 
 TestScheduling = Scheduling.TestCase
-TestScheduling.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestScheduling.settings = settings(max_examples=120, stateful_step_count=40)

@@ -47,7 +47,7 @@ def emit(pieces: list[bytes], stops: list[str], include: bool) -> tuple[list[Emi
     return emitted + emitter.take(final=True), None
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(text=TEXTS, stops=STOPS, places=st.lists(st.integers(0, 40), max_size=12), include=st.booleans())
 def test_any_cutting_gives_the_text_before_the_first_stop(
     text: str, stops: list[str], places: list[int], include: bool
@@ -67,7 +67,7 @@ def test_any_cutting_gives_the_text_before_the_first_stop(
         assert len(emitted) == len(pieces)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=TEXTS, stops=STOPS, places=st.lists(st.integers(0, 40), max_size=12), min_tokens=st.integers(0, 8))
 def test_matches_within_min_tokens_do_not_count(
     text: str, stops: list[str], places: list[int], min_tokens: int

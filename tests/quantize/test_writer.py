@@ -73,7 +73,7 @@ def test_the_stem_is_the_callers(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=8), st.integers(1, 10))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_any_model_reads_back_and_no_shard_is_too_large(sizes: list[int], limit: int) -> None:
     tensors = kilobytes(*sizes)
     with tempfile.TemporaryDirectory() as folder:

@@ -75,7 +75,7 @@ def scheduled(draw: st.DrawFn) -> ScheduledBatch:
     return ScheduledBatch(tuple(items))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(batch=scheduled(), block_size=st.sampled_from([3, 4, 16]))
 def test_every_token_stands_where_the_contract_says(batch: ScheduledBatch, block_size: int) -> None:
     built = builder(block_size).build(batch, {})

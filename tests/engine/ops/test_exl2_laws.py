@@ -51,7 +51,7 @@ def decode_one(matrix: Exl2Tensors, feature: int, column: int) -> float:
 
 
 @given(layouts(), columns, seeds)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_unpack_undoes_pack(layout: list[tuple[int, int]], columns: int, seed: int) -> None:
     codes = random_codes(layout, columns, torch.Generator().manual_seed(seed))
     packed = pack_codes(codes, layout_groups(layout))
@@ -69,7 +69,7 @@ def random_exl2_with(layout: list[tuple[int, int]], q_weight: torch.Tensor) -> E
 
 
 @given(layouts(), seeds)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_pack_undoes_unpack(layout: list[tuple[int, int]], seed: int) -> None:
     word_rows = sum(width * rows for width, rows in layout) // 32
     generator = torch.Generator().manual_seed(seed)
@@ -78,7 +78,7 @@ def test_pack_undoes_unpack(layout: list[tuple[int, int]], seed: int) -> None:
 
 
 @given(st.integers(1, 6), columns, seeds)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_scale_codes_round_trip(groups: int, columns: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     codes = torch.randint(0, 16, (groups, columns), generator=generator, dtype=torch.uint8)
@@ -86,7 +86,7 @@ def test_scale_codes_round_trip(groups: int, columns: int, seed: int) -> None:
 
 
 @given(layouts())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_layout_survives_its_table(layout: list[tuple[int, int]]) -> None:
     word_rows = sum(width * rows for width, rows in layout) // 32
     groups = row_groups(build_q_groups(layout), word_rows)
@@ -101,7 +101,7 @@ def test_a_layout_survives_its_table(layout: list[tuple[int, int]]) -> None:
     st.sampled_from([1.0, 0.25, 0.2213]),
     st.data(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_decode_agrees_with_plain_python(
     layout: list[tuple[int, int]], seed: int, largest_scale: float, prescale: float, data: st.DataObject
 ) -> None:
@@ -114,7 +114,7 @@ def test_decode_agrees_with_plain_python(
 
 
 @given(layouts(), seeds)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_permuting_inputs_only_permutes_rows(layout: list[tuple[int, int]], seed: int) -> None:
     matrix = random_exl2(layout, seed=seed)
     inputs = matrix.in_features
@@ -126,7 +126,7 @@ def test_permuting_inputs_only_permutes_rows(layout: list[tuple[int, int]], seed
 
 
 @given(layouts(), columns)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_stored_bits_is_the_size_of_the_tensors_up_to_the_table(layout: list[tuple[int, int]], columns: int) -> None:
     matrix = random_exl2(layout, columns)
     tensors = (matrix.q_weight, matrix.q_invperm, matrix.q_scale, matrix.q_scale_max, matrix.q_groups)

@@ -26,7 +26,7 @@ def blocks_of(matrices: Sequence[TiledMatrix], processors: int) -> int:
     return blocks_for(sum(matrix.tiles for matrix in matrices), processors)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(matrices=together, processors=st.integers(1, 20))
 def test_every_tile_is_multiplied_once_and_in_order(matrices: list[TiledMatrix], processors: int) -> None:
     blocks = blocks_of(matrices, processors)
@@ -50,7 +50,7 @@ def test_every_tile_is_multiplied_once_and_in_order(matrices: list[TiledMatrix],
     assert list(work.first_segments) == sorted(work.first_segments)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(matrices=together, processors=st.integers(1, 20))
 def test_bytes_are_shared_out_evenly(matrices: list[TiledMatrix], processors: int) -> None:
     blocks = blocks_of(matrices, processors)
@@ -67,7 +67,7 @@ def test_bytes_are_shared_out_evenly(matrices: list[TiledMatrix], processors: in
         assert size <= sum(matrix.size for matrix in matrices) / blocks + widest
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(matrices=together, processors=st.integers(1, 20))
 def test_shares_of_a_column_block_have_slots_side_by_side(matrices: list[TiledMatrix], processors: int) -> None:
     work = plan(matrices, blocks_of(matrices, processors))

@@ -14,7 +14,7 @@ from tests.engine.ops.exl2_matrices import layouts, random_exl2
 LOW_BITS = {2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 8: 8}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(layout=layouts(), out_features=st.integers(1, 300), seed=st.integers(0, 1 << 30))
 def test_unpacking_gives_back_what_was_packed(layout: list[tuple[int, int]], out_features: int, seed: int) -> None:
     tensors = random_exl2(layout, out_features, seed=seed)

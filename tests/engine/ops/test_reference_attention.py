@@ -37,7 +37,7 @@ def naive_attention(
     return out
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     sequences=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4)), min_size=1, max_size=3),
     block_size=st.sampled_from([1, 3, 4]),

@@ -112,7 +112,7 @@ def test_no_rows(half_workspace: Exl2Workspace) -> None:
     assert product(CudaExl2Linear(half_workspace, random_exl2([(4, 32)])), torch.zeros(0, 32).half()).shape == (0, 32)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     layout=layouts(max_groups=6, max_rows=256),
     out_features=st.integers(1, 400),
@@ -139,7 +139,7 @@ def test_product_equals_float64(
     assert not workspace.arrivals.any()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     layout=layouts(), out_features=st.integers(1, 300), rows=st.integers(2, FUSED_ROWS), seed=st.integers(0, 1 << 30)
 )

@@ -35,7 +35,7 @@ def _least_bits(matrices: list[Choices]) -> float:
 
 
 @given(problems(), st.floats(0, 5), st.floats(0, 5))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_budget_is_kept_and_more_is_never_worse(matrices: list[Choices], first: float, second: float) -> None:
     least = _least_bits(matrices) + 1e-9
     damages = []
@@ -47,7 +47,7 @@ def test_budget_is_kept_and_more_is_never_worse(matrices: list[Choices], first: 
 
 
 @given(problems(), st.floats(0, 5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_other_choice_of_the_same_size_is_better(matrices: list[Choices], extra: float) -> None:
     chosen = allocate(matrices, _least_bits(matrices) + 1e-9 + extra)
     # the last, gap-filling step is no part of the exact optimum, so what it bought is left out of the comparison
@@ -69,7 +69,7 @@ def test_an_impossible_budget_says_what_is_possible() -> None:
 
 
 @given(st.integers(1, 6), st.sampled_from([32, 64, 128]), st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_options_are_storable_and_hold_the_extremes(groups: int, group_size: int, data: st.DataObject) -> None:
     in_features = groups * 96
     count = len(group_rows(in_features, group_size))

@@ -587,7 +587,7 @@ PATIENCE = 2000.0
 """Virtual seconds after the last event, in which everything must have come to an end."""
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(EVENTS, max_size=25), st.booleans(), st.sampled_from([0.0, 8.0]), st.booleans())
 def test_laws(events: list[tuple[str, str, float]], beside: bool, idle_timeout: float, early: bool) -> None:
     """Whatever happens: every request ends, in its own model or with an error of ours; of models in memory there are

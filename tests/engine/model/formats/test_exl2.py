@@ -51,7 +51,7 @@ def test_golden_files_load_and_build(tmp_path: Path, golden: Path, name: str) ->
 
 
 @given(layouts(max_groups=3), st.integers(1, 100), st.booleans(), st.integers(0, 2**31))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_what_is_stored_is_what_is_loaded(
     layout: list[tuple[int, int]], out_features: int, bias: bool, seed: int
 ) -> None:
@@ -131,7 +131,7 @@ CORRUPTIONS = {
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)
 @given(number=st.integers(0, 10**6))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 def test_any_single_corruption_is_found_and_named(kind: str, number: int) -> None:
     corruption = CORRUPTIONS[kind]
     matrix = random_exl2([(4, 32), (2, 64)], 50, seed=number, bias=True)
