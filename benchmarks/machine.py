@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 PACKAGES = ("torch", "fastapi", "pydantic", "uvicorn", "httptools", "sse-starlette")
@@ -18,8 +19,14 @@ def machine() -> dict[str, str | float]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "load": round(os.getloadavg()[0], 2),
-        **{name: importlib.metadata.version(name) for name in PACKAGES},
+        **installed(PACKAGES),
     }
+
+
+def installed(packages: Sequence[str]) -> dict[str, str]:
+    """Versions of those that are there."""
+    found = {each.name.lower() for each in importlib.metadata.distributions()}
+    return {name: importlib.metadata.version(name) for name in packages if name in found}
 
 
 def cpu_name() -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,6 +21,12 @@ DEMO = Path(__file__).resolve().parents[1] / "demo" / "quire-demo"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 GROUP_ROWS = 128
 HEAD_WIDTHS = (6,)
+SAME_INPUT = {
+    "self_attn.k_proj": "self_attn.q_proj",
+    "self_attn.v_proj": "self_attn.q_proj",
+    "mlp.up_proj": "mlp.gate_proj",
+}
+"""Matrices, and one that has the same input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +56,69 @@ class RandomModel:
 def write_random_model(directory: Path, model: RandomModel) -> None:
     """Write the directory: config.json, one safetensors file per layer, tokenizer."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "config.json").write_text(json.dumps(_config(model), indent=2), encoding="utf-8")
+    write_config(directory, model)
     for name in TOKENIZER_FILES:
         shutil.copy(DEMO / name, directory / name)
-    for index, tensors in enumerate(_files(model, torch.Generator().manual_seed(model.seed))):
+    for index, tensors in enumerate(random_tensors(model, torch.Generator().manual_seed(model.seed))):
         save_file(tensors, directory / f"output-{index:05}.safetensors")
 
 
-def _files(model: RandomModel, generator: torch.Generator) -> Iterator[dict[str, torch.Tensor]]:
-    """Tensors by name: what is outside the layers, then each layer."""
-    outside = {
-        "model.embed_tokens.weight": torch.randn(model.vocab, model.hidden, generator=generator).half(),
-        "model.norm.weight": torch.ones(model.hidden, dtype=torch.float16),
-    }
+def write_config(directory: Path, model: RandomModel) -> None:
+    """Write config.json alone."""
+    (directory / "config.json").write_text(json.dumps(_config(model), indent=2), encoding="utf-8")
+
+
+def random_tensors(model: RandomModel, generator: torch.Generator) -> Iterator[dict[str, torch.Tensor]]:
+    """Tensors by name: what is outside the layers, then each layer.
+
+    They are made on the generator's device. Matrices with the same input store their rows in the same order, as in the
+    files of EXL2's own quantizer.
+    """
+    vectors = _vectors(model, generator)
     head = random_matrix(model.hidden, model.vocab, HEAD_WIDTHS, generator)
-    yield {**outside, **exl2_state("lm_head", head)}
+    yield {**next(vectors), **exl2_state("lm_head", head)}
+    for layer, tensors in enumerate(vectors):
+        orders: dict[str, torch.Tensor] = {}
+        for name, (inputs, outputs) in _shapes(model).items():
+            matrix = random_matrix(inputs, outputs, model.widths, generator)
+            order = orders.setdefault(SAME_INPUT.get(name, name), matrix.q_invperm)
+            tensors.update(exl2_state(f"model.layers.{layer}.{name}", replace(matrix, q_invperm=order)))
+        yield tensors
+
+
+def random_dense_tensors(model: RandomModel, generator: torch.Generator) -> Iterator[dict[str, torch.Tensor]]:
+    """The same with float16 matrices."""
+
+    def matrix(inputs: int, outputs: int) -> torch.Tensor:
+        values = torch.randn(outputs, inputs, generator=generator, device=generator.device, dtype=torch.float16)
+        return values.div_(inputs**0.5)
+
+    vectors = _vectors(model, generator)
+    yield {**next(vectors), "lm_head.weight": matrix(model.hidden, model.vocab)}
+    for layer, tensors in enumerate(vectors):
+        for name, shape in _shapes(model).items():
+            tensors[f"model.layers.{layer}.{name}.weight"] = matrix(*shape)
+        yield tensors
+
+
+def _vectors(model: RandomModel, generator: torch.Generator) -> Iterator[dict[str, torch.Tensor]]:
+    """What is no matrix: outside the layers, then of each layer."""
+    device = generator.device
+
+    def ones() -> torch.Tensor:
+        return torch.ones(model.hidden, dtype=torch.float16, device=device)
+
+    embedding = torch.randn(model.vocab, model.hidden, generator=generator, device=device).half()
+    yield {"model.embed_tokens.weight": embedding, "model.norm.weight": ones()}
+    for layer in range(model.layers):
+        norms = ("input_layernorm", "post_attention_layernorm")
+        yield {f"model.layers.{layer}.{norm}.weight": ones() for norm in norms}
+
+
+def _shapes(model: RandomModel) -> dict[str, tuple[int, int]]:
+    """Inputs and outputs of a layer's matrices."""
     kv = model.kv_heads * model.head_dim
-    shapes = {
+    return {
         "self_attn.q_proj": (model.hidden, model.hidden),
         "self_attn.k_proj": (model.hidden, kv),
         "self_attn.v_proj": (model.hidden, kv),
@@ -75,15 +127,6 @@ def _files(model: RandomModel, generator: torch.Generator) -> Iterator[dict[str,
         "mlp.up_proj": (model.hidden, model.intermediate),
         "mlp.down_proj": (model.intermediate, model.hidden),
     }
-    for layer in range(model.layers):
-        prefix = f"model.layers.{layer}"
-        tensors = {
-            f"{prefix}.{norm}.weight": torch.ones(model.hidden, dtype=torch.float16)
-            for norm in ("input_layernorm", "post_attention_layernorm")
-        }
-        for name, (inputs, outputs) in shapes.items():
-            tensors.update(exl2_state(f"{prefix}.{name}", random_matrix(inputs, outputs, model.widths, generator)))
-        yield tensors
 
 
 def random_matrix(inputs: int, outputs: int, widths: tuple[int, ...], generator: torch.Generator) -> Exl2Tensors:
@@ -94,12 +137,13 @@ def random_matrix(inputs: int, outputs: int, widths: tuple[int, ...], generator:
         for index, start in enumerate(starts)
     ]
     groups = layout_groups(layout)
+    device = generator.device
     deviations = torch.tensor([group.zero_point / 3**0.5 * 94 / 256 for group in groups])  # of codes times scale steps
     return Exl2Tensors(
         q_weight=_random_words(groups[-1].word_slice.stop, outputs, generator),
-        q_invperm=torch.randperm(inputs, generator=generator).to(torch.int32),
+        q_invperm=torch.randperm(inputs, generator=generator, device=device).to(torch.int32),
         q_scale=_random_words(len(groups), outputs // 8, generator),
-        q_scale_max=(1 / (inputs**0.5 * deviations)).half(),
+        q_scale_max=(1 / (inputs**0.5 * deviations)).half().to(device),
         q_groups=build_q_groups(layout),
         bias=None,
         out_features=outputs,
@@ -107,7 +151,8 @@ def random_matrix(inputs: int, outputs: int, widths: tuple[int, ...], generator:
 
 
 def _random_words(rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
-    return torch.empty(rows, columns, dtype=torch.int32).random_(-(2**31), 2**31 - 1, generator=generator)
+    words = torch.empty(rows, columns, dtype=torch.int32, device=generator.device)
+    return words.random_(-(2**31), 2**31 - 1, generator=generator)
 
 
 def _config(model: RandomModel) -> dict[str, object]:

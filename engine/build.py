@@ -11,13 +11,16 @@ from engine.cache.paged_kv_cache import PagedKVCache
 from engine.config import EngineConfig
 from engine.core import EngineCore
 from engine.errors import CheckpointError
+from engine.execution.device_model_runner import DeviceModelRunner
 from engine.execution.memory import CachePlan, check_cache_still_fits, plan_model
 from engine.execution.model_runner import ModelRunner
 from engine.load_report import UNREPORTED, LoadReport
 from engine.model.config import load_config
 from engine.model.loader import LoadedModel, load_model
 from engine.ops.backend import Backend
+from engine.ops.cuda_backend import CudaBackend
 from engine.ops.select import select_backend
+from engine.sampling.device_sampler import DeviceSampler
 from engine.scheduling.scheduler import Scheduler
 from engine.text.defaults import generation_defaults
 from engine.text.token_bytes import TokenBytes, token_bytes
@@ -30,7 +33,7 @@ SMALLEST_SHARE_OF_TOKENS = 0.75
 
 
 def build_engine(
-    config: EngineConfig, report: LoadReport = UNREPORTED, *, pipeline_depth: int = 0
+    config: EngineConfig, report: LoadReport = UNREPORTED, *, pipeline_depth: int | None = None
 ) -> tuple[EngineCore, ModelInfo]:
     """Load a model and put an engine around it, warmed up for the largest step the scheduler may ask for.
 
@@ -39,8 +42,8 @@ def build_engine(
     Args:
         config: settings.
         report: told how far loading is.
-        pipeline_depth: as for `EngineCore`. Since the runner chooses tokens on the host there is nothing to overlap,
-            and more than 0 only delays tokens.
+        pipeline_depth: as for `EngineCore`. None is 1 where steps run on a device of their own; elsewhere tokens are
+            chosen on the host, there is nothing to overlap, and more than 0 only delays them.
 
     Raises:
         ConfigError: a setting does not fit the model or the machine.
@@ -77,19 +80,32 @@ def build_engine(
     report.stage("cache")
     check_cache_still_fits(memory, backend)
     cache = PagedKVCache(plan.format, plan.num_blocks, plan.block_size, backend.device)
-    runner = ModelRunner(loaded, cache, config, end_token_ids)
+    runner = _runner(loaded, cache, config, end_token_ids)
     report.stage("warm-up")
     runner.warm_up()
 
     model = _describe(config, directory, loaded, backend, plan, end_token_ids, time.monotonic() - started)
-    return _core(config, plan, model, runner, tokens, pipeline_depth), model
+    depth = runner.pipeline_depth if pipeline_depth is None else pipeline_depth
+    return _core(config, plan, model, runner, tokens, depth), model
+
+
+def _runner(
+    loaded: LoadedModel, cache: PagedKVCache, config: EngineConfig, end_token_ids: tuple[int, ...]
+) -> ModelRunner | DeviceModelRunner:
+    """What computes steps: a CUDA device by itself, anything else as the host goes along."""
+    backend = loaded.model.backend
+    if not isinstance(backend, CudaBackend):
+        return ModelRunner(loaded, cache, config, end_token_ids)
+    rows = min(config.max_num_seqs, config.max_num_batched_tokens)
+    sampler = DeviceSampler(backend.runtime, loaded.config.vocab_size, rows, end_token_ids)
+    return DeviceModelRunner(loaded, cache, config, sampler, backend.runtime.steps())
 
 
 def _core(
     config: EngineConfig,
     plan: CachePlan,
     model: ModelInfo,
-    runner: ModelRunner,
+    runner: ModelRunner | DeviceModelRunner,
     tokens: TokenBytes,
     pipeline_depth: int,
 ) -> EngineCore:

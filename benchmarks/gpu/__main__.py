@@ -1,7 +1,8 @@
 """Build, check and measure the CUDA kernels on the card in this machine: `python -m benchmarks.gpu`, or `make gpu`.
 
 Every stage is a process of its own with a time limit, so that one that fails, or loses the device, does not take the
-others with it. What they say goes to benchmarks/results/gpu-DATE-DEVICE.json and, as a table, beside it.
+others with it; together they take no longer than `--minutes`. What they say goes to
+benchmarks/results/gpu-DATE-DEVICE.json and, as a table, beside it.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from benchmarks.gpu.model_speed import PLANS
 from benchmarks.machine import machine
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -60,32 +62,59 @@ class Outcome:
     said: str
     rows: list[dict[str, object]]
 
+    @property
+    def verdict(self) -> str:
+        """For people."""
+        return "passed" if self.passed else "FAILED"
+
 
 def stages() -> list[Stage]:
-    """All of them, in the order in which one is worth more if the one before passed."""
+    """All of them, in the order in which one is worth more if the one before passed; what is slow comes last."""
     python = (sys.executable, "-m")
     sanitizer = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
-    sweep = (*python, "benchmarks.gpu.sweep", "--small")
-    checked = (sanitizer, "--error-exitcode", "9", "--tool")
+
+    def rows(name: str, module: str, seconds: float, *arguments: str) -> Stage:
+        return Stage(name, (*python, f"benchmarks.gpu.{module}", *arguments), seconds, gives_rows=True)
+
+    def checked(tool: str, module: str) -> Stage:
+        program = (*python, f"benchmarks.gpu.{module}", "--small")
+        command = (sanitizer, "--error-exitcode", "9", "--tool", tool, *program)
+        return Stage(f"{tool} of {module}", command, 90)
+
     return [
-        Stage("build for this card", (*python, "cuda_ext.build", "--archs", "native"), 600),
+        Stage("build for this card", (*python, "cuda_ext.build", "--archs", "native"), 240),
         Stage("no spills", (*python, "cuda_ext.report", "--check"), 30),
-        Stage("fragment maps", (*python, "benchmarks.gpu.fragments"), 180, gives_rows=True),
-        Stage("ops against their references", (*python, "benchmarks.gpu.sweep"), 180, gives_rows=True),
-        Stage("sampling", (*python, "benchmarks.gpu.sampling"), 180, gives_rows=True),
-        Stage("memcheck", (*checked, "memcheck", *sweep), 180),
-        Stage("racecheck", (*checked, "racecheck", *sweep), 180),
-        Stage("memcheck of sampling", (*checked, "memcheck", *python, "benchmarks.gpu.sampling", "--small"), 120),
-        Stage("racecheck of sampling", (*checked, "racecheck", *python, "benchmarks.gpu.sampling", "--small"), 120),
-        Stage("speed", (*python, "benchmarks.gpu.speed"), 240, gives_rows=True),
-        Stage("speed of EXL2 products", (*python, "benchmarks.gpu.exl2_speed"), 240, gives_rows=True),
+        rows("fragment maps", "fragments", 60),
+        rows("ops against their references", "sweep", 90),
+        rows("sampling", "sampling", 60),
+        rows("speed of ops", "speed", 60),
+        rows("speed of EXL2 products", "exl2_speed", 120),
+        *(rows(f"{model} model", "model_speed", 100, model) for model in PLANS),
+        *(checked(tool, module) for module in ("sweep", "sampling") for tool in ("memcheck", "racecheck")),
     ]
+
+
+def run_stages(wanted: Sequence[Stage], minutes: float) -> list[Outcome]:
+    """Run stages one after the other, whatever becomes of each, until the time is over; tell of each as it ends."""
+    deadline = time.monotonic() + 60 * minutes
+    outcomes: list[Outcome] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for stage in wanted:
+            left = deadline - time.monotonic()
+            within = replace(stage, seconds=max(min(stage.seconds, left), 0.0))
+            outcomes.append(run_stage(within, Path(folder)))
+            print(f"{outcomes[-1].verdict:7s} {stage.name} ({outcomes[-1].seconds} s)", flush=True)
+            if not outcomes[-1].passed:
+                print(outcomes[-1].said, flush=True)
+    return outcomes
 
 
 def run_stage(stage: Stage, folder: Path) -> Outcome:
     """Run one stage to its end, or until its time is over."""
     file = folder / "rows.json"
     file.unlink(missing_ok=True)
+    if not stage.seconds:
+        return Outcome(stage.name, passed=False, seconds=0.0, said="there was no time left for it", rows=[])
     command = [*stage.command, "--json", str(file)] if stage.gives_rows else list(stage.command)
     started = time.monotonic()
     try:
@@ -104,15 +133,22 @@ def run_stage(stage: Stage, folder: Path) -> Outcome:
 
 
 def table(device: str, outcomes: Sequence[Outcome]) -> str:
-    """The outcomes as Markdown."""
+    """The outcomes as Markdown: stages, figures that have a target, all other figures."""
+    rows = [row for outcome in outcomes for row in outcome.rows]
     lines = [f"# CUDA kernels on {device}", "", "| stage | | seconds |", "|---|---|--:|"]
-    lines += [f"| {each.stage} | {'passed' if each.passed else 'FAILED'} | {each.seconds} |" for each in outcomes]
-    lines += ["", "| what | value | unit | target |", "|---|--:|---|--:|"]
-    for outcome in outcomes:
-        for row in outcome.rows:
-            target = "" if row.get("target") is None else f"{row['target']:g}"
-            lines.append(f"| {row['name']} | {row['value']:.4g} | {row['unit']} | {target} |")
+    lines += [f"| {each.stage} | {each.verdict} | {each.seconds} |" for each in outcomes]
+    lines += ["", "| target | measured | unit | wanted | |", "|---|--:|---|--:|---|"]
+    for row in rows:
+        if row.get("target") is not None:
+            wanted = f"{'≥' if row.get('at_least') else '≤'} {row['target']:g}"
+            lines.append(f"{_measured(row)} {wanted} | {'met' if row.get('met') else 'MISSED'} |")
+    lines += ["", "| what | measured | unit |", "|---|--:|---|"]
+    lines += [_measured(row) for row in rows if row.get("target") is None]
     return "\n".join(lines) + "\n"
+
+
+def _measured(row: Mapping[str, object]) -> str:
+    return f"| {row['name']} | {row['value']:.4g} | {row['unit']} |"
 
 
 def device_name() -> str:
@@ -128,21 +164,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 1 if there is no card or a stage failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the results")
+    parser.add_argument("--minutes", type=float, default=9.5, help="for everything; what does not fit is left out")
+    names = [stage.name for stage in stages()]
+    parser.add_argument("--only", nargs="+", choices=names, metavar="STAGE", help=f"some of: {', '.join(names)}")
     options = parser.parse_args(arguments)
     device = device_name()
     if not device:
         print("nvidia-smi names no card: nothing to measure here.", file=sys.stderr)
         return 1
-    outcomes: list[Outcome] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for stage in stages():
-            outcomes.append(run_stage(stage, Path(folder)))
-            print(
-                f"{'passed' if outcomes[-1].passed else 'FAILED':7s} {stage.name} ({outcomes[-1].seconds} s)",
-                flush=True,
-            )
-            if not outcomes[-1].passed:
-                print(outcomes[-1].said, flush=True)
+    wanted = [stage for stage in stages() if not options.only or stage.name in options.only]
+    outcomes = run_stages(wanted, options.minutes)
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     stem = options.results / f"gpu-{date}-{re.sub(r'[^a-z0-9]+', '-', device.lower()).strip('-')}"
     content = {"date": date, "device": device, "machine": machine(), "stages": [asdict(each) for each in outcomes]}

@@ -8,50 +8,35 @@ the activations into stored order is part of the time. Figures are medians of ro
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
 
+from benchmarks.gpu.card import Card, CudaCard
 from benchmarks.gpu.rows import hand_over, rows_option
-from benchmarks.gpu.speed import COPY_BYTES, ROUNDS, seconds
+from benchmarks.gpu.yardstick import Effort, Timed, copying, median_seconds
 from benchmarks.report import Row
 from engine.ops.backend import LinearKernel
 from engine.ops.cuda_backend import CudaBackend
-from engine.ops.cuda_runtime import CudaRuntime
 from engine.ops.exl2 import WIDTHS, Exl2Tensors, build_q_groups
 
 SHAPES = ((4096, 6144), (4096, 4096), (4096, 28672), (14336, 4096))
 """Inputs and outputs of the matrices of an 8B model: q, k and v together, o, gate and up together, down."""
 
-LARGE_SHAPE = SHAPES[2]
+Widths = Sequence[tuple[int, float]]
+
 MIX = ((5, 0.1), (4, 0.9))
 """Widths and their shares of the rows, as at 4 bits for each weight."""
 
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 GROUP_ROWS = 128
-ROTATED_BYTES = 512 << 20
 TARGETS = {16: 1.15, 32: 1.35}
 """Time for so many rows, of that for one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Timed:
-    """Something that is measured.
-
-    Attributes:
-        replay: runs it `calls` times.
-        calls: in one replay.
-    """
-
-    replay: Callable[[], object]
-    calls: int
-
-
-def random_matrix(shape: tuple[int, int], widths: Sequence[tuple[int, float]]) -> Exl2Tensors:
+def random_matrix(shape: tuple[int, int], widths: Widths) -> Exl2Tensors:
     """An EXL2 matrix of random bits, with groups of GROUP_ROWS in these widths."""
     in_features, out_features = shape
     generator = torch.Generator().manual_seed(in_features + out_features)
@@ -75,64 +60,47 @@ def random_matrix(shape: tuple[int, int], widths: Sequence[tuple[int, float]]) -
     )
 
 
-def captured(calls: Sequence[Callable[[], object]]) -> Timed:
-    """All calls in one graph; each is made once before, as capturing asks for."""
-    for call in calls:
-        call()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+def copies(card: Card, effort: Effort, tensors: Exl2Tensors) -> list[LinearKernel]:
+    """The matrix as often as it takes to fill `rotated_bytes`."""
+    backend = CudaBackend(card.runtime)
+    first = backend.prepare_exl2(tensors)
+    return [first, *(backend.prepare_exl2(tensors) for _ in range(effort.rotated_bytes // first.nbytes))]
+
+
+def captured(card: Card, calls: Sequence[Callable[[], object]]) -> Timed:
+    """All calls in one graph."""
+
+    def body() -> None:
         for call in calls:
             call()
-    return Timed(graph.replay, len(calls))
+
+    return Timed(card.captured(body), len(calls))
 
 
-def median_seconds(*bodies: Timed) -> list[float]:
-    """Seconds for one call of each, median of alternating rounds."""
-    times: list[list[float]] = [[] for _ in bodies]
-    for _ in range(ROUNDS):
-        for body, record in zip(bodies, times, strict=True):
-            record.append(seconds(body.replay) / body.calls)
-    return [statistics.median(record) for record in times]
-
-
-def copying() -> Timed:
-    """The yardstick: a copy reads and writes COPY_BYTES together."""
-    source = torch.empty(COPY_BYTES // 2, dtype=torch.uint8, device="cuda")
-    copied = torch.empty_like(source)
-    return Timed(lambda: copied.copy_(source), 1)
-
-
-def copies(backend: CudaBackend, tensors: Exl2Tensors) -> list[LinearKernel]:
-    """The matrix as often as it takes to fill ROTATED_BYTES."""
-    first = backend.prepare_exl2(tensors)
-    return [first, *(backend.prepare_exl2(tensors) for _ in range(ROTATED_BYTES // first.nbytes))]
-
-
-def products(kernels: Sequence[LinearKernel], rows: int) -> tuple[Timed, int]:
+def products(card: Card, kernels: Sequence[LinearKernel], rows: int) -> tuple[Timed, int]:
     """Products with copies of a matrix, and the bytes of one."""
     first = kernels[0]
-    x = torch.randn(rows, first.in_features, device="cuda").half()
-    out = torch.empty(rows, first.out_features, dtype=torch.float16, device="cuda")
-    return captured([partial(kernel, x, out) for kernel in kernels]), first.nbytes + x.nbytes + out.nbytes
+    x = torch.randn(rows, first.in_features, device=card.device).half()
+    out = torch.empty(rows, first.out_features, dtype=torch.float16, device=card.device)
+    size = first.nbytes + x.nbytes + out.nbytes
+    return captured(card, [partial(kernel, x, out) for kernel in kernels]), size
 
 
-def dense_products(shape: tuple[int, int], rows: int) -> Timed:
+def dense_products(card: Card, effort: Effort, shape: tuple[int, int], rows: int) -> Timed:
     """The same with float16 matrices, in torch."""
     size = 2 * shape[0] * shape[1]
-    weights = [torch.randn(shape, device="cuda").half() * 0.02 for _ in range(1 + ROTATED_BYTES // size)]
-    x = torch.randn(rows, shape[0], device="cuda").half()
-    out = torch.empty(rows, shape[1], dtype=torch.float16, device="cuda")
-    return captured([partial(torch.mm, x, weight, out=out) for weight in weights])
+    number = 1 + effort.rotated_bytes // size
+    weights = [torch.randn(shape, device=card.device).half() * 0.02 for _ in range(number)]
+    x = torch.randn(rows, shape[0], device=card.device).half()
+    out = torch.empty(rows, shape[1], dtype=torch.float16, device=card.device)
+    return captured(card, [partial(torch.mm, x, weight, out=out) for weight in weights])
 
 
-def measure_one_row(
-    backend: CudaBackend, shape: tuple[int, int], name: str, widths: Sequence[tuple[int, float]]
-) -> list[Row]:
+def measure_one_row(card: Card, effort: Effort, shape: tuple[int, int], name: str, widths: Widths) -> list[Row]:
     """Bandwidth of one row's product, and its share of copying."""
-    product, size = products(copies(backend, random_matrix(shape, widths)), 1)
-    time, copy = median_seconds(product, copying())
-    rate, copy_rate = size / time, COPY_BYTES / copy
+    product, size = products(card, copies(card, effort, random_matrix(shape, widths)), 1)
+    time, copy = median_seconds(card, effort, product, copying(card, effort))
+    rate, copy_rate = size / time, effort.copy_bytes / copy
     label = f"EXL2 {name}, {shape[0]} x {shape[1]}, 1 row"
     return [
         Row(f"{label}: bandwidth", rate / 1e9, "GB/s"),
@@ -140,23 +108,40 @@ def measure_one_row(
     ]
 
 
-def measure_rows(backend: CudaBackend, name: str, widths: Sequence[tuple[int, float]]) -> list[Row]:
-    """How the time grows with the rows, and how it stands to torch's float16."""
-    kernels = copies(backend, random_matrix(LARGE_SHAPE, widths))
-    found: list[Row] = []
+def measure_rows(
+    card: Card, effort: Effort, shape: tuple[int, int], name: str, widths: Widths, dense: Mapping[int, float]
+) -> Iterator[Row]:
+    """How the time grows with the rows, and how it stands to torch's float16, in seconds for each number of rows."""
+    kernels = copies(card, effort, random_matrix(shape, widths))
     single = 0.0
-    for rows in ROWS:
-        product, _ = products(kernels, rows)
-        time, dense = median_seconds(product, dense_products(LARGE_SHAPE, rows))
+    for rows, torch_time in dense.items():
+        product, _ = products(card, kernels, rows)
+        time = median_seconds(card, effort, product)[0]
         single = single or time
-        label = f"EXL2 {name}, {LARGE_SHAPE[0]} x {LARGE_SHAPE[1]}, {rows} rows"
-        found += [
-            Row(f"{label}: time", time * 1e6, "µs"),
-            Row(f"{label}: of the time for one", time / single, "times", TARGETS.get(rows)),
-            Row(f"{label}: torch's float16", dense / time, "times", 2.0 if rows == 64 else None, at_least=True),
-        ]
-        torch.cuda.empty_cache()
-    return found
+        label = f"EXL2 {name}, {shape[0]} x {shape[1]}, {rows} rows"
+        yield Row(f"{label}: time", time * 1e6, "µs")
+        yield Row(f"{label}: of the time for one", time / single, "times", TARGETS.get(rows))
+        target = 2.0 if rows == 64 else None
+        yield Row(f"{label}: torch's float16", torch_time / time, "times", target, at_least=True)
+
+
+def measure(
+    card: Card, effort: Effort, shapes: Sequence[tuple[int, int]] = SHAPES, all_rows: Sequence[int] = ROWS
+) -> Iterator[Row]:
+    """Every shape at the usual mixture of widths; every width at one shape, for one row and for more."""
+    kinds: list[tuple[str, Widths]] = [(f"{width} bit", ((width, 1.0),)) for width in WIDTHS]
+    for shape in shapes:
+        yield from measure_one_row(card, effort, shape, "4 and 5 bit", MIX)
+    large = max(shapes, key=lambda shape: shape[0] * shape[1])
+    for name, widths in kinds:
+        yield from measure_one_row(card, effort, large, name, widths)
+    dense = {}
+    for rows in all_rows:
+        dense[rows] = median_seconds(card, effort, dense_products(card, effort, large, rows))[0]
+        card.forget()
+    for name, widths in kinds:
+        yield from measure_rows(card, effort, large, name, widths, dense)
+        card.forget()
 
 
 def main() -> int:
@@ -164,14 +149,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.exl2_speed", description=__doc__)
     rows_option(parser)
     options = parser.parse_args()
-    backend = CudaBackend(CudaRuntime())
-    kinds = [(f"{width} bit", ((width, 1.0),)) for width in WIDTHS]
-    rows = [row for shape in SHAPES for row in measure_one_row(backend, shape, "4 and 5 bit", MIX)]
-    for name, widths in kinds:
-        rows += measure_one_row(backend, LARGE_SHAPE, name, widths)
-    for name, widths in kinds:
-        rows += measure_rows(backend, name, widths)
-    hand_over(rows, options.json)
+    hand_over(measure(CudaCard(), Effort()), options.json)
     return 0
 
 

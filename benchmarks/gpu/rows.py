@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,10 +16,12 @@ def rows_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
 
 
-def hand_over(rows: Sequence[Row], file: Path | None) -> int:
-    """Print the rows, write them to `file`, and return 1 if one misses its target."""
+def hand_over(rows: Iterable[Row], file: Path | None) -> int:
+    """Print rows, and write those there are to `file`, as they come; return 1 if one misses its target."""
+    found: list[dict[str, object]] = []
     for row in rows:
-        print(row)
-    if file is not None:
-        file.write_text(json.dumps([{**asdict(row), "met": row.met} for row in rows]))
-    return 1 if any(row.met is False for row in rows) else 0
+        print(row, flush=True)
+        found.append({**asdict(row), "met": row.met})
+        if file is not None:
+            file.write_text(json.dumps(found))
+    return 1 if any(each["met"] is False for each in found) else 0

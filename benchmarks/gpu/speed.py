@@ -1,72 +1,80 @@
 """Stage: bytes per second of the kernels on this card, as a share of the copy bandwidth measured in the same run.
 
-Figures are medians of rounds in which kernels and yardstick alternate. A share that misses its target is no failure of
+Figures are medians of rounds in which kernels and yardstick take turns. A share that misses its target is no failure of
 the stage: it is what the run is there to find out.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from benchmarks.gpu.card import Card, CudaCard
 from benchmarks.gpu.rows import hand_over, rows_option
 from benchmarks.gpu.sweep import attention_case
+from benchmarks.gpu.yardstick import Effort, Timed, copying, median_seconds, reading
 from benchmarks.report import Row
 from engine.ops.cuda_backend import CudaBackend
-from engine.ops.cuda_runtime import CudaRuntime
 
-ROUNDS, CALLS = 7, 10
-COPY_BYTES = 2 << 30
+CONTEXTS = ((32, 2048, 0.75), (1, 32768, 0.75), (64, 1024, None))
+"""Sequences, their length, and the share of copying that is aimed at."""
 
-
-def seconds(call: Callable[[], object]) -> float:
-    """Time of one call on the device, averaged over CALLS."""
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-    call()
-    begin.record()
-    for _ in range(CALLS):
-        call()
-    end.record()
-    end.synchronize()
-    return float(begin.elapsed_time(end)) / 1000 / CALLS
+TOKENS = (1, 64, 2048)
 
 
-def compare(name: str, bytes_moved: int, call: Callable[[], object], target: float | None = None) -> list[Row]:
-    """A kernel's bandwidth, and its share of a copy's, alternating with one."""
-    source = torch.empty(COPY_BYTES // 2, dtype=torch.uint8, device="cuda")
-    copied = torch.empty_like(source)
-    times, copies = [], []
-    for _ in range(ROUNDS):
-        times.append(seconds(call))
-        copies.append(seconds(lambda: copied.copy_(source)))
-    rate, copy_rate = bytes_moved / statistics.median(times), COPY_BYTES / statistics.median(copies)
+def compare(
+    card: Card, effort: Effort, name: str, bytes_moved: int, call: Callable[[], object], target: float | None = None
+) -> list[Row]:
+    """A kernel's bandwidth, and its share of a copy's, taking turns with one."""
+    time, copy = median_seconds(card, effort, Timed(call), copying(card, effort))
+    rate, copy_rate = bytes_moved / time, effort.copy_bytes / copy
     return [
         Row(f"{name}: bandwidth", rate / 1e9, "GB/s"),
         Row(f"{name}: share of copying", rate / copy_rate, "", target, at_least=True),
     ]
 
 
-def measure_attention(backend: CudaBackend, sequences: int, length: int) -> list[Row]:
+def measure_attention(card: Card, effort: Effort, sequences: int, length: int, target: float | None) -> list[Row]:
     """Decode of sequences of one length, shaped as in an 8B model."""
+    backend = CudaBackend(card.runtime)
     case = attention_case(32, 8, 128, [length] * sequences, None)
-    placed = [(x.half() if x.is_floating_point() else x).cuda() for x in case.inputs]
+    placed = [(x.half() if x.is_floating_point() else x).to(card.device) for x in case.inputs]
     moved = 2 * sequences * length * 8 * 128 * 2
-    return compare(f"attention {sequences} x {length}", moved, lambda: case.call(backend, placed), 0.75)
+    return compare(card, effort, f"attention {sequences} x {length}", moved, lambda: case.call(backend, placed), target)
 
 
-def measure_elementwise(backend: CudaBackend, rows: int) -> list[Row]:
+def measure_elementwise(card: Card, effort: Effort, rows: int) -> list[Row]:
     """Norm and gate, shaped as in an 8B model."""
-    x, weight = torch.randn(rows, 4096).half().cuda(), torch.randn(4096).half().cuda()
-    gate, up = torch.randn(rows, 14336).half().cuda(), torch.randn(rows, 14336).half().cuda()
+    backend = CudaBackend(card.runtime)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, device=card.device).half()
+
+    x, weight, gate, up = random(rows, 4096), random(4096), random(rows, 14336), random(rows, 14336)
     normed, gated = torch.empty_like(x), torch.empty_like(gate)
     return [
-        *compare(f"rms_norm of {rows}", 2 * x.nbytes, lambda: backend.rms_norm(x, weight, 1e-5, normed)),
-        *compare(f"silu_mul of {rows}", 3 * gate.nbytes, lambda: backend.silu_mul(gate, up, gated)),
+        *compare(card, effort, f"rms_norm of {rows}", 2 * x.nbytes, lambda: backend.rms_norm(x, weight, 1e-5, normed)),
+        *compare(card, effort, f"silu_mul of {rows}", 3 * gate.nbytes, lambda: backend.silu_mul(gate, up, gated)),
     ]
+
+
+def measure(
+    card: Card,
+    effort: Effort,
+    contexts: Sequence[tuple[int, int, float | None]] = CONTEXTS,
+    tokens: Sequence[int] = TOKENS,
+) -> Iterator[Row]:
+    """All of it, the yardsticks first."""
+    copy, read = median_seconds(card, effort, copying(card, effort), reading(card, effort))
+    yield Row("copying: bandwidth, read and written", effort.copy_bytes / copy / 1e9, "GB/s")
+    yield Row("reading: bandwidth", effort.copy_bytes / 2 / read / 1e9, "GB/s")
+    for sequences, length, target in contexts:
+        yield from measure_attention(card, effort, sequences, length, target)
+    for each in tokens:
+        yield from measure_elementwise(card, effort, each)
 
 
 def main() -> int:
@@ -74,13 +82,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.speed", description=__doc__)
     rows_option(parser)
     options = parser.parse_args()
-    backend = CudaBackend(CudaRuntime())
-    rows: list[Row] = []
-    for sequences, length in ((32, 2048), (1, 32768), (64, 1024)):
-        rows += measure_attention(backend, sequences, length)
-    for tokens in (1, 64, 2048):
-        rows += measure_elementwise(backend, tokens)
-    hand_over(rows, options.json)
+    hand_over(measure(CudaCard(), Effort()), options.json)
     return 0
 
 

@@ -90,7 +90,7 @@ QUIRE_CUDA_API int32_t quire_cuda_silu_mul_ordered(void *stream, const void *gat
 QUIRE_CUDA_API int32_t quire_cuda_add(void *stream, const void *x, int64_t count, void *residual, int32_t dtype);
 
 /* Stores k and v [rows, kv_heads, head_dim] at slots [rows] (block * block_size + offset) of caches
- * [blocks, kv_heads, block_size, head_dim] of `cache_dtype`, rounding to nearest even. */
+ * [blocks, kv_heads, block_size, head_dim] of `cache_dtype`, rounding to nearest even; nothing where a slot is negative. */
 QUIRE_CUDA_API int32_t quire_cuda_store_kv(void *stream, const void *k, const void *v, const int32_t *slots,
                                            int64_t rows, int64_t kv_heads, int64_t block_size, int64_t head_dim,
                                            void *k_cache, void *v_cache, int32_t cache_dtype, int32_t dtype);

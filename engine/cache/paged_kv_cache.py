@@ -46,6 +46,24 @@ class PagedKVCache:
         for tensor in (*self._keys, *self._values):
             tensor[targets] = tensor[sources]
 
+    def copy_listed(self, sources: torch.Tensor, targets: torch.Tensor, room: torch.Tensor) -> None:
+        """As `copy_blocks`, for blocks named on the device; neither allocates nor waits.
+
+        Args:
+            sources: int64 [C].
+            targets: int64 [C].
+            room: for at least C blocks of one tensor of one layer.
+        """
+        held = room[: len(sources)]
+        for tensor in (*self._keys, *self._values):
+            torch.index_select(tensor, 0, sources, out=held)
+            tensor.index_copy_(0, targets, held)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors live."""
+        return self._keys[0].device
+
     @property
     def num_tokens(self) -> int:
         """Tokens the cache holds."""

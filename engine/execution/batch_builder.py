@@ -7,15 +7,14 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from engine.execution.block_tables import BlockTables
+from engine.execution.step_arrays import Int32Array, StepArrays
 from engine.model.forward_batch import ForwardBatch
 from engine.ops.backend import AttentionBatch
 from engine.scheduling.batch import ScheduledBatch
 from engine.scheduling.sequence import Sequence
-
-Int32Array = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +43,7 @@ class BatchBuilder:
 
     def __init__(self, max_tokens: int, max_seqs: int, max_blocks: int, block_size: int, device: torch.device) -> None:
         self._block_size = block_size
+        self._tables = BlockTables(block_size)
         self._token_ids = _Buffer(max_tokens, device)
         self._positions = _Buffer(max_tokens, device)
         self._slots = _Buffer(max_tokens, device)
@@ -59,38 +59,20 @@ class BatchBuilder:
             batch: the step.
             in_flight: tokens that the sequences of the batch do not know yet.
         """
-        items = batch.items
-        starts = np.array([item.start for item in items], np.int32)
-        counts = np.array([item.num_tokens for item in items], np.int32)
-        query_start = np.zeros(len(items) + 1, np.int32)
-        np.cumsum(counts, out=query_start[1:])
-        sampling = np.array([item.sample for item in items], np.bool_)
-
-        sequence_of_row = np.repeat(np.arange(len(items)), counts)
-        positions = np.arange(batch.num_tokens, dtype=np.int32) + np.repeat(starts - query_start[:-1], counts)
-        tables = self._tables(batch, -(-int((starts + counts).max()) // self._block_size))
-        blocks, offsets = np.divmod(positions, np.int32(self._block_size))
+        step = StepArrays.of(batch, self._block_size, self._tables)
         return ModelInput(
             forward=ForwardBatch(
                 token_ids=self._token_ids.fill(_token_ids(batch, in_flight)),
-                positions=self._positions.fill(positions),
-                logit_rows=self._logit_rows.fill(query_start[1:][sampling] - 1),
+                positions=self._positions.fill(step.positions),
+                logit_rows=self._logit_rows.fill(step.logit_rows),
             ),
             attention=AttentionBatch(
-                query_start=self._query_start.fill(query_start),
-                context_lens=self._context_lens.fill(starts + counts),
-                block_tables=self._block_tables.fill(tables),
-                slots=self._slots.fill(tables[sequence_of_row, blocks] * self._block_size + offsets),
+                query_start=self._query_start.fill(step.query_start),
+                context_lens=self._context_lens.fill(step.context_lens),
+                block_tables=self._block_tables.fill(step.block_tables),
+                slots=self._slots.fill(step.slots),
             ),
         )
-
-    def _tables(self, batch: ScheduledBatch, width: int) -> Int32Array:
-        """Block tables [S, width], padded with 0; blocks held beyond this step's tokens are left out."""
-        tables = np.zeros((len(batch.items), width), np.int32)
-        for row, item in zip(tables, batch.items, strict=True):
-            used = -(-item.end // self._block_size)
-            row[:used] = item.sequence.block_table[:used]
-        return tables
 
 
 def _token_ids(batch: ScheduledBatch, in_flight: Mapping[Sequence, int]) -> list[int]:

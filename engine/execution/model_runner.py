@@ -51,6 +51,11 @@ class ModelRunner:
         self._sampler = Sampler(end_token_ids)
         self._latest: dict[Sequence, int] = {}  # what the step submitted last has sampled
 
+    @property
+    def pipeline_depth(self) -> int:
+        """Steps worth submitting beside the one that is waited for: none, since each is done when it is submitted."""
+        return 0
+
     def submit(self, batch: ScheduledBatch) -> StepResult:
         """Compute the step's keys, values and logits, and choose the next tokens.
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from engine.cache.kv_format import KVFormat, kv_dtype
 from engine.config import EngineConfig
 from engine.errors import CapacityError, ConfigError
+from engine.execution.device_step_memory import device_step_bytes
 from engine.model.config import ModelConfig
 from engine.model.footprint import LOGIT_BYTES, WeightFootprint, workspace_bytes
 from engine.ops.backend import Backend
 from engine.ops.backend_memory import StepShape
+from engine.ops.cuda_backend import CudaBackend
 
 USEFUL_LENGTH = 256
 """Tokens an automatic context length must at least have; a shorter one serves nobody."""
@@ -87,9 +89,7 @@ def least_need(config: EngineConfig, model_config: ModelConfig, weights: WeightF
         wanted_length=wanted,
         length=length,
         cache_tokens=asked or whole_blocks(length, config.block_size),
-        kv_format=KVFormat(
-            model_config.num_layers, model_config.num_kv_heads, model_config.head_dim, kv_dtype(config.kv_cache_dtype)
-        ),
+        kv_format=_kv_format(config, model_config),
     )
 
 
@@ -113,6 +113,11 @@ def whole_blocks(tokens: int, block_size: int) -> int:
     return tokens + -tokens % block_size
 
 
+def _kv_format(config: EngineConfig, model_config: ModelConfig) -> KVFormat:
+    dtype = kv_dtype(config.kv_cache_dtype)
+    return KVFormat(model_config.num_layers, model_config.num_kv_heads, model_config.head_dim, dtype)
+
+
 def _step(config: EngineConfig, model_config: ModelConfig) -> StepShape:
     queries = model_config.num_heads * model_config.head_dim
     return StepShape(
@@ -127,6 +132,9 @@ def _step(config: EngineConfig, model_config: ModelConfig) -> StepShape:
 def _fixed_workspace(config: EngineConfig, model_config: ModelConfig, backend: Backend, step: StepShape) -> int:
     rows = min(config.max_num_seqs, step.tokens)
     sampling = (rows + SAMPLING_ROW_COPIES) * model_config.vocab_size * LOGIT_BYTES
+    if isinstance(backend, CudaBackend):
+        kv_format = _kv_format(config, model_config)
+        sampling = device_step_bytes(kv_format, config.block_size, model_config.vocab_size, step.tokens, rows)
     indices = step.tokens * STEP_INDICES * INDEX_BYTES
     activations = workspace_bytes(model_config, backend.activation_dtype, step.tokens, rows)
     return activations + backend.memory.scratch(step) + sampling + indices + HOST_BYTES

@@ -106,6 +106,12 @@ class Transformer:
             KernelArgumentError: a token, position or row does not exist. Kernels trust these and would read beyond
                 their tables.
         """
+        self._check_input(batch.token_ids, batch.positions)
+        require_indices("logit_rows", batch.logit_rows, batch.token_ids.shape[0])
+        return self.compute(batch, attention)
+
+    def compute(self, batch: ForwardBatch, attention: Attention) -> torch.Tensor:
+        """As `forward`, for input that has been checked where it was made: on a device it waits for nothing."""
         return self._compute(batch, attention, self.layers)
 
     def warm_up(self, batch: ForwardBatch, attention: Attention) -> torch.Tensor:
@@ -119,8 +125,6 @@ class Transformer:
         return self._compute(batch, attention, self.layers[:1])
 
     def _compute(self, batch: ForwardBatch, attention: Attention, layers: tuple[DecoderLayer, ...]) -> torch.Tensor:
-        self._check_input(batch.token_ids, batch.positions)
-        require_indices("logit_rows", batch.logit_rows, batch.token_ids.shape[0])
         x = self._workspace.get("residual", batch.token_ids.shape[0], self.config.hidden_size)
         self.embedding.forward(batch.token_ids, x)
         for layer in layers:

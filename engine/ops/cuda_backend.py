@@ -54,6 +54,11 @@ class CudaBackend:
         self._memory = CudaMemory(runtime.device, activation_dtype, self._processors)
 
     @property
+    def runtime(self) -> Runtime:
+        """The device it computes on."""
+        return self._runtime
+
+    @property
     def name(self) -> str:
         info = self._runtime.info
         return f"cuda-sm{info.capability_major}{info.capability_minor}"

@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 
 from cuda_ext.loader import DeviceInfo, Library, load_library
+from engine.ops.cuda_step_device import CudaStepDevice
+from engine.ops.step_device import StepDevice
 
 
 class Runtime(Protocol):
@@ -23,6 +25,10 @@ class Runtime(Protocol):
 
     def stream(self) -> int:
         """Handle of the stream that kernels are to run on now."""
+        ...
+
+    def steps(self) -> StepDevice:
+        """The device as one that is given whole steps, with a stream of their own."""
         ...
 
 
@@ -55,3 +61,6 @@ class CudaRuntime:
 
     def stream(self) -> int:
         return torch.cuda.current_stream(self._device).cuda_stream
+
+    def steps(self) -> StepDevice:
+        return CudaStepDevice(self._device)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks.gpu import __main__ as gpu
-from benchmarks.gpu import sampling
+from benchmarks.gpu import exl2_speed, model_speed, sampling, speed
+from benchmarks.gpu.engine_under_test import Load
 from benchmarks.gpu.exl2_speed import GROUP_ROWS, MIX, random_matrix
 from benchmarks.gpu.fragments import check_fragments
+from benchmarks.gpu.model_speed import Plan
+from benchmarks.gpu.rows import hand_over
 from benchmarks.gpu.sweep import cases, check
+from benchmarks.gpu.yardstick import Effort
+from benchmarks.random_exl2_model import RandomModel
+from benchmarks.report import Row
 from engine.ops.cuda_backend import CudaBackend
+from tests.emulation.card import EmulatedCard
 from tests.emulation.device import EmulatedRuntime
 
 
@@ -35,6 +45,57 @@ def test_sampling_passes_on_the_emulated_device(emulated: EmulatedRuntime) -> No
     assert [row.value for row in rows] == [0, 0]
 
 
+LITTLE = Effort(rounds=1, calls=1, copy_bytes=1 << 12, rotated_bytes=1 << 12)
+
+
+def test_speed_of_ops_runs_on_the_emulated_device(emulated: EmulatedRuntime) -> None:
+    rows = list(speed.measure(EmulatedCard(emulated), LITTLE, contexts=((2, 20, 0.75),), tokens=(1,)))
+    assert {row.name for row in rows} > {"reading: bandwidth", "attention 2 x 20: share of copying"}
+    assert all(row.value > 0 for row in rows)
+
+
+def test_speed_of_exl2_products_runs_on_the_emulated_device(emulated: EmulatedRuntime) -> None:
+    rows = list(exl2_speed.measure(EmulatedCard(emulated), LITTLE, shapes=((128, 64),), all_rows=(1, 16)))
+    assert len(rows) == 2 + 6 * 2 + 6 * 2 * 3
+    assert sum(row.target is not None for row in rows) == 1 + 6 + 6
+    assert all(row.value > 0 for row in rows)
+
+
+def test_a_whole_model_runs_on_the_emulated_device(emulated: EmulatedRuntime) -> None:
+    shape = RandomModel(hidden=64, layers=1, intermediate=32, heads=2, kv_heads=1, vocab=96, positions=64, widths=(4,))
+    decodes = (Load(1, 5, 7, step_tokens=8), Load(2, 5, 7, step_tokens=8))
+    plan = Plan("tiny", shape, decodes, Load(1, 8, 2, step_tokens=8), against_dense=True, target=0.6)
+    rows = list(model_speed.measure(EmulatedCard(emulated), LITTLE, plan))
+    named = {row.name: row for row in rows}
+    assert len(rows) == 2 + 2 * 8 + 2
+    assert named["tiny, decode, 1 streams: share of copying"].target == 0.6
+    assert named["tiny, prefill of 8: speed, of a float16 model's"].target == 0.92
+    assert all(row.value > 0 for row in rows if "idle" not in row.name)
+
+
+def test_what_is_handed_over_is_there_even_if_the_rest_is_not(tmp_path: Path) -> None:
+    def broken() -> Iterator[Row]:
+        yield Row("first", 1.0, "s", target=2.0)
+        raise RuntimeError("the card is gone")
+
+    with pytest.raises(RuntimeError, match="gone"):
+        hand_over(broken(), tmp_path / "rows.json")
+    assert [row["name"] for row in json.loads((tmp_path / "rows.json").read_text())] == ["first"]
+
+
+def test_when_the_time_is_over_stages_are_left_out(tmp_path: Path) -> None:
+    stage = gpu.Stage("one", (sys.executable, "-c", "print('well')"), 60)
+    assert [each.passed for each in gpu.run_stages([stage, stage], minutes=1)] == [True, True]
+    late = gpu.run_stages([stage], minutes=0)
+    assert (late[0].passed, late[0].said) == (False, "there was no time left for it")
+
+
+def test_every_stage_names_a_program_that_is_there() -> None:
+    for stage in gpu.stages():
+        module = next(word for word in stage.command if word.startswith(("benchmarks.", "cuda_ext.")))
+        assert importlib.util.find_spec(module) is not None
+
+
 def test_a_stage_that_fails_hangs_or_is_missing_is_an_outcome(tmp_path: Path) -> None:
     def run(*command: str, seconds: float = 60.0) -> gpu.Outcome:
         return gpu.run_stage(gpu.Stage("one", command, seconds), tmp_path)
@@ -48,11 +109,14 @@ def test_a_stage_that_fails_hangs_or_is_missing_is_an_outcome(tmp_path: Path) ->
 
 
 def test_the_table_names_stages_and_rows() -> None:
-    rows: list[dict[str, object]] = [{"name": "copy", "value": 0.5, "unit": "GB/s", "target": 0.75}]
+    aimed: dict[str, object] = {"target": 0.75, "at_least": True, "met": False}
+    rows: list[dict[str, object]] = [{"name": "copy", "value": 0.5, "unit": "GB/s", **aimed}]
+    rows.append({"name": "other", "value": 2.0, "unit": "s", "target": None})
     text = gpu.table("H200", [gpu.Outcome("build", True, 1.0, "", rows), gpu.Outcome("speed", False, 2.0, "", [])])
     assert "| build | passed | 1.0 |" in text
     assert "| speed | FAILED | 2.0 |" in text
-    assert "| copy | 0.5 | GB/s | 0.75 |" in text
+    assert "| copy | 0.5 | GB/s | ≥ 0.75 | MISSED |" in text
+    assert "| other | 2 | s |" in text
 
 
 def test_without_a_card_nothing_is_claimed(

@@ -1,4 +1,7 @@
-"""The emulated device as a `Runtime`: tensors are on the CPU, kernels run at once, in an order that can be chosen."""
+"""The emulated device as a `Runtime`: tensors are on the CPU, kernels run at once, in an order that can be chosen.
+
+What is given to it as steps (`Runtime.steps`) runs late: see `tests/emulation/late.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,14 @@ import ctypes
 import enum
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from cuda_ext.loader import DeviceInfo, Library, load_library
+from tests.emulation.late import LateDevice, LateFunctions
 
 
 class Schedule(enum.IntEnum):
@@ -26,10 +32,16 @@ class EmulatedRuntime:
 
     Args:
         path: the emulated library (`tests.emulation.build`).
+
+    Attributes:
+        late: the device that steps were last asked of.
     """
 
     def __init__(self, path: Path) -> None:
         self._library = load_library(path)
+        self.late = LateDevice()
+        functions: Any = LateFunctions(self._library, lambda: self.late)
+        self._seen = replace(self._library, functions=functions)
         self._set_schedule = self._library.functions.quire_emulation_set_schedule
         self._set_schedule.argtypes = (ctypes.c_int32, ctypes.c_uint64)
         self._set_schedule.restype = None
@@ -37,7 +49,7 @@ class EmulatedRuntime:
 
     @property
     def library(self) -> Library:
-        return self._library
+        return self._seen
 
     @property
     def device(self) -> torch.device:
@@ -49,6 +61,11 @@ class EmulatedRuntime:
 
     def stream(self) -> int:
         return 0
+
+    def steps(self) -> LateDevice:
+        """A new device that does what it is given when somebody waits for it; earlier ones are done."""
+        self.late = LateDevice()
+        return self.late
 
     @contextmanager
     def in_order(self, schedule: Schedule, seed: int = 0) -> Iterator[None]:

@@ -13,6 +13,7 @@ __global__ void __launch_bounds__(kThreads)
     store_kv(const T *k, const T *v, const int32_t *slots, int kv_heads, int block_size, int head_dim, Cache *k_cache,
              Cache *v_cache) {
     const int slot = slots[blockIdx.x];
+    if (slot < 0) return;
     const int64_t first_head = static_cast<int64_t>(slot / block_size) * kv_heads;
     const int64_t source = static_cast<int64_t>(blockIdx.x) * kv_heads * head_dim;
     for (int i = threadIdx.x; i < kv_heads * head_dim; i += kThreads) {

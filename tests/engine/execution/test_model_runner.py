@@ -105,7 +105,7 @@ def test_end_tokens_wait_for_the_minimum_length(runner: ModelRunner) -> None:
 
 
 def test_a_token_in_flight_is_the_one_the_step_before_sampled(runner: ModelRunner) -> None:
-    one, two = share([5, 6, 7], 0, 3, [0], sample=True), share([1, 1, 1, 20], 3, 1, [1], sample=True)
+    one, two = share([5, 6, 7], 0, 3, [0], sample=True), share([1, 1, 1, 20], 3, 1, [1, 2], sample=True)
     first = runner.submit(ScheduledBatch((one, two)))
     for item in (one, two):
         item.sequence.num_in_flight = 1

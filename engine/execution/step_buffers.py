@@ -1,0 +1,93 @@
+"""Memory for the input and the results of steps, taken once.
+
+on the device:   results | input of the step      a token that only the device knows is read from the results
+on the host:     results, input                   twice, so that one step is written while another is under way
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from engine.execution.packed import Field, PackedLayout
+from engine.ops.step_device import StepDevice, StepEvent
+
+SETS = 2
+UINT8, INT32 = np.dtype(np.uint8), np.dtype(np.int32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HostSet:
+    """What one step under way has on the host.
+
+    Attributes:
+        input: uint8; the host writes it and the device reads it.
+        records: uint8 [rows, bytes]; the device writes them.
+        finished: after this the host may write the one and read the other.
+    """
+
+    input: torch.Tensor
+    records: torch.Tensor
+    finished: StepEvent
+
+
+class StepBuffers:
+    """The buffers.
+
+    Args:
+        device: where steps are computed.
+        rows: most rows of logits of a step.
+        record_bytes: what sampling says of one row.
+        input_bytes: what the largest step's input takes.
+
+    Attributes:
+        words: int32, all of the device's buffer.
+        tokens: int32 [rows], its front: the tokens sampled last.
+        records: uint8 [rows, record_bytes]: what else sampling says of them.
+        input: uint8, the rest.
+        first_word: where in `words` the input begins.
+    """
+
+    def __init__(self, device: StepDevice, rows: int, record_bytes: int, input_bytes: int) -> None:
+        self._device = device
+        results = PackedLayout({"tokens": Field((rows,), INT32), "records": Field((rows, record_bytes), UINT8)})
+        buffer = torch.zeros(results.nbytes + input_bytes, dtype=torch.uint8, device=device.device)
+        self.words = buffer.view(torch.int32)
+        views = results.tensors(buffer[: results.nbytes])
+        self.tokens, self.records = views["tokens"], views["records"]
+        self.input = buffer[results.nbytes :]
+        self.first_word = results.nbytes // INT32.itemsize
+        self._sets = [
+            HostSet(
+                input=device.host_buffer(input_bytes),
+                records=device.host_buffer(rows * record_bytes).view(rows, record_bytes),
+                finished=device.event(),
+            )
+            for _ in range(SETS)
+        ]
+        self._turn = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the device's buffer."""
+        return self.words.nbytes
+
+    def take(self) -> HostSet:
+        """The host's buffers for the next step. The step that had them last must have been collected, or given up."""
+        taken = self._sets[self._turn]
+        self._turn = (self._turn + 1) % SETS
+        taken.finished.wait()  # only after a failure is there anything to wait for
+        return taken
+
+    def upload(self, host: HostSet, nbytes: int) -> None:
+        """Copy the first bytes of a step's input to the device."""
+        self._device.copy(host.input[:nbytes], self.input[:nbytes])
+        host.finished.record()  # where the step gets no further
+
+    def download(self, host: HostSet, rows: int) -> None:
+        """Copy the records of so many rows to the host; `finished` is after that."""
+        if rows:
+            self._device.copy(self.records[:rows], host.records[:rows])
+        host.finished.record()

@@ -1,0 +1,41 @@
+"""The emulated device as a `Card` of benchmarks/gpu: it is right, and its times mean nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.gpu.card import Mark
+from tests.emulation.device import EmulatedRuntime
+
+
+class EmulatedCard:
+    """The card."""
+
+    def __init__(self, runtime: EmulatedRuntime) -> None:
+        self.runtime = runtime
+
+    @property
+    def device(self) -> torch.device:
+        return self.runtime.device
+
+    def mark(self) -> Mark:
+        return _Mark()
+
+    def captured(self, body: Callable[[], None]) -> Callable[[], object]:
+        body()
+        return body
+
+    def forget(self) -> None:
+        """There is nothing to give back."""
+
+
+class _Mark:
+    def __init__(self) -> None:
+        self.time = time.perf_counter()
+
+    def seconds_since(self, earlier: Mark) -> float:
+        assert isinstance(earlier, _Mark)
+        return max(self.time - earlier.time, 1e-9)
