@@ -1,11 +1,11 @@
 """Minutes of mixed load on the demo model, with faults, and a verdict.
 
-    python -m benchmarks.soak [--minutes 30] [--clients 10] [--fault-every 120] [--seed 1] [--results DIRECTORY]
+    python -m benchmarks.soak [--minutes 30] [--clients 10] [--fault-every 90] [--seed 1] [--results DIRECTORY]
 
 Streams and whole answers, chats and completions, shared prefixes, long prompts, several choices, log-probabilities and
 stop strings, each compared with what it is answered alone; beside them clients that break off, do not read, ask
-nonsense or come all at once; and an engine that is killed or stopped. Writes soak-DATE.json and soak-DATE.svg; ends
-with 1 if a demand is not met.
+nonsense or come all at once; and, in the first half, an engine that is killed or stopped. Writes soak-DATE.json and
+soak-DATE.svg; ends with 1 if a demand is not met.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--minutes", type=float, default=30.0, help="of load (default: 30)")
     parser.add_argument("--clients", type=int, default=10, help="that ask at the same time (default: 10)")
-    parser.add_argument("--fault-every", type=float, default=120.0, help="seconds between faults, 0 for none")
+    parser.add_argument(
+        "--fault-every", type=float, default=90.0, help="seconds between faults in the first half, 0 for none"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of all chances (default: 1)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where to write (default: benchmarks/results)")
     return parser.parse_args()

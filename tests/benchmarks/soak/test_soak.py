@@ -11,7 +11,7 @@ from benchmarks.soak.verdict import demands
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_minute_of_everything() -> None:
-    record, code, log = run(Plan(seconds=60, burst_seconds=15, fault_seconds=25))
+    record, code, log = run(Plan(seconds=60, burst_seconds=15, fault_seconds=13))
     assert not [demand for demand in demands(record) if not demand.met and not demand.timed]
     assert {fault.kind for fault in record.faults} == {"SIGKILL", "SIGSTOP"}
     assert len(record.answers) == 9

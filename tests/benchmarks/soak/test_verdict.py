@@ -48,14 +48,22 @@ def test_a_leak_of_the_server_fails_it() -> None:
     assert unmet(record) == ["the server's"]
 
 
-def test_a_leak_of_the_engine_is_seen_across_its_restarts() -> None:
-    record = good_run()
-    record.samples = [
-        replace(sample(each.at, engine_pid=1 + int(each.at // 200), engine_mib=200 + (each.at % 200) / 20), restarts=2)
-        for each in record.samples
-    ]
-    record.faults = [Fault("SIGKILL", 200, 201, 203), Fault("SIGSTOP", 400, 401, 403)]
-    assert unmet(record) == ["the engine's"]
+def test_a_leak_of_the_engine_fails_it_and_what_each_needs_at_first_does_not() -> None:
+    def run(leak: float) -> Record:
+        record = good_run()
+        lived = [each.at - 300 * (each.at >= 300) for each in record.samples]
+        record.samples = [
+            replace(
+                sample(each.at, engine_pid=1 + int(each.at // 300), engine_mib=200 + min(age, 60) / 10 + age * leak),
+                restarts=1,
+            )
+            for each, age in zip(record.samples, lived, strict=True)
+        ]
+        record.faults = [Fault("SIGKILL", 300, 301, 303)]
+        return record
+
+    assert not unmet(run(leak=0))
+    assert unmet(run(leak=0.02)) == ["the longest"]
 
 
 def test_descriptors_that_are_left_fail_it() -> None:
@@ -84,10 +92,10 @@ def test_percentile() -> None:
     assert percentile(range(1, 101), 1.0) == 100
 
 
-def test_growth_is_the_common_slope() -> None:
-    assert growth([[(0, 1), (1, 3), (2, 5)]]) == pytest.approx(2)
-    assert growth([[(0, 0), (1, 2)], [(10, 100), (11, 102)], [(20, 7)], []]) == pytest.approx(2)
-    assert growth([]) == 0
+def test_growth_is_that_of_the_last_two_thirds() -> None:
+    assert growth([(x, 3 * x) for x in range(10)]) == pytest.approx(18)
+    assert growth([(x, min(x, 3)) for x in range(10)]) == pytest.approx(0)
+    assert growth([(1, 5)]) == growth([]) == 0
 
 
 def test_only_what_overlaps_a_fault_is_excused() -> None:
