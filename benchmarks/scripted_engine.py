@@ -13,6 +13,8 @@ from pathlib import Path
 
 from engine.cache.block_manager import BlockManager
 from engine.config import EngineConfig
+from engine.constraints.grammar import GrammarCompiler
+from engine.constraints.grammar_builder import GrammarBuilder
 from engine.core import EngineCore
 from engine.load_report import LoadReport
 from engine.logs import LogSettings, configure_logging
@@ -76,7 +78,9 @@ def build(config: EngineConfig, step_seconds: float | None = None) -> tuple[Engi
         blocks, max_num_seqs=config.max_num_seqs, max_num_batched_tokens=config.max_num_batched_tokens
     )
     model = describe(config, tokenizer.vocab_size)
-    return EngineCore(model, scheduler, blocks, ScriptedRunner(ordinary_words(tokens), step_seconds), tokens), model
+    runner = ScriptedRunner(ordinary_words(tokens), step_seconds)
+    grammars = GrammarBuilder(GrammarCompiler(tokens, model.eos_token_ids), config.grammar_timeout)
+    return EngineCore(model, scheduler, blocks, runner, tokens, grammars), model
 
 
 def load(config: EngineConfig, report: LoadReport) -> tuple[EngineCore, ModelInfo]:

@@ -6,20 +6,16 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import os
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
 
 from engine.admission import check_request, with_seed
+from engine.child_process import start_child
 from engine.config import EngineConfig
 from engine.delta_stream import DeltaStream
 from engine.errors import EngineDeadError, QuireError
-from engine.logs import settings_in_use
 from engine.messages import (
     AbortRequest,
     AddRequest,
@@ -120,7 +116,7 @@ class AsyncEngine:
             EngineDeadError: the process could not be started, ended without saying why, or got no further for
                 `load_timeout` seconds.
         """
-        process, ours = _spawn(module)
+        process, ours = start_child(module)
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(ours.close)
             on_failure.callback(_kill, process)
@@ -304,43 +300,6 @@ async def _while_it_lives(process: subprocess.Popen[bytes], waiting: Awaitable[N
             task.result()
     finally:
         task.cancel()
-
-
-def _spawn(module: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start the child; also our end of the socket. Its output goes where ours goes, and it logs as we do.
-
-    Raises:
-        EngineDeadError: the system has no room for another process, or no descriptors.
-    """
-    try:
-        ours, theirs = socket.socketpair()
-        with contextlib.ExitStack() as on_failure, theirs:
-            on_failure.callback(ours.close)
-            descriptor = theirs.fileno()
-            process = subprocess.Popen(
-                # -P: a folder called `engine` where the user happens to stand must not be imported instead of ours
-                [sys.executable, "-P", "-m", module, str(descriptor), *settings_in_use()],
-                pass_fds=(descriptor,),
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": _import_path()},
-                process_group=0,  # Ctrl-C in a terminal goes to the parent alone, which decides what it means
-            )
-            on_failure.pop_all()
-    except OSError as problem:
-        raise EngineDeadError(f"No engine process can be started: {problem.strerror or problem}.") from problem
-    return process, ours
-
-
-def _import_path() -> str:
-    """Where this process looks for packages, in its order, so that the child finds the very same ones.
-
-    Left out is the entry "", which means where the user stands. In a checkout it may have stood for the folder of
-    our own packages, which is then put in front.
-    """
-    root = Path(__file__).resolve().parents[1]
-    folders = [each for each in sys.path if each]
-    known = root in (Path(each).resolve() for each in folders)
-    return os.pathsep.join(folders if known else [str(root), *folders])
 
 
 async def _await_exit(process: subprocess.Popen[bytes]) -> str:

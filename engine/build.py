@@ -9,6 +9,8 @@ from pathlib import Path
 from engine.cache.block_manager import BlockManager
 from engine.cache.paged_kv_cache import PagedKVCache
 from engine.config import EngineConfig
+from engine.constraints.grammar import GrammarCompiler
+from engine.constraints.grammar_builder import GrammarBuilder
 from engine.core import EngineCore
 from engine.errors import CheckpointError
 from engine.execution.device_model_runner import DeviceModelRunner
@@ -122,6 +124,7 @@ def _core(
         blocks,
         runner,
         tokens,
+        GrammarBuilder(GrammarCompiler(tokens, model.eos_token_ids), config.grammar_timeout),
         pipeline_depth=pipeline_depth,
         request_timeout=config.request_timeout,
     )

@@ -58,10 +58,14 @@ class Choice:
         finish = finish_at_token(sampled.token_id, sequence.sampling, self._end_token_ids)
         if finish is not None:
             return finish
+        if sequence.constraint is not None:
+            sequence.constraint.advance(sampled.token_id)
         data = self._text_of(sampled.token_id)
         stop = self._emitter.push(sampled.token_id, data, self._logprob(sampled, data))
         if stop is not None:
             return Finish(FinishReason.STOP, stop)
+        if sequence.constraint is not None and sequence.constraint.complete:
+            return Finish(FinishReason.STOP)
         return Finish(FinishReason.LENGTH) if sequence.num_generated == sequence.max_tokens else None
 
     def _text_of(self, token_id: int) -> bytes:

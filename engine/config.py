@@ -62,6 +62,9 @@ class EngineConfig:
     memory_fraction: float = setting(
         0.5, "share of what weights and workspace leave that the KV cache may take when sized automatically"
     )
+    grammar_timeout: float = setting(
+        10.0, "seconds the grammar of a request (a JSON schema, say) may take to compile, after which the request fails"
+    )
     prefix_caching: bool = setting(True, "reuse cache blocks of equal prompt beginnings")
     hang_timeout: float = setting(
         120.0, "seconds without a sign of life after which the engine counts as hung; must exceed its longest step"
@@ -83,7 +86,7 @@ class EngineConfig:
                 raise ConfigError(f"{name} must be between 1 and {MOST[name]}, not {getattr(self, name)}.")
         if self.max_restarts < 0:
             raise ConfigError(f"max_restarts must not be negative (0 means none), not {self.max_restarts}.")
-        for name in ("hang_timeout", "load_timeout", "restart_window"):
+        for name in ("grammar_timeout", "hang_timeout", "load_timeout", "restart_window"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be above 0 seconds, not {getattr(self, name)}.")
         for name in ("threads", "max_model_len", "kv_cache_tokens"):

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 from engine.admission import check_request
 from engine.cache.block_manager import BlockManager
 from engine.choice import Choice
+from engine.constraints.grammar_builder import GrammarBuilder
 from engine.constraints.stop import stop_strings
 from engine.errors import (
     DeadlineExceededError,
     EngineDeadError,
-    InvalidLogitsError,
     InvalidRequestError,
+    NoTokenError,
     QuireError,
     RequestFailedError,
     SamplingLimitError,
@@ -40,6 +41,9 @@ logger = logging.getLogger(__name__)
 _TIMED_OUT = "The request was not answered within its time (field 'timeout', or the server's request_timeout)."
 
 
+GRAMMAR_PATIENCE = 0.02
+"""Seconds a step waits for grammars that are compiled, where there is nothing else to do."""
+
 MOST_FAILURES = 3
 """Steps that may fail one after the other, for reasons nobody foresaw, before the engine itself counts as broken."""
 
@@ -61,6 +65,7 @@ class EngineCore:
         blocks: the block manager the scheduler works with.
         runner: computes it.
         tokens: bytes of every token id.
+        grammars: compiles the grammars that requests bring.
         pipeline_depth: most steps that are submitted beside the one whose result is waited for. 0 computes one step
             at a time; 1 keeps a device busy that computes while the host handles the step before.
         request_timeout: seconds a request has that says nothing itself; 0 means any time.
@@ -74,6 +79,7 @@ class EngineCore:
         blocks: BlockManager,
         runner: Runner[Any],
         tokens: TokenBytes,
+        grammars: GrammarBuilder,
         *,
         pipeline_depth: int = 0,
         request_timeout: float = 0.0,
@@ -84,6 +90,7 @@ class EngineCore:
         self._blocks = blocks
         self._runner = runner
         self._tokens = tokens
+        self._grammars = grammars
         self._pipeline_depth = pipeline_depth
         self._request_timeout = request_timeout
         self._clock = clock
@@ -105,7 +112,7 @@ class EngineCore:
         """Figures as of now."""
         return EngineStats(
             running=self._scheduler.num_running,
-            waiting=self._scheduler.num_waiting,
+            waiting=self._scheduler.num_waiting + self._num_without_grammar,
             kv_blocks_total=self._blocks.num_blocks,
             kv_blocks_used=self._blocks.num_used,
             steps_total=self._steps,
@@ -118,6 +125,7 @@ class EngineCore:
             waiting_for_batch=self._scheduler.num_waiting_for(WaitReason.BATCH),
             waiting_for_budget=self._scheduler.num_waiting_for(WaitReason.BUDGET),
             waiting_for_prompt=self._scheduler.num_waiting_for(WaitReason.PROMPT),
+            waiting_for_grammar=self._num_without_grammar,
         )
 
     def add(self, request: GenerationRequest, sent_at: float | None = None) -> None:
@@ -156,7 +164,10 @@ class EngineCore:
             for index in range(request.sampling.n)
         ]
         self._requests[request.request_id] = dict(enumerate(choices))
-        self._scheduler.add([choice.sequence for choice in choices])
+        if request.sampling.grammar is None:
+            self._scheduler.add([choice.sequence for choice in choices])
+        else:
+            self._grammars.want(request.request_id, request.sampling.grammar)
         timeout = request.timeout or self._request_timeout
         if timeout:
             self._deadlines.set(request.request_id, arrived + timeout)
@@ -164,6 +175,7 @@ class EngineCore:
     def abort(self, request_id: str) -> None:
         """Drop a request wherever it is; unknown and finished ones are ignored."""
         self._deadlines.forget(request_id)
+        self._grammars.forget(request_id)
         for choice in self._requests.pop(request_id, {}).values():
             self._scheduler.remove(choice.sequence)
 
@@ -176,7 +188,7 @@ class EngineCore:
             EngineDeadError: further steps cannot succeed, since the device is lost or too many have failed in a row.
         """
         deltas: list[OutputDelta] = []
-        failures = self._expire()
+        failures = self._expire() + self._begin_constrained()
         while len(self._under_way) <= self._pipeline_depth:
             batch = self._scheduler.schedule()
             if batch is None:
@@ -241,7 +253,7 @@ class EngineCore:
         Raises:
             EngineDeadError: too many steps have failed in a row.
         """
-        if isinstance(error, InvalidLogitsError | SamplingLimitError):
+        if isinstance(error, NoTokenError | SamplingLimitError):
             return self._fail(error.request_ids, error)
         request_ids = list(dict.fromkeys(item.sequence.request.request_id for item in batch.items))
         # an error of a kernel says nothing of the text, and its words are needed to find its cause
@@ -263,6 +275,24 @@ class EngineCore:
         """Fail the requests whose time is over."""
         expired = self._deadlines.pop_expired(self._clock())
         return self._fail(expired, DeadlineExceededError(_TIMED_OUT)) if expired else ()
+
+    @property
+    def _num_without_grammar(self) -> int:
+        return sum(len(self._requests[request_id]) for request_id in self._grammars.waiting)
+
+    def _begin_constrained(self) -> tuple[RequestFailed, ...]:
+        """Queue the requests whose grammar is there by now; fail those that get none."""
+        idle = not self._under_way and not self._scheduler.num_running and not self._scheduler.num_waiting
+        failures: list[RequestFailed] = []
+        for request_id, grammar in self._grammars.take(GRAMMAR_PATIENCE if idle else 0.0):
+            if isinstance(grammar, QuireError):
+                failures += self._fail([request_id], grammar)
+                continue
+            sequences = [choice.sequence for choice in self._requests[request_id].values()]
+            for sequence in sequences:
+                sequence.constraint = grammar.constraint(request_id, sequence.sampling.stop_token_ids)
+            self._scheduler.add(sequences)
+        return tuple(failures)
 
     def _fail(self, request_ids: Iterable[str], error: Exception) -> tuple[RequestFailed, ...]:
         """Drop these requests, as far as they have not finished. What nobody foresaw is told to the log only."""

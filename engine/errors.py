@@ -194,20 +194,33 @@ class RequestFailedError(QuireError):
     """The engine could not finish one request, through no fault of the request; others go on."""
 
 
-class InvalidLogitsError(RequestFailedError):
-    """The model gave no usable probabilities for some of a step's requests. Nothing of the step has been kept, so the
-    others lose nothing when it is run again without these.
+class NoTokenError(RequestFailedError):
+    """No token can be chosen for some of a step's requests. Nothing of the step has been kept, so the others lose
+    nothing when it is run again without these.
 
     Args:
+        message: why.
         request_ids: the requests to fail.
     """
+
+    def __init__(self, message: str, request_ids: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.request_ids = request_ids
+
+
+class InvalidLogitsError(NoTokenError):
+    """The model gave no usable probabilities for these requests."""
 
     def __init__(self, request_ids: tuple[str, ...]) -> None:
         super().__init__(
             "The model gave NaN or infinite logits, so no token can be chosen. The checkpoint may be damaged, or its "
-            "activations overflow."
+            "activations overflow.",
+            request_ids,
         )
-        self.request_ids = request_ids
+
+
+class ConstraintError(NoTokenError):
+    """A request's grammar leaves no token to go on with, or has become too complex to tell."""
 
 
 class SamplingLimitError(InvalidRequestError):

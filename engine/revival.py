@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine import errors
 from engine.errors import (
+    ConstraintError,
     ContextLengthError,
     EngineDeadError,
     InvalidLogitsError,
@@ -11,17 +12,20 @@ from engine.errors import (
     ModelLoadError,
     ModelNotFoundError,
     ModelUnloadedError,
+    NoTokenError,
     QuireError,
     RequestFailedError,
     SamplingLimitError,
 )
 
 _WANT_MORE: dict[type[QuireError], type[QuireError]] = {
+    ConstraintError: RequestFailedError,
     ContextLengthError: InvalidRequestError,
     InvalidLogitsError: RequestFailedError,
     ModelLoadError: QuireError,
     ModelNotFoundError: QuireError,
     ModelUnloadedError: EngineDeadError,
+    NoTokenError: RequestFailedError,
     SamplingLimitError: InvalidRequestError,
 }
 """Classes that cannot be made from a message alone, and what stands in for them."""

@@ -23,6 +23,7 @@ class EngineStats(NamedTuple):
     waiting_for_batch: int = 0  # of `waiting`: as many sequences run as may
     waiting_for_budget: int = 0  # of `waiting`: the step's tokens were spent on others
     waiting_for_prompt: int = 0  # of `waiting`: further choices, until the first has computed the prompt
+    waiting_for_grammar: int = 0  # of `waiting`: the grammar of their request is being compiled
 
 
 COUNTERS = tuple(name for name in EngineStats._fields if name.endswith("_total") and name != "kv_blocks_total")

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
-import select
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable
 
+from engine.child_process import end_with_parent
 from engine.config import EngineConfig
 from engine.core import EngineCore
 from engine.errors import EngineDeadError, QuireError
@@ -55,7 +53,7 @@ def run_engine_process(file_descriptor: int, build: BuildEngine) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with socket.socket(fileno=file_descriptor) as connection:
-        _end_with_parent(connection)
+        end_with_parent(connection)
         channel = Channel(connection)
         try:
             asked: Prepare = channel.receive()
@@ -123,16 +121,3 @@ def _serve(channel: Channel, core: EngineCore) -> None:
                     pass  # long done
         output = core.step()
         channel.send(output._replace(failures=(*refused, *output.failures)))
-
-
-def _end_with_parent(connection: socket.socket) -> None:
-    """End this process the moment the parent is gone, even in the middle of loading or of a long step."""
-
-    def watch() -> None:
-        poll = select.poll()
-        # POLLHUP is always reported; Linux also tells when only the other side has stopped writing
-        poll.register(connection, getattr(select, "POLLRDHUP", 0))
-        poll.poll()
-        os._exit(1)
-
-    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

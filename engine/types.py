@@ -24,6 +24,9 @@ MAX_CHOICES = 128
 MAX_TIMEOUT = 1e6
 """Longest time a request may be given, in seconds."""
 
+MAX_GRAMMAR_BYTES = 1 << 17
+"""Longest source of a grammar, in bytes of UTF-8."""
+
 
 class FinishReason(enum.StrEnum):
     """Why a choice ended."""
@@ -31,6 +34,42 @@ class FinishReason(enum.StrEnum):
     STOP = "stop"  # an end token, a stop token or a stop string
     LENGTH = "length"  # max_tokens, or the context is full
     ABORT = "abort"  # the client went away
+
+
+class GrammarKind(enum.StrEnum):
+    """In which language a grammar is written."""
+
+    JSON_OBJECT = "json_object"  # any JSON object; there is no source
+    JSON_SCHEMA = "json_schema"  # JSON Schema, as JSON
+    REGEX = "regex"  # a regular expression, of the whole answer
+    CHOICE = "choice"  # a JSON array of strings, one of which is the answer
+    LARK = "lark"  # Lark, as llguidance reads it
+    GBNF = "gbnf"  # llama.cpp's notation
+    STRUCTURAL_TAG = "structural_tag"  # free text with tagged parts, in vLLM's notation
+
+
+@dataclass(frozen=True, slots=True)
+class GrammarSpec:
+    """What every answer to a request must look like. Hashable: equal grammars are compiled once.
+
+    Attributes:
+        kind: the language of `source`.
+        source: the grammar itself.
+
+    Raises:
+        InvalidRequestError: `source` is too long.
+    """
+
+    kind: GrammarKind
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        size = len(self.source.encode("utf-8", "replace"))
+        _require(
+            size <= MAX_GRAMMAR_BYTES,
+            f"The grammar has {size} bytes; at most {MAX_GRAMMAR_BYTES} are accepted.",
+            "grammar",
+        )
 
 
 def _strings(value: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -70,6 +109,8 @@ class SamplingParams:
         include_stop_str_in_output: return the matched stop string.
         skip_special_tokens: leave special tokens out of the text.
         logprobs: None for none; k for the chosen token's log-probability and the k likeliest alternatives.
+        grammar: what the answer must look like. It ends when it is complete, even below `min_tokens`; stop strings,
+            stop tokens and `max_tokens` cut it off as they do any answer.
 
     Raises:
         InvalidRequestError: a value is out of range; `param` names it.
@@ -93,6 +134,7 @@ class SamplingParams:
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
     logprobs: int | None = None
+    grammar: GrammarSpec | None = None
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -146,6 +188,11 @@ class SamplingParams:
             self.logprobs is None or 0 <= self.logprobs <= MAX_LOGPROBS,
             f"logprobs must be between 0 and {MAX_LOGPROBS}, not {self.logprobs}.",
             "logprobs",
+        )
+        _require(
+            self.grammar is None or not self.ignore_eos,
+            "ignore_eos does not go with a grammar, which says itself where an answer may end.",
+            "ignore_eos",
         )
 
     def _check_ranges(self) -> None:

@@ -1,6 +1,6 @@
 """Quire: serve and make EXL2-quantized language models.
 
-`from quire import LLM, SamplingParams` is the offline interface. Both are loaded when they are first asked for, so
+`from quire import LLM, SamplingParams` is the offline interface. They are loaded when they are first asked for, so
 that importing `quire` (the command line does) stays cheap.
 """
 
@@ -13,9 +13,9 @@ from quire.version import __version__
 
 if TYPE_CHECKING:
     from engine.llm import LLM
-    from engine.types import SamplingParams
+    from engine.types import GrammarKind, GrammarSpec, SamplingParams
 
-__all__ = ["LLM", "SamplingParams", "__version__"]
+__all__ = ["LLM", "GrammarKind", "GrammarSpec", "SamplingParams", "__version__"]
 
 
 def __getattr__(name: str) -> object:
@@ -26,6 +26,6 @@ def __getattr__(name: str) -> object:
         from engine.llm import LLM
 
         return LLM
-    from engine.types import SamplingParams
+    from engine import types
 
-    return SamplingParams
+    return getattr(types, name)

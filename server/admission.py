@@ -9,7 +9,10 @@ from engine.admission import check_request, with_seed
 from engine.errors import ContextLengthError, InvalidRequestError, OverloadedError
 from engine.types import GenerationRequest, SamplingParams
 from server.generation import Generation
+from server.grammar_checks import GrammarChecks
 from server.models.served import ServedModel
+from server.schemas.structured import StructuredFields
+from server.structured import naming_field, wanted_grammar
 
 MAX_CHOICES_PER_REQUEST = 4096
 """Most prompts times choices of one HTTP request."""
@@ -65,6 +68,30 @@ def admit(
         raise
     metrics = model.metrics.request(sum(len(prompt) for prompt in prompts), sampling)
     return Generation(answer_id, model, requests, places, metrics)
+
+
+async def check_grammar(
+    body: StructuredFields, sampling: SamplingParams, model: ServedModel, checks: GrammarChecks
+) -> None:
+    """Refuse a request whose grammar the model cannot follow.
+
+    Args:
+        body: the request.
+        sampling: what was made of it.
+        model: where it will run.
+        checks: find out.
+
+    Raises:
+        InvalidRequestError: naming the field that asks for it.
+        EngineDeadError: the system has no room for the process that finds out.
+    """
+    wanted = wanted_grammar(body)
+    if sampling.grammar is None or wanted is None:
+        return
+    try:
+        await checks.check(sampling.grammar, model.name, model.text, model.known.config.grammar_timeout)
+    except InvalidRequestError as error:
+        raise naming_field(error, wanted.param) from None
 
 
 def _check(request: GenerationRequest, model: ServedModel, prompt_param: str) -> None:

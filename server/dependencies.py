@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from server.config import ServerConfig
+from server.grammar_checks import GrammarChecks
 from server.models.registry import Models
 from server.models.served import ServedModel
 from server.schemas.fields import IgnoredFields
@@ -26,6 +27,11 @@ class Services:
     config: ServerConfig
     ignored_fields: IgnoredFields = field(default_factory=IgnoredFields)
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def grammars(self) -> GrammarChecks:
+        """What tries the grammars of requests."""
+        return self.models.grammars
 
     async def model(self, asked: str | None) -> ServedModel:
         """The model of a request, which can be checked with it; it need not be loaded.

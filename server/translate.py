@@ -9,12 +9,14 @@ from engine.admission import RequestLimits
 from engine.errors import InvalidRequestError, RequestFailedError
 from engine.text.defaults import GenerationDefaults
 from engine.types import Finish, FinishReason, SamplingParams, TokenLogprob
-from server.schemas.base import GenerationFields
 from server.schemas.chat import ChatCompletionRequest
 from server.schemas.completion import CompletionRequest
+from server.structured import wanted_grammar
 
 COMPLETION_MAX_TOKENS = 16
 """Default length of a legacy completion."""
+
+GenerationRequestBody = ChatCompletionRequest | CompletionRequest
 
 T = TypeVar("T")
 
@@ -50,7 +52,7 @@ def completion_sampling(body: CompletionRequest, defaults: GenerationDefaults, m
 
 
 def _sampling(
-    body: GenerationFields,
+    body: GenerationRequestBody,
     defaults: GenerationDefaults,
     model: RequestLimits,
     *,
@@ -58,6 +60,7 @@ def _sampling(
     logprobs: int | None,
 ) -> SamplingParams:
     _check_together(body)
+    wanted = wanted_grammar(body)
     return SamplingParams(
         n=_or(body.n, 1),
         max_tokens=max_tokens,
@@ -77,10 +80,11 @@ def _sampling(
         include_stop_str_in_output=_or(body.include_stop_str_in_output, False),
         skip_special_tokens=_or(body.skip_special_tokens, True),
         logprobs=logprobs,
+        grammar=None if wanted is None else wanted.spec,
     )
 
 
-def _check_together(body: GenerationFields) -> None:
+def _check_together(body: GenerationRequestBody) -> None:
     """Refuse fields that do not go with each other."""
     if body.best_of is not None and body.best_of != _or(body.n, 1):
         raise InvalidRequestError(

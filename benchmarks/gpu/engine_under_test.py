@@ -16,6 +16,8 @@ from engine.cache.block_manager import BlockManager
 from engine.cache.kv_format import KVFormat
 from engine.cache.paged_kv_cache import PagedKVCache
 from engine.config import EngineConfig
+from engine.constraints.grammar import GrammarCompiler
+from engine.constraints.grammar_builder import GrammarBuilder
 from engine.core import EngineCore
 from engine.execution.device_model_runner import DeviceModelRunner
 from engine.model.loader import LoadedModel
@@ -163,7 +165,10 @@ class EngineUnderTest:
         scheduler = Scheduler(manager, max_num_seqs=load.streams, max_num_batched_tokens=load.step_tokens)
         tokens = TokenBytes([b"x"] * config.vocab_size, frozenset())
         model = _described(loaded, length, blocks)
-        self.core = EngineCore(model, scheduler, manager, runner, tokens, pipeline_depth=runner.pipeline_depth)
+        grammars = GrammarBuilder(GrammarCompiler(tokens, ()), settings.grammar_timeout)
+        self.core = EngineCore(
+            model, scheduler, manager, runner, tokens, grammars, pipeline_depth=runner.pipeline_depth
+        )
 
     def decode(self, load: Load) -> Decoding:
         """Answer some requests, and time the steps after all prompts are computed."""

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+
+if TYPE_CHECKING:  # the step loop itself has no use for numpy
+    import numpy as np
+    import numpy.typing as npt
+
+TokenMask: TypeAlias = "npt.NDArray[np.uint32]"
+"""A set of tokens, uint32 [ceil(V / 32)]: token i is in it if bit i % 32 of word i // 32 is set."""
 
 
 class Ending(NamedTuple):
@@ -16,6 +24,46 @@ class Ending(NamedTuple):
     stop: str
     end: int
     cut: int
+
+
+class TokenConstraint(Protocol):
+    """Decides which tokens one choice may have next. Its state is what it was told, so that nothing but the tokens
+    matters: not how they were computed, nor whether their blocks were lost meanwhile.
+    """
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer is whole and nothing can follow, not even a wish to go on."""
+        ...
+
+    def mask(self) -> TokenMask:
+        """Tokens that may come next; end tokens among them where the answer may end.
+
+        Raises:
+            ConstraintError: it cannot tell any more; this request has to be given up.
+        """
+        ...
+
+    def advance(self, token_id: int) -> None:
+        """Take in the next token of the answer, one of the mask; end and stop tokens are none."""
+        ...
+
+    def rewind(self, count: int) -> None:
+        """Forget the latest `count` tokens."""
+        ...
+
+
+class CompiledGrammar(Protocol):
+    """A grammar before the first token."""
+
+    def constraint(self, request_id: str = "", stop_token_ids: Sequence[int] = ()) -> TokenConstraint:
+        """The grammar for one choice.
+
+        Args:
+            request_id: of the request, for errors.
+            stop_token_ids: tokens that may end an answer besides the model's own.
+        """
+        ...
 
 
 class Constraint(Protocol):

@@ -51,4 +51,5 @@ def forbids_ending(sequence: Sequence) -> bool:
 
 def _changes_logits(sequence: Sequence) -> bool:
     params = sequence.sampling
-    return bool(params.logit_bias) or params.has_penalties or forbids_ending(sequence)
+    changed = bool(params.logit_bias) or params.has_penalties or sequence.constraint is not None
+    return changed or forbids_ending(sequence)

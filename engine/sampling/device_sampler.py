@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -110,9 +109,10 @@ class DeviceSampler:
                 flight need not be known.
             rows: of the bucket; those after the last sequence are left alone. None for as many as sequences.
             masks: for each sequence the tokens that may be chosen, uint32 [ceil(V / 32)], token t being bit t % 32 of
-                word t // 32; or None for all.
+                word t // 32; or None for all. Without it those of the sequences' constraints.
 
         Raises:
+            ConstraintError: a sequence's constraint cannot tell any more.
             SamplingLimitError: a request has more biased tokens, or more end and stop tokens, than there is room for.
         """
         self._check_limits(sequences)
@@ -121,7 +121,7 @@ class DeviceSampler:
         counts: list[SlotCounts] = []
         wishes = [
             self._row(sequence, mask, lists, counts)
-            for sequence, mask in zip(sequences, masks or repeat(None), strict=False)
+            for sequence, mask in zip(sequences, masks or _masks_of(sequences), strict=True)
         ]
         table[: len(wishes)] = np.array(wishes, ROW)
         return SamplingInputs(lists.after(table.view(np.uint8)), tuple(counts))
@@ -255,3 +255,7 @@ def _with_logprobs(token: int, record: np.void, count: int) -> SampledToken:
 
 def _request_ids(sequences: Seq[Sequence]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each.request.request_id for each in sequences))
+
+
+def _masks_of(sequences: Seq[Sequence]) -> list[Words | None]:
+    return [None if each.constraint is None else each.constraint.mask() for each in sequences]

@@ -5,7 +5,8 @@
    negative (Keskar et al., CTRL, 2019, as Hugging Face and vLLM have it);
 3. frequency penalty times the number of occurrences in the answer, and presence penalty for tokens that occur in the
    answer at all, are subtracted;
-4. while the answer is shorter than `min_tokens`, end tokens and stop tokens are forbidden.
+4. while the answer is shorter than `min_tokens`, end tokens and stop tokens are forbidden;
+5. tokens outside the mask of the sequence's constraint are forbidden.
 
 Temperature and the cuts (top-k, top-p, min-p) come after these; `engine/sampling/sampler.py` has them.
 """
@@ -15,6 +16,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from engine.constraints.base import TokenMask
+from engine.errors import ConstraintError
 from engine.sampling.batch import forbids_ending
 from engine.scheduling.sequence import Sequence
 from engine.types import SamplingParams
@@ -30,6 +33,9 @@ def process_logits(logits: Float32Array, sequence: Sequence, end_token_ids: tupl
         logits: float32 [V] of one row.
         sequence: whose next token is to be chosen.
         end_token_ids: the model's own end tokens.
+
+    Raises:
+        ConstraintError: no token is left that the constraint allows.
     """
     params = sequence.sampling
     if params.logit_bias:
@@ -40,6 +46,16 @@ def process_logits(logits: Float32Array, sequence: Sequence, end_token_ids: tupl
         _penalize_occurrences(logits, tokens[sequence.num_prompt :], params)
     if forbids_ending(sequence):
         logits[[*end_token_ids, *params.stop_token_ids]] = -np.inf
+    if sequence.constraint is not None:
+        _keep_allowed(logits, sequence.constraint.mask(), sequence.request.request_id)
+
+
+def _keep_allowed(logits: Float32Array, mask: TokenMask, request_id: str) -> None:
+    allowed = np.unpackbits(mask.view(np.uint8), count=len(logits), bitorder="little").view(np.bool_)
+    logits[~allowed] = -np.inf
+    if np.isneginf(logits[allowed]).all():
+        message = "No token is left: what the grammar allows here is forbidden by 'min_tokens', or by the model itself."
+        raise ConstraintError(message, (request_id,))
 
 
 def _penalize_repetition(logits: Float32Array, tokens: IntArray, penalty: float) -> None:

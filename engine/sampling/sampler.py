@@ -45,6 +45,7 @@ class Sampler:
 
         Raises:
             InvalidLogitsError: rows contain NaN or infinity, or nothing but forbidden tokens; it names their requests.
+            ConstraintError: a request's constraint leaves no token.
         """
         raw: Float32Array = logits.numpy(force=True)
         batch = SamplingBatch.of(sequences)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from engine.constraints.base import TokenConstraint
 from engine.scheduling.timeline import Timeline
 from engine.types import GenerationRequest, SamplingParams
 
@@ -30,6 +31,7 @@ class Sequence:
         arrival: number of its request in the order of arrival.
         admitted: whether it has taken part in a step before; a preempted one comes back with this set.
         timeline: when what happened to it.
+        constraint: decides which tokens may come next; has been told of all known tokens of the answer.
     """
 
     request: GenerationRequest
@@ -45,6 +47,7 @@ class Sequence:
     max_tokens: int | None = None
     num_in_flight: int = 0
     epoch: int = 0
+    constraint: TokenConstraint | None = None
 
     @property
     def sampling(self) -> SamplingParams:
@@ -84,12 +87,13 @@ class Sequence:
     def awaits_token(self) -> bool:
         """Whether nothing can be computed before a token in flight is known.
 
-        Penalties count the tokens of the answer before the next is sampled, so they must be known. And after the last
-        token there is nothing to compute.
+        Penalties count the tokens of the answer before the next is sampled, and a constraint follows them, so they must
+        be known. And after the last token there is nothing to compute.
         """
         if not self.num_in_flight:
             return False
-        return self.sampling.has_penalties or self.num_sampled == self.max_tokens
+        needs_all = self.sampling.has_penalties or self.constraint is not None
+        return needs_all or self.num_sampled == self.max_tokens
 
     def append(self, token_id: int) -> None:
         """The first token in flight is known now."""

@@ -9,6 +9,7 @@ from engine.client import EngineClient
 from engine.config import EngineConfig
 from engine.errors import ConfigError, ModelNotFoundError
 from server.config import ServerConfig
+from server.grammar_checks import GrammarChecks
 from server.models.catalogue import Catalogue, DeclaredModel
 from server.models.served import ServedModel, fresh_text
 from server.models.slot import Engine, Listener, Loading, StartEngine, SwitchPolicy
@@ -36,6 +37,7 @@ class Models:
             drain_timeout=config.drain_timeout,
             turn_seconds=config.turn_seconds,
         )
+        self.grammars = GrammarChecks()
         self.families = MetricFamilies(lambda: [model.figures for model in self])
         self._switch = ModelSwitch(start, policy)
         self._catalogue = catalogue
@@ -131,6 +133,7 @@ class Models:
 
     async def close(self) -> None:
         """End everything; as `ModelSwitch.close`."""
+        self.grammars.close()
         await self._switch.close()
 
     def run_already(self, name: str, engine: EngineClient, text: ModelText) -> None:

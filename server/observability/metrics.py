@@ -299,6 +299,7 @@ def _waiting_by_reason(models: Sequence[ModelFigures]) -> GaugeMetricFamily:
             ("batch", model.stats.waiting_for_batch),
             ("budget", model.stats.waiting_for_budget),
             ("prompt", model.stats.waiting_for_prompt),
+            ("grammar", model.stats.waiting_for_grammar),
             ("model", model.waiting_for_model),
         ):
             family.add_metric([model.name, reason], value)

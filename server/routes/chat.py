@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from server.admission import admit
+from server.admission import admit, check_grammar
 from server.chat.formats import ChatFormat
 from server.chat.prompt import chat_prompt
 from server.dependencies import ServicesDep
@@ -27,6 +27,7 @@ async def create_chat_completion(body: ChatCompletionRequest, request: Request, 
     model = await services.model(body.model)
     refuse_unsupported(body)
     sampling = chat_sampling(body, model.text.defaults, model.limits)
+    await check_grammar(body, sampling, model, services.grammars)
     prompt = await chat_prompt(body.messages, body, model.text, max_tokens=model.limits.max_model_len)
     generation = admit(
         model, "chatcmpl", [prompt], sampling, prompt_param="messages", timeout=body.timeout, priority=body.priority

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from server.admission import admit
+from server.admission import admit, check_grammar
 from server.chat.formats import CompletionFormat
 from server.chat.prompt import completion_prompts
 from server.dependencies import ServicesDep
@@ -27,6 +27,7 @@ async def create_completion(body: CompletionRequest, request: Request, services:
     model = await services.model(body.model)
     refuse_unsupported(body)
     sampling = completion_sampling(body, model.text.defaults, model.limits)
+    await check_grammar(body, sampling, model, services.grammars)
     special = True if body.add_special_tokens is None else body.add_special_tokens
     prompts = await completion_prompts(
         body.prompt, model.text.tokenizer, max_tokens=model.limits.max_model_len, add_special_tokens=special

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from engine.types import MAX_LOGPROBS
 from server.schemas.base import GenerationFields, PositiveInt, WireModel
+from server.schemas.structured import StructuredFields
 
 Role = Literal["developer", "system", "user", "assistant", "tool", "function"]
 
@@ -56,7 +57,7 @@ class TemplateFields(WireModel):
     chat_template_kwargs: dict[str, Any] | None = Field(None, description="variables for the chat template")
 
 
-class ChatCompletionRequest(GenerationFields, TemplateFields):
+class ChatCompletionRequest(GenerationFields, StructuredFields, TemplateFields):
     """Messages to be answered."""
 
     messages: Annotated[list[Message], Field(min_length=1)]

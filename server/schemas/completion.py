@@ -8,11 +8,12 @@ from pydantic import Field
 
 from engine.types import MAX_LOGPROBS
 from server.schemas.base import GenerationFields, PositiveInt, TokenId
+from server.schemas.structured import StructuredFields
 
 Prompt = str | list[str] | list[TokenId] | list[list[TokenId]]
 
 
-class CompletionRequest(GenerationFields):
+class CompletionRequest(GenerationFields, StructuredFields):
     """One or several prompts to be continued."""
 
     prompt: Prompt = Field(description="text or token ids, one prompt or a list of them")

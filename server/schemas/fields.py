@@ -34,7 +34,6 @@ REFUSED: Mapping[str, Callable[[Any], bool]] = {
     "tool_choice": _one_of("none", "auto"),
     "functions": _one_of([]),
     "function_call": _one_of("none", "auto"),
-    "response_format": _one_of({"type": "text"}),
     "modalities": _one_of(["text"]),
     "audio": _OFF,
     "moderation": _OFF,
@@ -50,8 +49,10 @@ REFUSED: Mapping[str, Callable[[Any], bool]] = {
     "allowed_token_ids": _OFF,
     "banned_tokens": _one_of([]),
     "banned_strings": _one_of([]),
-    "structured_outputs": _OFF,
-    "guided_json": _OFF,
+    "guided_whitespace_pattern": _OFF,
+    "whitespace_pattern": _OFF,
+    "disable_any_whitespace": _one_of(False),
+    "disable_additional_properties": _one_of(False),
     "guided_regex": _OFF,
     "guided_choice": _OFF,
     "guided_grammar": _OFF,
@@ -87,7 +88,7 @@ def _refused(path: FieldPath) -> Callable[[Any], bool] | None:
 
 
 def _hint(name: str | int) -> str:
-    values = {"tool_choice": "'none'", "response_format": "{'type': 'text'}", "modalities": "['text']"}
+    values = {"tool_choice": "'none'", "modalities": "['text']"}
     return f" beyond {values[name]}" if name in values else ""
 
 

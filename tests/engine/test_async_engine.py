@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import async_engine
+from engine import async_engine, child_process
 from engine.async_engine import AsyncEngine
 from engine.config import EngineConfig
 from engine.errors import CheckpointError, EngineDeadError, InvalidRequestError, RequestFailedError
@@ -371,14 +371,14 @@ def test_load_errors_keep_their_class() -> None:
 def spawned(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
     """The engine processes that are started, in order."""
     processes: list[subprocess.Popen[bytes]] = []
-    spawn = async_engine._spawn
+    spawn = async_engine.start_child
 
     def recording(module: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
         process, connection = spawn(module)
         processes.append(process)
         return process, connection
 
-    monkeypatch.setattr(async_engine, "_spawn", recording)
+    monkeypatch.setattr(async_engine, "start_child", recording)
     return processes
 
 
@@ -445,7 +445,7 @@ def test_the_process_looks_for_packages_where_we_do(monkeypatch: pytest.MonkeyPa
         (["", "/lib"], [root, "/lib"]),
     ):
         monkeypatch.setattr(sys, "path", path)
-        assert async_engine._import_path().split(os.pathsep) == expected
+        assert child_process.import_path().split(os.pathsep) == expected
 
 
 def test_the_client_side_does_not_load_torch() -> None:

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.cache.block_manager import BlockManager
+from engine.constraints.base import CompiledGrammar
+from engine.constraints.grammar_builder import GrammarBuilder
 from engine.core import EngineCore
 from engine.messages import RequestFailed
 from engine.scheduling.scheduler import Scheduler
 from engine.text.token_bytes import TokenBytes
-from engine.types import GenerationRequest, ModelInfo, OutputDelta, SamplingParams
+from engine.types import GenerationRequest, GrammarSpec, ModelInfo, OutputDelta, SamplingParams
 from tests.fakes.runner import ToyRunner
 
 VOCAB_SIZE = 128
@@ -59,6 +61,15 @@ def request(request_id: str, prompt: list[int] | tuple[int, ...], **sampling: ob
     )
 
 
+class ToyCompiler:
+    """A real compiler for the toy's tokens. What it needs is imported when somebody has a grammar: toys start often."""
+
+    def compile(self, spec: GrammarSpec) -> CompiledGrammar:
+        from engine.constraints.grammar import GrammarCompiler
+
+        return GrammarCompiler(toy_tokens(), (EOS,)).compile(spec)
+
+
 @dataclass
 class ToyEngine:
     """A core and its parts."""
@@ -81,6 +92,7 @@ def toy_engine(
     pipeline_depth: int = 0,
     request_timeout: float = 0.0,
     clock: Callable[[], float] = time.monotonic,
+    grammars: GrammarBuilder | None = None,
 ) -> ToyEngine:
     """A toy engine of this size."""
     model = toy_model(max_model_len=max_model_len, block_size=block_size, kv_cache_tokens=num_blocks * block_size)
@@ -101,6 +113,7 @@ def toy_engine(
         blocks,
         runner,
         toy_tokens(),
+        grammars or GrammarBuilder(ToyCompiler(), seconds=60),
         pipeline_depth=pipeline_depth,
         request_timeout=request_timeout,
         clock=clock,

@@ -1,0 +1,96 @@
+"""From the fields that constrain an answer to the one grammar they ask for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from engine.errors import InvalidRequestError
+from engine.types import GrammarKind, GrammarSpec
+from server.schemas.structured import ResponseFormat, StructuredFields, StructuredOutputs
+
+
+class WantedGrammar(NamedTuple):
+    """A grammar and the field that asks for it."""
+
+    spec: GrammarSpec
+    param: str
+
+
+def wanted_grammar(body: StructuredFields) -> WantedGrammar | None:
+    """What the answer must look like; None if it is free.
+
+    Raises:
+        InvalidRequestError: several fields ask for something, or one of them is incomplete.
+    """
+    wanted = list(_wanted(body))
+    if len(wanted) > 1:
+        names = " and ".join(f"'{each.param}'" for each in wanted)
+        raise InvalidRequestError(f"Only one of {names} can be honoured. Leave the others out.", param=wanted[1].param)
+    return wanted[0] if wanted else None
+
+
+def naming_field(error: InvalidRequestError, param: str) -> InvalidRequestError:
+    """An error about a grammar, with the field that asks for it."""
+    return InvalidRequestError(error.message, param=param if error.param == "grammar" else error.param, code=error.code)
+
+
+def _wanted(body: StructuredFields) -> Iterator[WantedGrammar]:
+    if body.response_format is not None:
+        yield from _of_response_format(body.response_format)
+    if body.structured_outputs is not None:
+        yield from _of_structured_outputs(body.structured_outputs)
+    if body.guided_json is not None:
+        yield _schema(body.guided_json, "guided_json")
+
+
+def _of_response_format(wanted: ResponseFormat) -> Iterator[WantedGrammar]:
+    if wanted.type != "json_schema" and wanted.json_schema is not None:
+        raise InvalidRequestError(
+            "'response_format.json_schema' needs 'response_format.type' to be 'json_schema'.",
+            param="response_format.type",
+        )
+    if wanted.type != "json_object" and wanted.schema_ is not None:
+        raise InvalidRequestError(
+            "'response_format.schema' needs 'response_format.type' to be 'json_object'; with 'json_schema' the schema "
+            "stands at 'response_format.json_schema.schema'.",
+            param="response_format.schema",
+        )
+    match wanted.type:
+        case "json_schema":
+            if wanted.json_schema is None:
+                raise _missing("response_format.json_schema")
+            yield _schema(wanted.json_schema.schema_, "response_format.json_schema.schema")
+        case "json_object" if wanted.schema_ is not None:
+            yield _schema(wanted.schema_, "response_format.schema")
+        case "json_object":
+            yield WantedGrammar(GrammarSpec(GrammarKind.JSON_OBJECT), "response_format")
+
+
+def _of_structured_outputs(wanted: StructuredOutputs) -> Iterator[WantedGrammar]:
+    if wanted.json_ is not None:
+        yield _schema(wanted.json_, "structured_outputs.json")
+    if wanted.json_object:
+        yield WantedGrammar(GrammarSpec(GrammarKind.JSON_OBJECT), "structured_outputs.json_object")
+
+
+def _schema(schema: Any, param: str) -> WantedGrammar:
+    """A JSON Schema, or the text of one. The order of its keys stays: properties come in it."""
+    if isinstance(schema, str):
+        return _grammar(GrammarKind.JSON_SCHEMA, schema, param)
+    try:
+        return _grammar(GrammarKind.JSON_SCHEMA, json.dumps(schema, ensure_ascii=False, allow_nan=False), param)
+    except ValueError:
+        raise InvalidRequestError("A JSON schema cannot hold NaN or infinity.", param=param) from None
+
+
+def _grammar(kind: GrammarKind, source: str, param: str) -> WantedGrammar:
+    try:
+        return WantedGrammar(GrammarSpec(kind, source), param)
+    except InvalidRequestError as error:
+        raise naming_field(error, param) from None
+
+
+def _missing(param: str) -> InvalidRequestError:
+    return InvalidRequestError(f"Missing required parameter: '{param}'.", param=param, code="missing_parameter")
