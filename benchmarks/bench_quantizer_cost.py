@@ -20,8 +20,9 @@ from quantize.exl2.estimate import SAMPLED_COLUMNS, estimate_errors
 from quantize.exl2.layout import Group
 from quantize.gptq import quantize_matrix
 from quantize.hessian import InputMoments, factor_hessian
-from quantize.measure import LOGIT_POSITIONS, MOMENT_ROWS, PROBE_WIDTHS
+from quantize.measure import MEASUREMENT_ROWS
 from quantize.recipe import DEFAULT
+from quantize.sensitivity import Sensitivity
 
 HOUR = 3600.0
 
@@ -94,7 +95,8 @@ def _matrix_seconds(size: int, columns: int, groups: int) -> tuple[float, float,
     if DEFAULT.refinement is not None:
         refinement = DEFAULT.refinement
         refining = _seconds(lambda: refinement(weight, factor, matrix))
-    estimating = _seconds(lambda: matrix_options(size, columns, estimate_errors(weight, factor, DEFAULT.search)))
+    plain = Sensitivity.of_output(weight)
+    estimating = _seconds(lambda: matrix_options(size, columns, estimate_errors(weight, factor, DEFAULT.search, plain)))
     return factoring, solving, refining, estimating
 
 
@@ -126,25 +128,23 @@ def _fit(size: int, columns: int, small: float, large: float, product: float) ->
 
 def estimate(model: Model, rates: Rates, tokens: int) -> tuple[float, float]:
     """Core hours for the measurement, and for quantizing one size."""
-    probes, moment_tokens = len(PROBE_WIDTHS) * LOGIT_POSITIONS, MOMENT_ROWS * 512
+    measured_tokens = MEASUREMENT_ROWS * 512
     measuring = quantizing = 0.0
     for rows, columns in model.matrices:
         solving = rates.gptq * rows * rows * columns / 1e9 + rates.search * rows * columns / 1e6
         refining = rates.refine_product * rows * rows * columns / 1e9 + rates.refine * rows * columns / 1e6
-        moments = rates.product * (2 * rows * rows + rows * columns) / 1e9
+        squares = rates.product * rows * rows / 1e9
         factoring = rates.factor * rows**3 / 1e9
         passing = rates.product * rows * columns / 1e9
-        measuring += len(PROBE_WIDTHS) * solving + factoring + moments * moment_tokens / 2
+        # forward, again for Hessians, again with gradients, back, the weights' gradient; moments and whitened inputs
+        measuring += factoring + (5 * passing + 2 * squares) * measured_tokens
         measuring += rates.estimate * rows * min(columns, SAMPLED_COLUMNS) / 1e6
-        quantizing += solving + refining + factoring + (3 * passing + moments) * tokens
+        quantizing += solving + refining + factoring + (4 * passing + 2 * squares) * tokens
         quantizing += rates.product * rows * rows * columns / 1e9
-    matrices = len(model.matrices)
-    probing = rates.product * model.layer_weights * probes * matrices * (model.layers + 1) / 2 / 1e9
     head = model.hidden * model.vocabulary
-    scoring = rates.product * head * probes * matrices * model.layers / 1e9
+    scoring = 2 * rates.product * head * measured_tokens / 1e9
     head_solving = rates.gptq * model.hidden * head / 1e9 + rates.search * head / 1e6
-    measured = (measuring + probing) * model.layers + scoring
-    return measured / HOUR, (quantizing * model.layers + head_solving) / HOUR
+    return (measuring * model.layers + scoring) / HOUR, (quantizing * model.layers + head_solving) / HOUR
 
 
 def main() -> None:

@@ -7,9 +7,19 @@ from __future__ import annotations
 
 import torch
 
+from engine.model.loader import ModelParts
 from engine.model.workspace import Workspace
 from engine.ops.backend import LinearKernel
 from engine.ops.torch_backend import TorchBackend
+
+
+def differentiable_parts(parts: ModelParts) -> ModelParts:
+    """The parts of the same model over ops that autograd can follow, in float32 and on the same device."""
+    length = parts.max_positions
+    backend = DifferentiableBackend(parts.backend.device)
+    copy = ModelParts(parts.checkpoint, parts.layout, parts.config, backend, length, length)
+    copy.workspace = FreshWorkspace(backend.device)
+    return copy
 
 
 class FreshWorkspace(Workspace):
@@ -25,7 +35,11 @@ class FreshWorkspace(Workspace):
 
 
 class DifferentiableBackend(TorchBackend):
-    """The reference ops, reading copies of what is overwritten later; matrices are given with `WeightKernel`."""
+    """The reference ops, reading copies of what is overwritten later."""
+
+    def prepare_dense(self, weight: torch.Tensor, bias: torch.Tensor | None) -> LinearKernel:
+        """See `Backend`; the weight itself gets no gradient."""
+        return DifferentiableLinear(self._take_over(weight), None if bias is None else self._take_over(bias))
 
     def rms_norm(
         self, x: torch.Tensor, weight: torch.Tensor, eps: float, out: torch.Tensor, order: torch.Tensor | None = None
@@ -38,6 +52,20 @@ class DifferentiableBackend(TorchBackend):
     ) -> None:
         """The output may be the gate."""
         super().silu_mul(gate.clone(), up, out, order)
+
+
+class DifferentiableLinear:
+    """A fixed matrix that gradients pass through; arguments as of `DenseLinear`."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        self.out_features, self.in_features = weight.shape
+        self.nbytes = weight.nbytes + (0 if bias is None else bias.nbytes)
+        self._weight = weight
+        self._bias = bias
+
+    def __call__(self, x: torch.Tensor, out: torch.Tensor) -> None:
+        """x [T, in_features], out [T, out_features]."""
+        out.copy_(torch.nn.functional.linear(x, self._weight, self._bias))
 
 
 class WeightKernel:

@@ -10,7 +10,7 @@ from pathlib import Path
 from engine.errors import QuantizationError
 from engine.model.config import ModelConfig
 from engine.model.tensor_layout import TensorLayout
-from quantize.measure import PROBE_ROWS
+from quantize.measure import MEASUREMENT_ROWS
 from quantize.memory import FLOAT, row_length
 from quantize.options import QuantizeOptions
 from quantize.work_directory import work_path
@@ -56,14 +56,14 @@ def model_bytes(options: QuantizeOptions, layout: TensorLayout, bpw: float) -> i
 
 
 def work_bytes(options: QuantizeOptions, config: ModelConfig, layout: TensorLayout) -> int:
-    """What the job takes besides at its peak: rows in the middle of a layer, probes, or a shard in the making."""
+    """What the job takes besides at its peak: what a measurement keeps, rows in the middle of a layer, or a shard."""
     length = row_length(options, config)
     matrices = [shape for layer in layout.layers for shape in layer.linears.values()]
     widest = max(shape.in_features for shape in matrices)
     rows = options.rows * length * (4 * config.hidden_size + 2 * widest) * FLOAT
-    probes = len(matrices) * min(options.rows, PROBE_ROWS) * length * config.hidden_size * FLOAT
+    trail = (config.num_layers + 2) * min(options.rows, MEASUREMENT_ROWS) * length * config.hidden_size * FLOAT
     model = model_bytes(options, layout, max(options.bpw))
-    return max(probes, model + rows, model + min(model, options.shard_bytes))
+    return max(trail, model + rows, model + min(model, options.shard_bytes))
 
 
 def _bytes_below(folder: Path) -> int:

@@ -42,6 +42,10 @@ class HalfLayer(ABC):
             self._forward(self.entry_inputs(stream))
         return catcher.inputs
 
+    def output(self, stream: torch.Tensor) -> torch.Tensor:
+        """The residual stream [T, H] behind the half, from the one before it; autograd can follow."""
+        return stream + self._forward(self.entry_inputs(stream))
+
     def advance(self, stream: torch.Tensor, exit_inputs: torch.Tensor) -> None:
         """Add what the exit matrix makes of its inputs to the residual stream, in place."""
         branch = torch.empty_like(stream)
@@ -49,8 +53,8 @@ class HalfLayer(ABC):
         stream += branch
 
     @abstractmethod
-    def _forward(self, normed: torch.Tensor) -> None:
-        """Run the half on normed inputs [T, H]."""
+    def _forward(self, normed: torch.Tensor) -> torch.Tensor:
+        """What the half makes of normed inputs [T, H], for the residual stream to be added to."""
 
 
 class AttentionHalf(HalfLayer):
@@ -61,9 +65,10 @@ class AttentionHalf(HalfLayer):
         super().__init__(layer.input_norm, (attention.q_proj, attention.k_proj, attention.v_proj), attention.o_proj)
         self._attention = attention
 
-    def _forward(self, normed: torch.Tensor) -> None:
-        positions, attention = whole_row(normed)
-        self._attention.forward(normed, positions, attention, torch.empty_like(normed))
+    def _forward(self, normed: torch.Tensor) -> torch.Tensor:
+        branch = torch.empty_like(normed)
+        self._attention.forward(normed, *whole_row(normed), branch)
+        return branch
 
 
 class MLPHalf(HalfLayer):
@@ -74,8 +79,10 @@ class MLPHalf(HalfLayer):
         super().__init__(layer.post_attention_norm, (mlp.gate_proj, mlp.up_proj), mlp.down_proj)
         self._mlp = mlp
 
-    def _forward(self, normed: torch.Tensor) -> None:
-        self._mlp.forward(normed, torch.empty_like(normed))
+    def _forward(self, normed: torch.Tensor) -> torch.Tensor:
+        branch = torch.empty_like(normed)
+        self._mlp.forward(normed, branch)
+        return branch
 
 
 def halves(layer: DecoderLayer) -> tuple[HalfLayer, HalfLayer]:

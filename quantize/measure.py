@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Protocol
 
 import torch
 
 from engine.model.linear import Linear
-from engine.model.tensor_layout import LayerLayout
-from engine.model.transformer import DecoderLayer
-from quantize.capture import exchanged
-from quantize.divergence import kl_divergence
+from quantize.differentiable import differentiable_parts
 from quantize.exl2.allocate import Choices
-from quantize.exl2.candidates import Option, group_rows, lower_hull, matrix_options
+from quantize.exl2.candidates import matrix_options
 from quantize.exl2.estimate import SAMPLED_COLUMNS, estimate_errors
-from quantize.exl2.layout import Group
 from quantize.exl2.scales import ScaleSearch
-from quantize.gptq import quantize_matrix
-from quantize.half_layer import HalfLayer, halves, whole_row
+from quantize.half_layer import HalfLayer, halves
 from quantize.heap import return_free_memory
 from quantize.hessian import HessianFactor, InputMoments, factor_hessian
 from quantize.progress import Progress
+from quantize.sensitivity import Sensitivity, carry_back, output_gradient
 from quantize.source_model import SourceModel
-from quantize.streamed_model import pass_layer
+from quantize.streamed_model import StreamedModel, pass_layer
 from quantize.streams import StreamFile
-from quantize.work import estimate_work, forward_work
+from quantize.work import BACKWARD_PASSES, estimate_work, forward_work
 
-MOMENT_ROWS = 16
-PROBE_ROWS = 4
-PROBE_GROUP_SIZE = 64
-PROBE_WIDTHS = (3, 5)
-"""The coarse probe and the fine one."""
+MEASUREMENT_ROWS = 16
+SEED = 0
+"""Of the random gradients. What they are to say does not depend on it, and measurements of one model should agree."""
 
-LOGIT_POSITIONS = 2048
+EXCESS = {2: 1.33, 3: 1.08}
+"""What narrow codes cost beyond the estimate, as a factor: corrected rows are larger than uncorrected ones, and the
+divergence grows faster than the square of large errors. Medians over the matrices of tinystories-656k."""
 
 
 class Measurement(Protocol):
@@ -57,46 +54,23 @@ class Measurement(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SensitivityMeasurement:
-    """Implements `Measurement` with a `SensitivityProbe`."""
+    """Implements `Measurement` by `SensitivityPass`."""
 
     search: ScaleSearch
 
     def __call__(self, source: SourceModel, rows: torch.Tensor, progress: Progress) -> list[Choices]:
         """See `Measurement`."""
-        return SensitivityProbe(source, rows, self.search, progress).measure()
+        return SensitivityPass(source, rows, self.search, progress).measure()
 
 
-class DamageCurve:
-    """What an error of a matrix does to the model, from two probes: (error, KL divergence), the coarser first.
+class SensitivityPass:
+    """Measures every matrix of a model with one pass forward and one back.
 
-    Between them, and beyond the coarser, damage follows a power of the error. Errors smaller than the finer probe's do
-    damage in proportion: there the divergence is quadratic in the weights, as the error is.
-    """
-
-    def __init__(self, coarse: tuple[float, float], fine: tuple[float, float]) -> None:
-        self._fine = fine
-        self._exponent = 1.0
-        if coarse[0] > fine[0] > 0 and coarse[1] > fine[1] > 0:
-            self._exponent = math.log(coarse[1] / fine[1]) / math.log(coarse[0] / fine[0])
-
-    def __call__(self, error: float) -> float:
-        """The expected KL divergence."""
-        reference, damage = self._fine
-        if reference <= 0:
-            return 0.0
-        relative = error / reference
-        return damage * (relative**self._exponent if relative > 1 else relative)
-
-
-class SensitivityProbe:
-    """Measures every matrix of a model that otherwise stays as it is.
-
-    The errors of all width mixes of a matrix are estimated from its Hessian. Two forward passes with this matrix alone
-    quantized, coarsely and finely, say what an error there does to the model's output, as KL divergence from the
-    original; see `DamageCurve`.
+    The errors of all width mixes of a matrix are estimated from its Hessian, and weighted with what errors there do to
+    the model's output, as KL divergence from the original; see `Sensitivity`.
 
     Args:
-        source: the model.
+        source: the model; it stays as it is.
         rows: int32 [rows, length] calibration tokens, of which the first few are used.
         search: finds the scales of groups.
         progress: is told of the work that is done; see `work.py`.
@@ -104,150 +78,124 @@ class SensitivityProbe:
 
     def __init__(self, source: SourceModel, rows: torch.Tensor, search: ScaleSearch, progress: Progress) -> None:
         self._source = source
-        self._model = source.model
+        self._reverse = StreamedModel(differentiable_parts(source.model.parts))
+        self._rows = rows[:MEASUREMENT_ROWS]
         self._search = search
         self._progress = progress
-        self._streams = [self._model.embed(row) for row in rows[:MOMENT_ROWS]]
-        self._probes, length = min(PROBE_ROWS, rows.shape[0]), rows.shape[1]
-        per_row = min(length, -(-LOGIT_POSITIONS // self._probes))
-        self._positions = torch.linspace(0, length - 1, per_row, device=self._streams[0].device).long()
-        self._found: list[_Probed] = []
 
     def measure(self) -> list[Choices]:
         """Choices for every matrix of the decoder layers, in the order of computation.
 
-        Every layer is read once: what earlier probes have done to the residual stream passes through it together with
-        the original rows.
+        Every layer is read twice: the first time the residual streams before it are kept, in files; the second time,
+        from the last layer to the first, gradients are carried back through it.
 
         Raises:
-            QuantizationError: calibration gives inputs that are not finite, or a Hessian that cannot be factored.
+            QuantizationError: calibration gives inputs or gradients that are not finite, or a Hessian that cannot be
+                factored.
         """
-        config, tokens = self._model.config, len(PROBE_WIDTHS) * self._probes * self._streams[0].shape[0]
-        passes = [
-            forward_work(
-                sum(shape.weights for shape in each.linears.values()),
-                sum(shape.in_features for shape in each.linears.values()),
-                tokens,
-            )
-            for each in self._layers
-        ]
-        positions = len(PROBE_WIDTHS) * self._probes * len(self._positions)
-        head = forward_work(config.vocab_size * config.hidden_size, config.vocab_size, positions)
-        rows = len(self._streams) * self._streams[0].shape[0]
-        works = [
-            estimate_work(in_features, min(out_features, SAMPLED_COLUMNS), rows)
-            for in_features, out_features in self._matrix_shapes
-        ]
-        matrices = len(works) // len(passes)
-        self._progress.stage(
-            "Measuring",
-            sum(works) + sum((index + 1) * matrices * each for index, each in enumerate(passes)) + head * len(works),
-        )
-        for layer, work in zip(self._model.layers, passes, strict=True):
-            for probed in self._found:
-                for probe in probed.probes:
-                    pass_layer(layer, probe.streams)
-                self._progress.advance(work)
-            before = [stream.clone() for stream in self._streams[: self._probes]]
-            for half in halves(layer):
-                for linear, factor in self._factors(half):
-                    self._found.append(self._measure(linear, factor, layer, before))
-                    self._progress.advance(works[len(self._found) - 1] + work, linear.prefix)
-        divergences = self._divergences(head)
-        return [probed.choices(divergence) for probed, divergence in zip(self._found, divergences, strict=True)]
+        self._progress.stage("Measuring", self._total_work)
+        trail = self._pass_forward()
+        gradients = self._output_gradients(trail.pop())
+        found: list[Choices] = []
+        for index in reversed(range(len(trail))):
+            found += self._layer(index, trail.pop(), gradients)
+        gradients.remove()
+        return found[::-1]
 
-    def _factors(self, half: HalfLayer) -> Iterator[tuple[Linear, HessianFactor]]:
-        """Each matrix of the half with its factored Hessian; advances the streams through the half."""
-        entry, exit_moments = InputMoments(half.entry[0].prefix), InputMoments(half.exit.prefix)
-        for stream in self._streams:
-            entry.add(half.entry_inputs(stream))
-            exit_inputs = half.exit_inputs(stream)
-            exit_moments.add(exit_inputs)
-            half.advance(stream, exit_inputs)
-        factor = factor_hessian(entry.hessian(), entry.name)
-        for linear in half.entry:
-            yield linear, factor
-        yield half.exit, factor_hessian(exit_moments.hessian(), exit_moments.name)
+    def _pass_forward(self) -> list[StreamFile]:
+        """The residual streams before each layer, and behind the last."""
+        model = self._source.model
+        trail = [model.open_streams(self._path("before-00000"), self._rows)]
+        for index, layer in enumerate(model.layers):
+            streams = self._open(f"before-{index + 1:05}")
+            for row in range(streams.rows):
+                streams.write(row, trail[-1].read(row))
+            pass_layer(layer, streams)
+            trail.append(streams)
+            self._progress.advance(self._layer_works[index])
+        return trail
 
-    def _measure(
-        self, linear: Linear, factor: HessianFactor, layer: DecoderLayer, before: Sequence[torch.Tensor]
-    ) -> _Probed:
-        """Estimate one matrix of `layer`, and see what the layer makes of the streams `before` with it quantized."""
-        return_free_memory()
-        weight = self._source.weight(linear.prefix)
-        in_features, out_features = weight.shape
-        errors = estimate_errors(weight, factor, self._search)
-        group_size = max(size for size in errors if size <= PROBE_GROUP_SIZE)
-        probes: list[_Probe] = []
-        for bits in PROBE_WIDTHS:
-            groups = [Group(bits, rows) for rows in group_rows(in_features, group_size)]
-            probe = quantize_matrix(weight, factor, groups, self._search).weight
-            streams = self._probed_streams(
-                linear, probe, layer, before, len(self._found) * len(PROBE_WIDTHS) + len(probes)
-            )
-            probes.append(_Probe(sum(errors[group_size][bits]), streams))
-        return _Probed(linear.prefix, weight.numel(), matrix_options(in_features, out_features, errors), probes)
-
-    def _probed_streams(
-        self, linear: Linear, weight: torch.Tensor, layer: DecoderLayer, before: Sequence[torch.Tensor], number: int
-    ) -> StreamFile:
-        """What `layer` makes of the streams `before` if the matrix is `weight` [K, N]; a file of that number."""
-        kernel = self._model.backend.prepare_dense(weight.T.contiguous(), self._source.bias(linear.prefix))
-        path = self._source.scratch / f"probe-{number:05}.f32"
-        streams = StreamFile(path, len(before), before[0].shape[0], before[0].shape[1], self._model.backend)
-        with exchanged(linear, kernel):
-            for index, original in enumerate(before):
-                stream = original.clone()
-                layer.forward(stream, *whole_row(stream))
-                streams.write(index, stream)
+    def _output_gradients(self, streams: StreamFile) -> StreamFile:
+        """The same file, gradients in place of the streams behind the last layer."""
+        output, generator = self._reverse.output(), torch.Generator().manual_seed(SEED)
+        for row in range(streams.rows):
+            streams.write(row, output_gradient(output, streams.read(row), generator))
+        self._progress.advance(self._head_work)
         return streams
 
-    def _divergences(self, work: int) -> list[list[float]]:
-        """Mean KL divergence from the original model at the positions looked at, for each probe of each matrix."""
-        output = self._model.output()
-        totals = [[0.0] * len(PROBE_WIDTHS) for _ in self._found]
-        for row in range(self._probes):
-            reference = output.log_probabilities(self._streams[row][self._positions])
-            for total, probed in zip(totals, self._found, strict=True):
-                for index, probe in enumerate(probed.probes):
-                    probabilities = output.log_probabilities(probe.streams.read(row)[self._positions])
-                    total[index] += float(kl_divergence(reference, probabilities).mean()) / self._probes
-        for probed in self._found:
-            for probe in probed.probes:
-                probe.streams.remove()
-            self._progress.advance(work)
-        return totals
+    def _layer(self, index: int, before: StreamFile, gradients: StreamFile) -> Iterator[Choices]:
+        """Choices for a layer's matrices, the last one first; carries the gradients from behind the layer before it."""
+        attention, mlp = halves(self._reverse.parts.layer(index))
+        between = self._open("between")
+        for row in range(between.rows):
+            between.write(row, attention.output(before.read(row)))
+        for half, streams in ((mlp, between), (attention, before)):
+            factors = self._factors(half, streams)
+            sensitivities = carry_back(half, factors, streams, gradients)
+            self._progress.advance(BACKWARD_PASSES * self._layer_works[index] // 2)
+            matrices = list(zip((*half.entry, half.exit), factors, sensitivities, strict=True))
+            for linear, factor, sensitivity in reversed(matrices):
+                yield self._choices(linear, factor, sensitivity)
+            streams.remove()
+
+    def _factors(self, half: HalfLayer, streams: StreamFile) -> list[HessianFactor]:
+        """The factored Hessians of the half's matrices, that of the entry as often as it has matrices."""
+        entry, exit_moments = InputMoments(half.entry[0].prefix), InputMoments(half.exit.prefix)
+        for row in range(streams.rows):
+            stream = streams.read(row)
+            entry.add(half.entry_inputs(stream))
+            exit_moments.add(half.exit_inputs(stream))
+        shared = factor_hessian(entry.hessian(), entry.name)
+        return [shared] * len(half.entry) + [factor_hessian(exit_moments.hessian(), exit_moments.name)]
+
+    def _choices(self, linear: Linear, factor: HessianFactor, sensitivity: Sensitivity) -> Choices:
+        """What can be chosen for one matrix."""
+        return_free_memory()
+        weight = self._source.weight(linear.prefix)
+        estimated = estimate_errors(weight, factor, self._search, sensitivity)
+        errors = {
+            size: {bits: [EXCESS.get(bits, 1.0) * each for each in found] for bits, found in by_width.items()}
+            for size, by_width in estimated.items()
+        }
+        self._progress.advance(self._estimate_works[linear.prefix], linear.prefix)
+        return Choices((linear.prefix,), weight.numel(), matrix_options(weight.shape[0], weight.shape[1], errors))
+
+    def _open(self, name: str) -> StreamFile:
+        rows, model = self._rows, self._source.model
+        return StreamFile(self._path(name), rows.shape[0], rows.shape[1], model.config.hidden_size, model.backend)
+
+    def _path(self, name: str) -> Path:
+        path = self._source.scratch / f"{name}.f32"
+        path.unlink(missing_ok=True)
+        return path
+
+    @cached_property
+    def _layer_works(self) -> list[int]:
+        """Units of work in passing all rows through each layer."""
+        return [
+            forward_work(
+                sum(shape.weights for shape in layer.linears.values()),
+                sum(shape.in_features for shape in layer.linears.values()),
+                self._rows.numel(),
+            )
+            for layer in self._source.layout.layers
+        ]
+
+    @cached_property
+    def _estimate_works(self) -> dict[str, int]:
+        """Units of work in each matrix's Hessian and estimates."""
+        return {
+            shape.prefix: estimate_work(shape.in_features, min(shape.out_features, SAMPLED_COLUMNS), self._rows.numel())
+            for layer in self._source.layout.layers
+            for shape in layer.linears.values()
+        }
 
     @property
-    def _layers(self) -> tuple[LayerLayout, ...]:
-        return self._source.layout.layers
+    def _head_work(self) -> int:
+        config = self._source.model.config
+        return 3 * forward_work(config.vocab_size * config.hidden_size, config.vocab_size, self._rows.numel())
 
     @property
-    def _matrix_shapes(self) -> list[tuple[int, int]]:
-        """(inputs, outputs) of the matrices in the order of computation."""
-        return [(shape.in_features, shape.out_features) for layer in self._layers for shape in layer.linears.values()]
-
-
-@dataclass(frozen=True, slots=True)
-class _Probe:
-    """A matrix quantized in one way: the error estimated for it, and the residual streams behind it."""
-
-    error: float
-    streams: StreamFile
-
-
-@dataclass(frozen=True, slots=True)
-class _Probed:
-    """What is known of one matrix before the rows have reached the model's output."""
-
-    name: str
-    weights: int
-    options: list[Option]
-    probes: list[_Probe]
-
-    def choices(self, divergences: Sequence[float]) -> Choices:
-        """With the divergences its probes caused."""
-        coarse, fine = ((probe.error, found) for probe, found in zip(self.probes, divergences, strict=True))
-        damage = DamageCurve(coarse, fine)
-        options = [replace(option, error=damage(option.error)) for option in self.options]
-        return Choices((self.name,), self.weights, lower_hull(options))
+    def _total_work(self) -> int:
+        layers = sum(works + BACKWARD_PASSES * works // 2 * 2 for works in self._layer_works)
+        return layers + sum(self._estimate_works.values()) + self._head_work

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,14 +17,46 @@ from quantize.exl2.layout import Group
 from quantize.exl2.scales import ScaleSearch
 from quantize.gptq import quantize_matrix
 from quantize.hessian import InputMoments, factor_hessian
-from quantize.measure import LOGIT_POSITIONS, MOMENT_ROWS, PROBE_GROUP_SIZE, PROBE_WIDTHS, DamageCurve
+from quantize.measure import MEASUREMENT_ROWS
 from quantize.progress import Progress
+from quantize.sensitivity import Sensitivity
 from quantize.source_model import SourceModel
+
+PROBE_GROUP_SIZE = 64
+PROBE_WIDTHS = (3, 5)
+"""The coarse probe and the fine one."""
+
+LOGIT_POSITIONS = 2048
+
+
+class DamageCurve:
+    """What an error of a matrix does to the model, from two probes: (error, KL divergence), the coarser first.
+
+    Between them, and beyond the coarser, damage follows a power of the error. Errors smaller than the finer probe's do
+    damage in proportion: there the divergence is quadratic in the weights, as the error is.
+    """
+
+    def __init__(self, coarse: tuple[float, float], fine: tuple[float, float]) -> None:
+        self._fine = fine
+        self._exponent = 1.0
+        if coarse[0] > fine[0] > 0 and coarse[1] > fine[1] > 0:
+            self._exponent = math.log(coarse[1] / fine[1]) / math.log(coarse[0] / fine[0])
+
+    def __call__(self, error: float) -> float:
+        """The expected KL divergence."""
+        reference, damage = self._fine
+        if reference <= 0:
+            return 0.0
+        relative = error / reference
+        return damage * (relative**self._exponent if relative > 1 else relative)
 
 
 @dataclass(frozen=True, slots=True)
 class HeadMeasurement:
-    """Measures the head as `SensitivityProbe` measures the other matrices: in the same unit, so they can be compared.
+    """Measures the head in the unit of `SensitivityMeasurement`, so that all matrices can be compared.
+
+    The head's own quantization changes nothing but the logits, so what it does to them can simply be tried: twice, with
+    narrow codes and with wider ones.
 
     Attributes:
         search: finds the scales of groups.
@@ -44,7 +77,7 @@ class HeadMeasurement:
         """
         progress.stage("Measuring the head", source.model.config.num_layers)
         output, moments = source.model.output(), InputMoments(source.head_name)
-        streams = source.model.run(source.scratch / "head.f32", rows[:MOMENT_ROWS], progress.advance)
+        streams = source.model.run(source.scratch / "head.f32", rows[:MEASUREMENT_ROWS], progress.advance)
         for row in range(streams.rows):
             moments.add(output.inputs(streams.read(row)))
         inputs = torch.cat([streams.read(row) for row in range(streams.rows)])
@@ -54,7 +87,7 @@ class HeadMeasurement:
         weight = source.weight(source.head_name)
         padded = padded_columns(weight)
         factor = factor_hessian(moments.hessian(), moments.name)
-        errors = estimate_errors(padded, factor, self.search)
+        errors = estimate_errors(padded, factor, self.search, Sensitivity.of_output(padded))
         group_size = max(size for size in errors if size <= PROBE_GROUP_SIZE)
         reference = output.log_probabilities(inputs)
         points: list[tuple[float, float]] = []

@@ -7,8 +7,9 @@ from engine.free_memory import free_memory
 from engine.model.config import ModelConfig
 from engine.model.formats.base import LinearShape
 from engine.model.tensor_layout import TensorLayout
-from quantize.measure import LOGIT_POSITIONS, MOMENT_ROWS, PROBE_ROWS
+from quantize.measure import MEASUREMENT_ROWS
 from quantize.options import QuantizeOptions
+from quantize.sensitivity import OUTPUT_POSITIONS
 from quantize.tuning import BATCH_ROWS
 
 FLOAT = 4
@@ -52,18 +53,16 @@ def row_length(options: QuantizeOptions, config: ModelConfig) -> int:
 
 def needed_memory(options: QuantizeOptions, config: ModelConfig, layout: TensorLayout) -> int:
     """Bytes of memory at the job's peak. Files that are mapped do not count: the system keeps of them what fits."""
-    length, rows = row_length(options, config), min(options.rows, MOMENT_ROWS)
+    length, rows = row_length(options, config), min(options.rows, MEASUREMENT_ROWS)
     layer = layer_bytes(layout)
     decoder = max(solving_bytes(shape) for each in layout.layers for shape in each.linears.values())
     head = layout.head.weights * FLOAT + solving_bytes(layout.head)
     widest = max(shape.out_features for each in layout.layers for shape in each.linears.values())
-    activations = length * (config.hidden_size + widest) * FLOAT * 8 + config.num_heads * length**2 * FLOAT * 2
-    probes = min(rows, PROBE_ROWS)
-    measuring = (rows + probes) * length * config.hidden_size * FLOAT
-    positions = min(length, -(-LOGIT_POSITIONS // probes))
-    scoring = layout.head.weights * FLOAT + 6 * positions * config.vocab_size * FLOAT
+    activations = length * (config.hidden_size + widest) * FLOAT * 16 + config.num_heads * length**2 * FLOAT * 2
+    measuring = 2 * rows * length * config.hidden_size * FLOAT  # the yardstick keeps its rows in memory
+    scoring = layout.head.weights * FLOAT + 6 * min(length, OUTPUT_POSITIONS) * config.vocab_size * FLOAT
     tuning = tuning_bytes(options, config, layout) if options.tune else 0
-    return PROCESS + max(layer + decoder + measuring + activations, head, scoring + measuring, tuning)
+    return PROCESS + max(layer + decoder + measuring + activations, head, scoring, tuning)
 
 
 def tuning_bytes(options: QuantizeOptions, config: ModelConfig, layout: TensorLayout) -> int:

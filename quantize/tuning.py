@@ -17,11 +17,10 @@ from engine.errors import QuantizationError
 from engine.model.formats.exl2 import SUFFIXES, exl2_state
 from engine.model.full_attention import FullAttention
 from engine.model.linear import Linear
-from engine.model.loader import ModelParts
 from engine.model.norm import RMSNorm
 from engine.model.transformer import DecoderLayer
 from engine.ops.exl2 import Exl2Tensors, decode
-from quantize.differentiable import DifferentiableBackend, FreshWorkspace, WeightKernel
+from quantize.differentiable import WeightKernel, differentiable_parts
 from quantize.digest import weight_digest
 from quantize.divergence import kl_divergence
 from quantize.progress import Progress
@@ -144,9 +143,7 @@ class _Student:
 
     def __init__(self, source: SourceModel, tensors: Mapping[str, torch.Tensor]) -> None:
         model, layout = source.model, source.layout
-        backend, config, length = DifferentiableBackend(model.backend.device), model.config, model.parts.max_positions
-        parts = ModelParts(source.checkpoint, layout, config, backend, length, length)
-        parts.workspace = FreshWorkspace(backend.device)
+        parts, config = differentiable_parts(model.parts), model.config
         self._layers = [parts.layer(index) for index in range(config.num_layers)]
         self._norm, self._head, self._outputs = parts.final_norm(), parts.head(), config.vocab_size
         self._tensors = dict(tensors)

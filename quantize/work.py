@@ -25,6 +25,9 @@ ESTIMATE = 190_000
 FEATURE = 130
 """What attention, norms and copies cost for each token and feature of a pass, likewise."""
 
+BACKWARD_PASSES = 6
+"""What carrying gradients back through a layer takes, in forward passes: recomputing, gradients, whitened inputs."""
+
 CALIBRATION_FEATURE = 3600
 """The same for all passes of calibration, and reading and writing the residual streams."""
 

@@ -18,13 +18,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
 
 from engine.errors import QuantizationError
 from engine.model_files import read_json_object
 from quantize.atomic_file import write_atomically
-from quantize.options import QuantizeOptions
+from quantize.options import QuantizeOptions, size_name
 from quantize.output_directory import WORK, removed_name
 
 JOB_FILE = "job.json"
@@ -88,7 +89,8 @@ class WorkDirectory:
     def agree(self, settings: Settings) -> bool:
         """Remember what is asked for, or make sure that it is what was asked for when the work was begun.
 
-        Settings of sizes may change as long as no size has been begun: rows and measurement are good for any.
+        Settings of sizes may change as long as no size has been begun: rows and measurement are good for any. Later,
+        sizes may still be added to a job of several, and those left out that have not been begun.
 
         Returns:
             Whether there is work to go on with.
@@ -99,7 +101,7 @@ class WorkDirectory:
         known = read_json_object(self.path / JOB_FILE, QuantizationError)
         wanted = json.loads(json.dumps(settings))
         changed = [] if known is None else [name for name in {*known, *wanted} if known.get(name) != wanted.get(name)]
-        if known is not None and (set(changed) - SIZE_SETTINGS or (changed and any(self.path.glob("*bpw")))):
+        if known is not None and changed and not self._may_change(set(changed), known, wanted):
             differences = "; ".join(
                 f"{name} was {json.dumps(known.get(name))} and is now {json.dumps(wanted.get(name))}"
                 for name in sorted(changed)
@@ -111,6 +113,16 @@ class WorkDirectory:
         if known != wanted:
             write_atomically(self.path / JOB_FILE, json.dumps(settings, indent=2) + "\n")
         return known is not None
+
+    def _may_change(self, changed: AbstractSet[str], known: Settings, wanted: Settings) -> bool:
+        begun = {path.name for path in self.path.glob("*bpw")}
+        if not begun:
+            return changed <= SIZE_SETTINGS
+        before, now = known.get("bpw"), wanted.get("bpw")
+        if changed != {"bpw"} or not isinstance(before, list) or not isinstance(now, list):
+            return False
+        # a single size has another output directory than the same size among several
+        return min(len(before), len(now)) > 1 and begun <= {size_name(bpw) for bpw in now}
 
     def remove(self) -> None:
         """Throw everything away: it is work no more before the first file goes."""

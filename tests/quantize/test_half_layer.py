@@ -22,7 +22,9 @@ def test_halves_make_the_layer(tmp_path: Path, biases: bool) -> None:
     for layer in model.layers:
         layer.forward(expected, *whole_row(expected))
         for half in halves(layer):
+            at_once = half.output(stream)
             half.advance(stream, half.exit_inputs(stream))
+            assert torch.allclose(at_once, stream, atol=1e-5)
     assert torch.allclose(stream, expected, atol=1e-5)
 
 

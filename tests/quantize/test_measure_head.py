@@ -15,6 +15,7 @@ from quantize.divergence import kl_divergence
 from quantize.exl2.encode import padded_columns
 from quantize.gptq import quantize_matrix
 from quantize.hessian import InputMoments, factor_hessian
+from quantize.measure_head import DamageCurve
 from quantize.recipe import DEFAULT
 from quantize.source_model import open_source
 from tests.quantize.models import NoProgress, write_dense_model
@@ -45,3 +46,17 @@ def test_damage_predicted_for_the_head_is_what_it_does(tmp_path: Path) -> None:
     output.head.kernel = TorchBackend().prepare_dense(quantized.weight[:, : weight.shape[1]].T.contiguous(), None)
     divergence = float(kl_divergence(reference, output.log_probabilities(inputs)).mean())
     assert divergence == pytest.approx(option.error, rel=0.5)
+
+
+def test_damage_goes_through_both_probes_and_falls_to_nothing() -> None:
+    curve = DamageCurve((8.0, 0.9), (2.0, 0.1))
+    assert curve(8.0) == pytest.approx(0.9)
+    assert curve(2.0) == pytest.approx(0.1)
+    assert curve(1.0) == pytest.approx(0.05)  # in proportion where errors are small
+    assert 0.1 < curve(4.0) < 0.9 < curve(16.0)
+    assert curve(0.0) == 0
+
+
+def test_probes_that_say_nothing_leave_damage_in_proportion() -> None:
+    assert DamageCurve((2.0, 0.1), (1.0, 0.2))(3.0) == pytest.approx(0.6)
+    assert DamageCurve((0.0, 0.0), (0.0, 0.0))(1.0) == 0

@@ -141,6 +141,27 @@ def test_until_a_size_is_begun_another_may_be_asked_for(options: QuantizeOptions
     assert "Measuring" not in [name for name, _ in progress.stages]
 
 
+def test_sizes_may_be_added_to_a_job_of_several(
+    options: QuantizeOptions, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    """What has been begun must still be asked for, and a size goes to another directory if it is the only one."""
+    job = replace(options, bpw=(5.0, 4.0), out=tmp_path / "out")
+    with pytest.MonkeyPatch.context() as patch:
+        crash_at(patch, 6, after=True)
+        with pytest.raises(Crash):
+            quantize_model(job, progress=NoProgress())
+    for sizes in ((5.0,), (4.0, 6.0)):
+        with pytest.raises(QuantizationError, match=r"bpw was \[5.0, 4.0\] and is now"):
+            quantize_model(replace(job, bpw=sizes), progress=NoProgress())
+    with pytest.raises(QuantizationError, match="head-bits was 6 and is now 8"):
+        quantize_model(replace(job, bpw=(5.0, 4.0, 6.0), head_bits=8), progress=NoProgress())
+    progress = SilentProgress()
+    quantize_model(replace(job, bpw=(4.0, 6.0, 5.0)), progress=progress)
+    assert "Measuring" not in [name for name, _ in progress.stages]
+    assert {path.name for path in tmp_path.iterdir()} == {"out-4.0bpw", "out-5.0bpw", "out-6.0bpw"}
+    assert content(tmp_path / "out-4.0bpw") == undisturbed
+
+
 def test_a_changed_text_and_a_changed_source_are_noticed(
     interrupted: QuantizeOptions, tmp_path: Path, options: QuantizeOptions
 ) -> None:

@@ -10,6 +10,7 @@ from quantize.exl2.estimate import estimate_errors
 from quantize.exl2.scales import FreeCodeSearch
 from quantize.gptq import quantize_matrix
 from quantize.hessian import factor_hessian
+from quantize.sensitivity import Sensitivity
 
 
 @pytest.mark.parametrize("columns", [64, 320])  # all columns, and a sample of them
@@ -20,7 +21,7 @@ def test_estimates_follow_the_real_errors(columns: int) -> None:
     weight = torch.randn(128, columns, generator=generator)
     factor = factor_hessian(inputs.T @ inputs, "m")
     search = FreeCodeSearch()
-    options = matrix_options(128, columns, estimate_errors(weight, factor, search))
+    options = matrix_options(128, columns, estimate_errors(weight, factor, search, Sensitivity.of_output(weight)))
     assert len(options) > 10
     ratios = []
     for option in options[:: len(options) // 8]:
