@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from engine.errors import InvalidRequestError
 from engine.types import GrammarKind, GrammarSpec
 from server.schemas.structured import ResponseFormat, StructuredFields, StructuredOutputs
+
+_GBNF_RULE = re.compile(r"^[ \t]*[A-Za-z0-9_-]+[ \t]*::=", re.MULTILINE)
+"""Tells GBNF from Lark, where a rule is `name: …`."""
 
 
 class WantedGrammar(NamedTuple):
@@ -43,6 +47,14 @@ def _wanted(body: StructuredFields) -> Iterator[WantedGrammar]:
         yield from _of_structured_outputs(body.structured_outputs)
     if body.guided_json is not None:
         yield _schema(body.guided_json, "guided_json")
+    if body.guided_regex is not None:
+        yield _grammar(GrammarKind.REGEX, body.guided_regex, "guided_regex")
+    if body.guided_choice is not None:
+        yield _choice(body.guided_choice, "guided_choice")
+    if body.guided_grammar is not None:
+        yield _lark_or_gbnf(body.guided_grammar, "guided_grammar")
+    if body.grammar is not None:
+        yield _lark_or_gbnf(body.grammar, "grammar")
 
 
 def _of_response_format(wanted: ResponseFormat) -> Iterator[WantedGrammar]:
@@ -57,6 +69,11 @@ def _of_response_format(wanted: ResponseFormat) -> Iterator[WantedGrammar]:
             "stands at 'response_format.json_schema.schema'.",
             param="response_format.schema",
         )
+    if wanted.type != "structural_tag" and (wanted.structures is not None or wanted.triggers is not None):
+        raise InvalidRequestError(
+            "'structures' and 'triggers' need 'response_format.type' to be 'structural_tag'.",
+            param="response_format.type",
+        )
     match wanted.type:
         case "json_schema":
             if wanted.json_schema is None:
@@ -66,21 +83,50 @@ def _of_response_format(wanted: ResponseFormat) -> Iterator[WantedGrammar]:
             yield _schema(wanted.schema_, "response_format.schema")
         case "json_object":
             yield WantedGrammar(GrammarSpec(GrammarKind.JSON_OBJECT), "response_format")
+        case "structural_tag":
+            extra = wanted.model_extra or {}  # a form that is not known is refused for what it has
+            tag = {"structures": wanted.structures, "triggers": wanted.triggers, **extra}
+            yield _structural_tag(tag, "response_format")
 
 
 def _of_structured_outputs(wanted: StructuredOutputs) -> Iterator[WantedGrammar]:
     if wanted.json_ is not None:
         yield _schema(wanted.json_, "structured_outputs.json")
+    if wanted.regex is not None:
+        yield _grammar(GrammarKind.REGEX, wanted.regex, "structured_outputs.regex")
+    if wanted.choice is not None:
+        yield _choice(wanted.choice, "structured_outputs.choice")
+    if wanted.grammar is not None:
+        yield _lark_or_gbnf(wanted.grammar, "structured_outputs.grammar")
     if wanted.json_object:
         yield WantedGrammar(GrammarSpec(GrammarKind.JSON_OBJECT), "structured_outputs.json_object")
+    if wanted.structural_tag is not None:
+        yield _structural_tag(wanted.structural_tag, "structured_outputs.structural_tag")
 
 
 def _schema(schema: Any, param: str) -> WantedGrammar:
     """A JSON Schema, or the text of one. The order of its keys stays: properties come in it."""
-    if isinstance(schema, str):
-        return _grammar(GrammarKind.JSON_SCHEMA, schema, param)
+    return _grammar(GrammarKind.JSON_SCHEMA, _json(schema, param), param)
+
+
+def _structural_tag(tag: Any, param: str) -> WantedGrammar:
+    return _grammar(GrammarKind.STRUCTURAL_TAG, _json(tag, param), param)
+
+
+def _choice(choices: list[str], param: str) -> WantedGrammar:
+    return _grammar(GrammarKind.CHOICE, json.dumps(choices, ensure_ascii=False), param)
+
+
+def _lark_or_gbnf(source: str, param: str) -> WantedGrammar:
+    return _grammar(GrammarKind.GBNF if _GBNF_RULE.search(source) else GrammarKind.LARK, source, param)
+
+
+def _json(value: Any, param: str) -> str:
+    """The text of a value; a text is one already."""
+    if isinstance(value, str):
+        return value
     try:
-        return _grammar(GrammarKind.JSON_SCHEMA, json.dumps(schema, ensure_ascii=False, allow_nan=False), param)
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except ValueError:
         raise InvalidRequestError("A JSON schema cannot hold NaN or infinity.", param=param) from None
 

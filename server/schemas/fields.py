@@ -53,14 +53,10 @@ REFUSED: Mapping[str, Callable[[Any], bool]] = {
     "whitespace_pattern": _OFF,
     "disable_any_whitespace": _one_of(False),
     "disable_additional_properties": _one_of(False),
-    "guided_regex": _OFF,
-    "guided_choice": _OFF,
-    "guided_grammar": _OFF,
     "json_schema": _OFF,
     "regex": _OFF,
     "regex_pattern": _OFF,
     "ebnf": _OFF,
-    "grammar": _OFF,
     "grammar_string": _OFF,
 }
 """Known fields, of OpenAI and of other servers, that this server does not implement and that change the answer, each

@@ -134,7 +134,7 @@ def test_bad_messages(client: TestClient, messages: Any, param: str) -> None:
         ({"audio": {"voice": "alloy", "format": "wav"}}, "audio"),
         ({"web_search_options": {}}, "web_search_options"),
         ({"reasoning_effort": "high"}, "reasoning_effort"),
-        ({"guided_regex": "a"}, "guided_regex"),
+        ({"regex": "a"}, "regex"),
         ({"chat_template": "{{ messages }}"}, "chat_template"),
         ({"moderation": {"model": "m"}}, "moderation"),
         ({"verbosity": "low"}, "verbosity"),

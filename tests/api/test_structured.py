@@ -17,6 +17,9 @@ from tests.api.test_refusals import error_of
 from tests.fakes.engine import FakeEngine
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+GBNF = '# a comment\nroot ::= "a" | "b"'
+LARK = 'start: "a" | "::="'
+TAG = {"structures": [{"begin": "<f>", "schema": {"type": "integer"}, "end": "</f>"}], "triggers": ["<f"]}
 MESSAGES = [{"role": "user", "content": "Hi"}]
 SCHEMA = {"type": "object", "properties": {"b": {"type": "string"}, "a": {"type": "integer"}}, "required": ["b"]}
 
@@ -69,6 +72,23 @@ def json_schema(schema: Any = SCHEMA, **more: Any) -> dict[str, Any]:
             {"guided_json": SCHEMA, "response_format": {"type": "text"}},
             GrammarSpec(GrammarKind.JSON_SCHEMA, json.dumps(SCHEMA)),
         ),
+        ({"structured_outputs": {"regex": "a+"}}, GrammarSpec(GrammarKind.REGEX, "a+")),
+        ({"structured_outputs": {"choice": ["a", "é"]}}, GrammarSpec(GrammarKind.CHOICE, '["a", "é"]')),
+        ({"structured_outputs": {"grammar": LARK}}, GrammarSpec(GrammarKind.LARK, LARK)),
+        ({"structured_outputs": {"grammar": GBNF}}, GrammarSpec(GrammarKind.GBNF, GBNF)),
+        ({"structured_outputs": {"structural_tag": TAG}}, GrammarSpec(GrammarKind.STRUCTURAL_TAG, json.dumps(TAG))),
+        (
+            {"structured_outputs": {"structural_tag": json.dumps(TAG)}},
+            GrammarSpec(GrammarKind.STRUCTURAL_TAG, json.dumps(TAG)),
+        ),
+        (
+            {"response_format": {"type": "structural_tag", **TAG}},
+            GrammarSpec(GrammarKind.STRUCTURAL_TAG, json.dumps(TAG)),
+        ),
+        ({"guided_regex": "a+"}, GrammarSpec(GrammarKind.REGEX, "a+")),
+        ({"guided_choice": ["a"]}, GrammarSpec(GrammarKind.CHOICE, '["a"]')),
+        ({"guided_grammar": LARK}, GrammarSpec(GrammarKind.LARK, LARK)),
+        ({"grammar": GBNF}, GrammarSpec(GrammarKind.GBNF, GBNF)),
     ],
 )
 def test_what_reaches_the_engine(client: TestClient, engine: FakeEngine, fields: Any, spec: GrammarSpec | None) -> None:
@@ -130,6 +150,20 @@ def test_what_reaches_the_engine(client: TestClient, engine: FakeEngine, fields:
             "supported",
         ),
         ({"guided_json": {}, "guided_whitespace_pattern": " ?"}, "guided_whitespace_pattern", "supported"),
+        ({"guided_regex": "a("}, "guided_regex", "a("),
+        ({"guided_regex": ""}, "guided_regex", "empty"),
+        ({"structured_outputs": {"regex": "(?=a)b"}}, "structured_outputs.regex", "look-around"),
+        ({"guided_choice": []}, "guided_choice", "1 item"),
+        ({"guided_choice": [""]}, "guided_choice", "empty"),
+        ({"structured_outputs": {"choice": "ab"}}, "structured_outputs.choice", "list"),
+        ({"guided_grammar": 'start: "a" b'}, "guided_grammar", "b"),
+        ({"grammar": 'root ::= "a" b'}, "grammar", "'b'"),
+        ({"grammar": "root ::= <think>"}, "grammar", "tokens"),
+        ({"structured_outputs": {"structural_tag": {}}}, "structured_outputs.structural_tag", "structures"),
+        ({"response_format": {"type": "structural_tag"}}, "response_format", "structures"),
+        ({"response_format": {"type": "structural_tag", "format": {}}}, "response_format", "format"),
+        ({"response_format": {"type": "json_object", **TAG}}, "response_format.type", "structural_tag"),
+        ({"grammar": LARK, "guided_regex": "a"}, "grammar", "Only one"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_name_before_the_first_byte(
@@ -157,6 +191,9 @@ def test_a_verdict_is_remembered(
 def test_the_openapi_document_describes_the_fields(client: TestClient) -> None:
     schemas = client.get("/openapi.json").json()["components"]["schemas"]
     for body in ("ChatCompletionRequest", "CompletionRequest"):
-        assert {"response_format", "structured_outputs", "guided_json"} <= schemas[body]["properties"].keys()
+        assert {"response_format", "structured_outputs", "guided_json", "guided_regex", "grammar"} <= schemas[body][
+            "properties"
+        ].keys()
     assert "schema" in schemas["JsonSchemaFormat"]["properties"]
-    assert schemas["ResponseFormat"]["properties"]["type"]["enum"] == ["text", "json_object", "json_schema"]
+    types = ["text", "json_object", "json_schema", "structural_tag"]
+    assert schemas["ResponseFormat"]["properties"]["type"]["enum"] == types

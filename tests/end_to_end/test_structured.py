@@ -6,6 +6,7 @@ What the demo model says is of little sense, but it must always be what was aske
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Literal
 
 import jsonschema
@@ -128,6 +129,43 @@ def test_penalties_bias_and_log_probabilities_go_with_a_schema(client: openai.Op
     assert choice.logprobs is not None
     assert choice.logprobs.content is not None
     assert "".join(entry.token for entry in choice.logprobs.content) == choice.message.content
+
+
+GBNF = 'root ::= name ("-" name)?\nname ::= [a-z]{2,5}'
+LARK = 'start: greeting ", " NAME "!"\ngreeting: "Hello" | "Hi"\nNAME: /[A-Z][a-z]{1,9}/'
+TAG = {
+    "structures": [
+        {"begin": "<add>", "schema": {"type": "array", "maxItems": 2, "items": {"enum": [1, 2]}}, "end": "</add>"}
+    ],
+    "triggers": ["<"],
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "pattern"),
+    [
+        ({"structured_outputs": {"regex": "(red|green) [0-9]{2}"}}, "(red|green) [0-9]{2}"),
+        ({"guided_choice": ["yes", "no", "maybe so"]}, "yes|no|maybe so"),
+        ({"structured_outputs": {"grammar": LARK}}, "(Hello|Hi), [A-Z][a-z]{1,9}!"),
+        ({"grammar": GBNF}, "[a-z]{2,5}(-[a-z]{2,5})?"),
+        ({"structured_outputs": {"structural_tag": TAG}, "max_tokens": 30}, r"([^<]|<add>\[.*\]</add>)*"),
+    ],
+)
+def test_other_grammars(client: openai.OpenAI, fields: dict[str, Any], pattern: str) -> None:
+    asked: Any = {"model": "quire-demo", "messages": QUESTION, "seed": 4, "max_tokens": 200, "n": 3}
+    answer = client.chat.completions.create(**{**asked, "extra_body": fields})
+    for choice in answer.choices:
+        if choice.finish_reason == "stop":
+            assert re.fullmatch(pattern, choice.message.content or "", re.DOTALL), choice.message.content
+    assert any(choice.finish_reason == "stop" for choice in answer.choices)
+
+
+def test_legacy_completions_follow_a_grammar_for_every_prompt(client: openai.OpenAI) -> None:
+    answer = client.completions.create(
+        model="quire-demo", prompt=["One", "Two"], n=2, max_tokens=50, extra_body={"guided_regex": "[ab]{3}c"}
+    )
+    assert len(answer.choices) == 4
+    assert all(re.fullmatch("[ab]{3}c", choice.text) for choice in answer.choices)
 
 
 def test_what_cannot_be_honoured_is_a_400_before_the_stream(client: openai.OpenAI) -> None:

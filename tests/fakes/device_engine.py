@@ -20,7 +20,7 @@ from engine.scheduling.scheduler import Scheduler
 from tests.emulation.device import EmulatedRuntime
 from tests.emulation.late import LateDevice
 from tests.fakes.device_toy import ToyDeviceModel, ToyLoaded, toy_cache
-from tests.fakes.toy_engine import EOS, toy_model, toy_tokens
+from tests.fakes.toy_engine import EOS, toy_grammars, toy_model, toy_tokens
 
 
 @dataclass(frozen=True)
@@ -99,4 +99,5 @@ def core_around(config: ModelConfig, size: ToySize, runner: Runner[Any], pipelin
         kv_cache_tokens=size.num_blocks * size.block_size,
     )
     clock = itertools.count().__next__
-    return EngineCore(model, scheduler, blocks, runner, toy_tokens(), pipeline_depth=pipeline_depth, clock=clock)
+    tokens, grammars = toy_tokens(), toy_grammars()
+    return EngineCore(model, scheduler, blocks, runner, tokens, grammars, pipeline_depth=pipeline_depth, clock=clock)

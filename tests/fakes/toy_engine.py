@@ -70,6 +70,11 @@ class ToyCompiler:
         return GrammarCompiler(toy_tokens(), (EOS,)).compile(spec)
 
 
+def toy_grammars() -> GrammarBuilder:
+    """Compiles grammars for the toy's tokens."""
+    return GrammarBuilder(ToyCompiler(), seconds=60)
+
+
 @dataclass
 class ToyEngine:
     """A core and its parts."""
@@ -113,7 +118,7 @@ def toy_engine(
         blocks,
         runner,
         toy_tokens(),
-        grammars or GrammarBuilder(ToyCompiler(), seconds=60),
+        grammars or toy_grammars(),
         pipeline_depth=pipeline_depth,
         request_timeout=request_timeout,
         clock=clock,
