@@ -10,7 +10,7 @@ from pathlib import Path
 from engine.errors import DeviceError, KernelArgumentError
 from engine.shared_library import Interface, Signatures, open_library
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 """QUIRE_CUDA_ABI_VERSION this file is written for."""
 
 LIBRARY_PATH = Path(__file__).resolve().parent / "lib" / "libquire_cuda.so"
@@ -69,15 +69,8 @@ _SIGNATURES: Signatures = {
         c_int32,
         (_STREAM, *[_POINTER] * 3, *[c_int64] * 4, _POINTER, _POINTER, _DTYPE, _DTYPE),
     ),
-    # stream, q, k_cache, v_cache, cache dtype, query_start, context_lens, block_tables, rows, sequences, table_width,
-    # q_heads, kv_heads, head_dim, block_size, scale, window, processors, workspace, workspace bytes, out, dtype
-    "quire_cuda_paged_attention": (
-        c_int32,
-        (
-            *(_STREAM, *[_POINTER] * 3, _DTYPE, *[_POINTER] * 3, *[c_int64] * 7, c_float, c_int64),
-            *(c_int32, _POINTER, c_int64, _POINTER, _DTYPE),
-        ),
-    ),
+    # stream, step
+    "quire_cuda_paged_attention": (c_int32, (_STREAM, _POINTER)),
     # stream, q_weight, q_scale, units, tiles, features, K, stored N, out
     "quire_cuda_exl2_decode": (c_int32, (_STREAM, *[_POINTER] * 5, c_int64, c_int64, _POINTER)),
     # stream, matrix, first column block, column blocks, out, stride, dtype

@@ -108,6 +108,7 @@ int32_t quire_store_kv(quire_context *context, const float *k, const float *v, c
     auto *v_bytes = static_cast<unsigned char *>(v_cache);
     for_range(*context, rows, rows * kv_heads * head_dim, [&](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row) {
+            if (slots[row] < 0) continue;
             const int64_t block = slots[row] / block_size;
             const int64_t place = slots[row] % block_size;
             for (int64_t head = 0; head < kv_heads; ++head) {

@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a signature or the meaning of an argument changes; cuda_ext/loader.py expects the same number. */
-#define QUIRE_CUDA_ABI_VERSION 2
+#define QUIRE_CUDA_ABI_VERSION 3
 
 /* Element types. */
 enum { QUIRE_CUDA_F16 = 0, QUIRE_CUDA_BF16 = 1, QUIRE_CUDA_F32 = 2 };
@@ -95,21 +95,37 @@ QUIRE_CUDA_API int32_t quire_cuda_store_kv(void *stream, const void *k, const vo
                                            int64_t rows, int64_t kv_heads, int64_t block_size, int64_t head_dim,
                                            void *k_cache, void *v_cache, int32_t cache_dtype, int32_t dtype);
 
-/* Causal attention over a paged cache. q, out [rows, q_heads, head_dim]; caches as in quire_cuda_store_kv; query_start
- * [sequences + 1]; context_lens [sequences]; block_tables [sequences, table_width]. Sequence s owns rows query_start[s]
- * .. query_start[s + 1] - 1, its last positions; rows from query_start[sequences] on are left alone. A token at
- * position p sees positions max(0, p - window + 1) .. p; window 0 means all of 0 .. p. q_heads is a multiple of
- * kv_heads, head_dim a multiple of 8 up to 256, caches are aligned to 16 bytes.
- *
- * Where there are few queries for a device of so many `processors`, long contexts are shared out among blocks, which
- * needs rows * q_heads * (table_width * block_size / 128 rounded up) * (head_dim + 2) floats of workspace. With less
- * the result is the same to the bit, later. */
-QUIRE_CUDA_API int32_t quire_cuda_paged_attention(
-    void *stream, const void *q, const void *k_cache, const void *v_cache, int32_t cache_dtype,
-    const int32_t *query_start, const int32_t *context_lens, const int32_t *block_tables, int64_t rows,
-    int64_t sequences, int64_t table_width, int64_t q_heads, int64_t kv_heads, int64_t head_dim, int64_t block_size,
-    float scale, int64_t window, int32_t processors, void *workspace, int64_t workspace_bytes, void *out,
-    int32_t dtype);
+/* Causal attention over a paged cache. Sequence s owns rows query_start[s] .. query_start[s + 1] - 1, its last
+ * positions; rows from query_start[sequences] on belong to none and are left alone. A token at position p sees positions
+ * max(0, p - window + 1) .. p. What is launched follows from the numbers here, all else is read on the device: a
+ * recorded launch stays right while rows, sequences, table_width and max_query_len hold. */
+typedef struct quire_cuda_attention {
+    const void *q;               /* [rows, q_heads, head_dim] of `dtype` */
+    const void *k_cache;         /* [blocks, kv_heads, block_size, head_dim] of `cache_dtype` */
+    const void *v_cache;         /* the same; all of these and `out` are aligned to 16 bytes */
+    const int32_t *query_start;  /* [sequences + 1] */
+    const int32_t *context_lens; /* [sequences] */
+    const int32_t *block_tables; /* [sequences, table_width] */
+    void *out;                   /* [rows, q_heads, head_dim] of `dtype` */
+    float *workspace;            /* parts of results; with less of it the result is the same to the bit, later */
+    int64_t workspace_bytes;
+    int32_t rows;
+    int32_t sequences;
+    int32_t table_width;
+    int32_t max_query_len; /* most rows of a sequence, or more */
+    int32_t q_heads;       /* a multiple of kv_heads */
+    int32_t kv_heads;
+    int32_t head_dim; /* a multiple of 8 up to 256 */
+    int32_t block_size;
+    int32_t window; /* 0 for all of 0 .. p */
+    int32_t dtype;
+    int32_t cache_dtype;
+    int32_t processors;   /* of the device */
+    int32_t tensor_cores; /* whether they multiply tiles of 16 x 8 x 16: on sm_80 and later */
+    float scale;
+} quire_cuda_attention;
+
+QUIRE_CUDA_API int32_t quire_cuda_paged_attention(void *stream, const quire_cuda_attention *step);
 
 /* --- EXL2 ---
  * engine/ops/exl2_tiles.py draws the layout of `planes` and `scales`, engine/ops/exl2_plan.py says what a segment is. */

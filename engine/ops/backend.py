@@ -7,7 +7,8 @@ The contract of every op:
 
 * it writes into the output it is given, allocates nothing that outlives the call, and returns nothing;
 * all tensors are contiguous and on `device`, activations in `activation_dtype`;
-* what changes from step to step (positions, slots, lengths) comes in tensors, never as Python numbers;
+* what changes from step to step (positions, slots, lengths) comes in tensors, never as Python numbers; what is launched
+  follows from shapes alone, so that a step can be recorded and replayed;
 * a row of the output depends on that row's inputs alone, bit for bit, whatever other rows are in the batch
   (*batch invariance*). The torch reference promises this only up to rounding, native kernels promise it exactly.
 """
@@ -68,14 +69,17 @@ class GroupKernel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AttentionBatch:
-    """Where each token of a step stands in the paged KV cache. All int32, on the backend's device.
+    """Where each token of a step stands in the paged KV cache. Tensors are int32, on the backend's device.
 
     S sequences take part, T tokens in total; sequence s owns rows `query_start[s]:query_start[s+1]`, which are its
-    positions `context_lens[s] - rows … context_lens[s] - 1`.
+    positions `context_lens[s] - rows … context_lens[s] - 1`. Every sequence has a row.
+
+    A step in which each has just one may be *padded* to the shapes of a recorded one, T = S: rows from `query_start[S]`
+    on belong to no sequence, their slots are -1, nothing is stored for them and what is attended is undefined.
 
     Attributes:
         query_start: [S + 1] first row of each sequence, and T.
-        context_lens: [S] tokens of each sequence in the cache once this step's are stored.
+        context_lens: [S] tokens of each sequence in the cache once this step's are stored; 0 for one without rows.
         block_tables: [S, B] cache block of each run of `block_size` positions; unused entries are 0.
         slots: [T] `block * block_size + offset` where each token's key and value are stored.
     """
@@ -84,6 +88,11 @@ class AttentionBatch:
     context_lens: torch.Tensor
     block_tables: torch.Tensor
     slots: torch.Tensor
+
+    @property
+    def max_query_len(self) -> int:
+        """No sequence has more rows. It follows from shapes, so that it holds whenever a recorded step is replayed."""
+        return max(1, self.slots.shape[0] - self.context_lens.shape[0] + 1)
 
 
 class Backend(Protocol):

@@ -8,6 +8,7 @@ import torch
 
 from engine.errors import KernelArgumentError
 from engine.ops.backend import AttentionBatch, GroupKernel, LinearKernel
+from engine.ops.cuda_attention import CudaAttention, require_caches
 from engine.ops.cuda_exl2_matrix import Exl2Workspace
 from engine.ops.cuda_linear import CudaExl2Linear, group_exl2
 from engine.ops.cuda_memory import ATTENTION_WORKSPACE, CudaMemory
@@ -17,7 +18,6 @@ from engine.ops.tensor_checks import FLOAT_TYPES, require, require_float_tensor,
 from engine.ops.torch_backend import TorchBackend
 
 ACTIVATION_TYPES = (torch.float16, torch.bfloat16)
-LARGEST_HEAD_DIM = 256
 
 
 class CudaBackend:
@@ -47,11 +47,10 @@ class CudaBackend:
         self._check = runtime.library.check
         self._dtype = activation_dtype
         self._number = FLOAT_TYPES[activation_dtype]
-        self._processors = runtime.info.processors
-        self._workspace = torch.empty(workspace_bytes, dtype=torch.uint8, device=runtime.device)
+        self._attention = CudaAttention(runtime, activation_dtype, workspace_bytes)
         self._torch = TorchBackend(runtime.device, activation_dtype)
         self._exl2 = Exl2Workspace(runtime, activation_dtype)
-        self._memory = CudaMemory(runtime.device, activation_dtype, self._processors)
+        self._memory = CudaMemory(runtime.device, activation_dtype, runtime.info.processors)
 
     @property
     def runtime(self) -> Runtime:
@@ -190,7 +189,7 @@ class CudaBackend:
         self._require("k", k, self._dtype, (rows, kv_heads, head_dim))
         self._require("v", v, self._dtype, (rows, kv_heads, head_dim))
         self._require("slots", batch.slots, torch.int32, (rows,))
-        dtype, block_size = self._require_caches(k_cache, v_cache, kv_heads, head_dim)
+        dtype, block_size = require_caches(k_cache, v_cache, kv_heads, head_dim, self.device)
         status = self._functions.quire_cuda_store_kv(
             self._runtime.stream(),
             k.data_ptr(),
@@ -217,47 +216,7 @@ class CudaBackend:
         window: int | None,
         out: torch.Tensor,
     ) -> None:
-        rows, q_heads, head_dim = q.shape
-        kv_heads = k_cache.shape[1]
-        sequences, table_width = batch.block_tables.shape
-        require(q_heads % kv_heads == 0, f"{q_heads} query heads cannot share {kv_heads} key heads evenly.")
-        require(window is None or window >= 1, f"An attention window must hold at least 1 position, not {window}.")
-        require(
-            head_dim % 8 == 0 and head_dim <= LARGEST_HEAD_DIM,
-            f"The CUDA kernels attend with head dimensions that are multiples of 8 up to {LARGEST_HEAD_DIM}, not "
-            f"{head_dim}; set kernels to 'torch'.",
-        )
-        self._require("q", q, self._dtype, (rows, q_heads, head_dim))
-        self._require("out", out, self._dtype, (rows, q_heads, head_dim))
-        self._require("query_start", batch.query_start, torch.int32, (sequences + 1,))
-        self._require("context_lens", batch.context_lens, torch.int32, (sequences,))
-        self._require("block_tables", batch.block_tables, torch.int32, (sequences, table_width))
-        dtype, block_size = self._require_caches(k_cache, v_cache, kv_heads, head_dim)
-        status = self._functions.quire_cuda_paged_attention(
-            self._runtime.stream(),
-            q.data_ptr(),
-            k_cache.data_ptr(),
-            v_cache.data_ptr(),
-            dtype,
-            batch.query_start.data_ptr(),
-            batch.context_lens.data_ptr(),
-            batch.block_tables.data_ptr(),
-            rows,
-            sequences,
-            table_width,
-            q_heads,
-            kv_heads,
-            head_dim,
-            block_size,
-            scale,
-            window or 0,
-            self._processors,
-            self._workspace.data_ptr(),
-            self._workspace.nbytes,
-            out.data_ptr(),
-            self._number,
-        )
-        self._check(status)
+        self._attention.attend(q, k_cache, v_cache, batch, scale, window, out)
 
     def take_rows(self, x: torch.Tensor, rows: torch.Tensor, out: torch.Tensor) -> None:
         count, width = out.shape
@@ -278,13 +237,3 @@ class CudaBackend:
 
     def _require(self, name: str, tensor: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
         require_tensor(name, tensor, dtype, shape, self.device)
-
-    def _require_caches(
-        self, k_cache: torch.Tensor, v_cache: torch.Tensor, kv_heads: int, head_dim: int
-    ) -> tuple[int, int]:
-        """Element type (its native number) and block size of a pair of caches."""
-        blocks, _, block_size, _ = k_cache.shape
-        shape = (blocks, kv_heads, block_size, head_dim)
-        dtype = require_float_tensor("k_cache", k_cache, shape, self.device)
-        self._require("v_cache", v_cache, k_cache.dtype, shape)
-        return dtype, block_size

@@ -23,6 +23,7 @@ FLAGS = (
     "-U_FORTIFY_SOURCE",  # fibers leave stacks by longjmp, which its checks take for a fault
     "-Wall",
     "-Wno-unused-function",
+    "-Wno-unknown-pragmas",
     "-DQUIRE_EMULATE",
     f"-I{HERE / 'include'}",
     f"-I{HERE}",

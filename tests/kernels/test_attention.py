@@ -203,6 +203,19 @@ def test_stores_round_to_nearest_even(backends: Backends, isa: Isa, dtype: torch
         assert not cache[0].any()
 
 
+@every_isa
+def test_tokens_that_only_fill_up_a_step_are_not_stored(backends: Backends, isa: Isa) -> None:
+    for backend in (backends(isa), TorchBackend()):
+        storage = torch.full((2, 4, 1, 4, 8), 7.0)
+        caches = storage[0, 1:], storage[1, 1:]
+        k = torch.ones(3, 1, 8)
+        slots = torch.tensor([2, -1, -1], dtype=torch.int32)
+        backend.store_kv(k, k * 2, *caches, AttentionBatch(slots, slots, slots[:, None], slots))
+        assert caches[0][0, 0, 2].eq(1).all()
+        assert caches[1][0, 0, 2].eq(2).all()
+        assert int(storage.eq(7).sum()) == storage.numel() - 16
+
+
 def test_wrong_arguments_are_refused(backends: Backends) -> None:
     backend, story = backends(Isa.PORTABLE), Story(Setting(), [3], seed=1)
     batch, caches, out = story.batch([(0, 0, 3)]), story.empty_caches(), torch.empty_like(story.q[0])

@@ -1,40 +1,65 @@
-// Paged attention: what its files share. The method is drawn in decode.cuh.
+// Paged attention: what its files share. paged_attention.cu says which kernels take which tokens.
 #pragma once
 
 #include <cstdint>
+
+#include "../quire_cuda.h"
 
 namespace quire {
 
 // Positions that are softmaxed together, counted from absolute position 0.
 constexpr int kChunk = 128;
 
-// Everything a kernel needs; arrays as in quire_cuda_paged_attention.
-struct AttentionCall {
-    const void *q;
-    const void *k_cache;
-    const void *v_cache;
-    const int32_t *query_start;
-    const int32_t *context_lens;
-    const int32_t *block_tables;
-    void *out;
-    float *partials;  // [rows, q_heads, chunks, head_dim + 2], where chunks are computed by blocks of their own
-    int chunks;       // how many at most; 0 where one block goes through all of them
-    int rows, sequences, table_width;
-    int q_heads, kv_heads, head_dim, block_size;
-    int window;  // 0 for none
-    float scale;  // times log2(e)
-    int dtype;
+// How the queries that share a key head are laid into the rows of a tile: token after token, each with its heads.
+struct Packing {
+    int heads;   // of a token in one tile
+    int tiles;   // that all its heads take
+    int tokens;  // of a tile
 };
 
-int32_t attend_f16(void *stream, const AttentionCall &call);
-int32_t attend_bf16(void *stream, const AttentionCall &call);
-int32_t attend_f32(void *stream, const AttentionCall &call);
+// Everything a kernel needs; `scale` is times log2(e).
+struct AttentionCall : quire_cuda_attention {
+    int chunks;         // how many a query may have
+    bool split;         // plain kernels: each chunk has a block of its own
+    int partial_rows;   // of a decode partial
+    int most_partials;  // that the workspace holds
+    Packing decode, prompt;
+};
 
-int32_t prepare_attend_f16();
-int32_t prepare_attend_bf16();
-int32_t prepare_attend_f32();
+// How queries go into tiles of `rows` rows.
+Packing pack_queries(const AttentionCall &call, int rows);
 
-// All of the above, and the kernel that puts chunks together.
+// Rows of a tile of decode.cuh.
+constexpr int kDecodeRows = 16;
+
+// Of the floats a partial has for each row: sums of head_dim features, largest score, sum of weights.
+constexpr int kStateFloats = 2;
+
+// Any types, one block for each query; see plain.cuh.
+int32_t attend_plainly_f16(void *stream, const AttentionCall &call);
+int32_t attend_plainly_bf16(void *stream, const AttentionCall &call);
+int32_t attend_plainly_f32(void *stream, const AttentionCall &call);
+
+// On tensor cores: sequences of few tokens (decode.cuh), and of many (prompt.cuh).
+int32_t decode_f16(void *stream, const AttentionCall &call);
+int32_t decode_bf16(void *stream, const AttentionCall &call);
+int32_t attend_prompts_f16(void *stream, const AttentionCall &call);
+int32_t attend_prompts_bf16(void *stream, const AttentionCall &call);
+
+// Puts together what their kernels have left in the workspace.
+int32_t merge_plain_chunks(void *stream, const AttentionCall &call);
+int32_t merge_decoded_chunks(void *stream, const AttentionCall &call);
+
+int32_t prepare_plain_f16();
+int32_t prepare_plain_bf16();
+int32_t prepare_plain_f32();
+int32_t prepare_decode_f16();
+int32_t prepare_decode_bf16();
+int32_t prepare_prompts_f16();
+int32_t prepare_prompts_bf16();
+int32_t prepare_merge();
+
+// All of the above.
 int32_t prepare_attention();
 
 }  // namespace quire

@@ -1,239 +1,253 @@
-// Paged attention of single queries. One block computes a query's heads that share one key head ("grouped queries"), so
-// that every key and value is read once for all of them, over one chunk of 128 positions or over all chunks in turn.
+// Attention of sequences with few tokens, on tensor cores. A block goes through the chunks that work.cuh gives it; while it
+// computes one, the keys and values of the next are on their way, which takes no registers:
 //
-//   a block, head_dim 128:  8 groups of 16 lanes; a lane holds 8 neighbouring features, a group one position
+//   shared memory      keys [128][head_dim]   values [128][head_dim]   queries [16][head_dim]
 //
-//     position   0 1 2 3 4 5 6 7 | 8 9 …          group g takes positions g, g + 8, g + 16 … of the chunk
-//     group      0 1 2 3 4 5 6 7 | 0 1 …          a warp's loads are one run of 512 bytes, while a cache block lasts
+//   1  scores          each of 4 warps for 32 positions
+//   2  largest score   of each query, over the warps
+//   3  weights         each warp for its positions, handed round in shared memory
+//   4  sums            each warp for a quarter of the features
+//   5  out             a part to the workspace (merge.cu puts them together), or merged with the tile's chunks before
 //
-//   1  scores[position][head] = q · k              a group adds up over its lanes
-//   2  largest score and sum of each head          a warp per head; scores become weights 2^(score - largest)
-//   3  acc[head][feature] += weight * v            each group over its own positions
-//   4  groups' sums are added in order, and merged with the chunks before
-//
-// Chunks are counted from absolute position 0 and merged in order, so a result depends neither on the batch nor on
-// which of the two ways was taken. Everything is float32 but what is read and written.
+// The 16 rows of a tile are the heads that share a key head, for one token or a few. Rows that are not there cost nothing
+// that matters: reading the cache takes the time.
 #pragma once
 
-#include "../common/launch.cuh"
-#include "../common/memory.cuh"
-#include "../common/warp.cuh"
-#include "softmax.cuh"
+#include "../common/shared_memory.cuh"
+#include "tiles.cuh"
+#include "work.cuh"
 
 namespace quire {
 
-constexpr int kAttentionThreads = 128;
-constexpr int kFeatures = 8;  // of one lane
+constexpr int kDecodeWarps = 4;
+constexpr int kDecodeThreads = kDecodeWarps * kWarp;
+constexpr int kDecodeBlocksPerProcessor = 2;
+static_assert(kChunk == kDecodeThreads, "a thread looks up one position");
 
-template <typename Cache>
-__device__ __forceinline__ void load_features(const Cache *row, float (&values)[kFeatures]) {
-    constexpr int kLoads = kFeatures * sizeof(Cache) / 16;
-    union {
-        uint4 words[kLoads];
-        Cache elements[kFeatures];
-    } loaded;
-    for (int i = 0; i < kLoads; ++i) loaded.words[i] = load<uint4>(row + i * (16 / sizeof(Cache)));
-    for (int i = 0; i < kFeatures; ++i) values[i] = to_float(loaded.elements[i]);
-}
-
-// How a block of one kernel divides its work. kDim: head_dim or the next larger of 64, 128, 256. kHeads: query heads
-// computed together.
-template <typename Cache_, int kDim_, int kHeads_>
-struct Split {
-    using Cache = Cache_;
-    static constexpr int kDim = kDim_, kHeads = kHeads_;
-    static constexpr int kLanes = kDim / kFeatures;  // of a group
-    static constexpr int kGroups = kAttentionThreads / kLanes;
-    static constexpr int kResults = kHeads * kDim;
-    static constexpr int kLoadsAhead = kResults < 1024 ? 4 : 2;  // what registers allow
-    static constexpr int kResultsPerThread = (kResults + kAttentionThreads - 1) / kAttentionThreads;
-
-    __device__ __forceinline__ static int lane() { return threadIdx.x % kLanes; }
-    __device__ __forceinline__ static int group() { return threadIdx.x / kLanes; }
+template <int kDim>
+struct DecodeShape {
+    static constexpr int kBuffers = kDim <= 128 ? 2 : 1;  // of a chunk: keys and values, or each in turn
+    static constexpr int kChunkQuads = kChunk * kDim / 8;
+    static constexpr int kTiles = kChunk / kTilePositions / kDecodeWarps;  // of scores, for a warp
+    static constexpr int kPairs = kDim / 16 / kDecodeWarps;                // of tiles of features, for a warp
+    static constexpr size_t kSharedBytes = 16 * (kBuffers * kChunkQuads + kTileQueries * kDim / 8);
 };
 
-// The features of this lane at a row of the cache; zeros where there is no row, or the head is narrower.
-template <typename S>
-__device__ __forceinline__ void load_row(const void *cache, int cache_row, int head_dim, float (&values)[kFeatures]) {
-    for (int i = 0; i < kFeatures; ++i) values[i] = 0.0f;
-    if (cache_row < 0 || S::lane() * kFeatures >= head_dim) return;
-    const int64_t offset = static_cast<int64_t>(cache_row) * head_dim + S::lane() * kFeatures;
-    load_features(static_cast<const typename S::Cache *>(cache) + offset, values);
+__device__ __forceinline__ int kv_head_of(const AttentionCall &call, const Cursor &at) {
+    return at.tile / call.decode.tiles;
 }
 
-// The row of the cache (counting every position of every head of every block) that holds a position; -1 if it is not seen.
-__device__ __forceinline__ int find_cache_row(const AttentionCall &call, const Query &query, int kv_head, int position) {
-    if (position < query.first || position > query.last) return -1;
-    const int64_t entry = static_cast<int64_t>(query.sequence) * call.table_width + position / call.block_size;
-    return (call.block_tables[entry] * call.kv_heads + kv_head) * call.block_size + position % call.block_size;
+__device__ __forceinline__ TileRow decode_row(const AttentionCall &call, const Cursor &at, int row) {
+    return tile_row(call, call.decode, kv_head_of(call, at), at.tile % call.decode.tiles, 0, at.sequence.rows.count, row);
 }
 
-// Step 1: queries [kHeads][kDim], cache_rows [kChunk], to scores [kChunk][kHeads].
-template <typename S>
-__device__ __forceinline__ void score_keys(const AttentionCall &call, const float *queries, const int *cache_rows,
-                                           float *scores) {
-    float q[S::kHeads][kFeatures];
-    for (int head = 0; head < S::kHeads; ++head) {
-        for (int i = 0; i < kFeatures; ++i) q[head][i] = queries[head * S::kDim + S::lane() * kFeatures + i];
+// A warp's share of the sums of a tile: two tiles of 8 features each, lanes holding two neighbours of two rows.
+template <int kDim>
+using Sums = float[DecodeShape<kDim>::kPairs][2][4];
+
+// The first of this lane's two features in a tile of 8.
+template <int kDim>
+__device__ __forceinline__ int feature_of(int tile) {
+    return (warp_index() * DecodeShape<kDim>::kPairs * 2 + tile) * 8 + lane_index() % 4 * 2;
+}
+
+// Step 5, to the workspace: what the lane holds of its row 0 or 1.
+template <int kDim>
+__device__ __forceinline__ void leave_part(const AttentionCall &call, float *part, int row, SoftmaxState state,
+                                           const Sums<kDim> &sums) {
+#pragma unroll
+    for (int tile = 0; tile < 2 * DecodeShape<kDim>::kPairs; ++tile) {
+        const float *pair = &sums[tile / 2][tile % 2][2 * row];
+        const int feature = feature_of<kDim>(tile);
+        if (feature < call.head_dim) store(part + feature, make_float2(pair[0], pair[1]));
     }
-    QUIRE_UNROLL(S::kLoadsAhead)
-    for (int position = S::group(); position < kChunk; position += S::kGroups) {
-        const int cache_row = cache_rows[position];
-        float k[kFeatures];
-        load_row<S>(call.k_cache, cache_row, call.head_dim, k);
-        for (int head = 0; head < S::kHeads; ++head) {
-            float score = 0.0f;
-            for (int i = 0; i < kFeatures; ++i) score += q[head][i] * k[i];
-            for (int mask = S::kLanes / 2; mask > 0; mask /= 2) score += shuffle_xor(score, mask);
-            if (S::lane() == 0) scores[position * S::kHeads + head] = cache_row >= 0 ? score : -INFINITY;
+    if (warp_index() == 0 && lane_index() % 4 == 0) {
+        store(part + call.head_dim, make_float2(state.largest, state.sum));
+    }
+}
+
+// Step 5, where this block has the tile's chunks before.
+template <int kDim>
+__device__ __forceinline__ void merge_in(int row, SoftmaxState coming, const Sums<kDim> &sums, SoftmaxState &state,
+                                         Sums<kDim> &results) {
+    const MergeFactors factors = merge(state, coming);
+#pragma unroll
+    for (int tile = 0; tile < 2 * DecodeShape<kDim>::kPairs; ++tile) {
+        for (int i = 2 * row; i < 2 * row + 2; ++i) {
+            float &result = results[tile / 2][tile % 2][i];
+            result = merge_value(result, sums[tile / 2][tile % 2][i], factors);
         }
     }
 }
 
-// Step 2: scores become weights in place; states [kHeads].
-template <typename S>
-__device__ __forceinline__ void weigh_positions(float *scores, SoftmaxState *states) {
-    for (int head = warp_index(); head < S::kHeads; head += kAttentionThreads / kWarp) {
-        SoftmaxState state;
-        for (int i = lane_index(); i < kChunk; i += kWarp) {
-            state.largest = fmaxf(state.largest, scores[i * S::kHeads + head]);
-        }
-        state.largest = warp_max(state.largest);
-        for (int i = lane_index(); i < kChunk; i += kWarp) {
-            const float weight = exp2f(scores[i * S::kHeads + head] - state.largest);
-            scores[i * S::kHeads + head] = weight;
-            state.sum += weight;
-        }
-        state.sum = warp_sum(state.sum);
-        if (lane_index() == 0) states[head] = state;
+template <typename T, int kDim>
+__device__ __forceinline__ void store_result(const AttentionCall &call, int64_t offset, int row, float sum,
+                                             const Sums<kDim> &results) {
+#pragma unroll
+    for (int tile = 0; tile < 2 * DecodeShape<kDim>::kPairs; ++tile) {
+        const float *pair = &results[tile / 2][tile % 2][2 * row];
+        const int feature = feature_of<kDim>(tile);
+        if (feature < call.head_dim) store_pair<T>(call.out, offset + feature, pair[0] / sum, pair[1] / sum);
     }
 }
 
-// Step 3: sums [kGroups][kHeads][kDim].
-template <typename S>
-__device__ __forceinline__ void sum_values(const AttentionCall &call, const float *weights, const int *cache_rows,
-                                           float *sums) {
-    float acc[S::kHeads][kFeatures] = {};
-    QUIRE_UNROLL(S::kLoadsAhead)
-    for (int position = S::group(); position < kChunk; position += S::kGroups) {
-        float v[kFeatures];
-        load_row<S>(call.v_cache, cache_rows[position], call.head_dim, v);
-        for (int head = 0; head < S::kHeads; ++head) {
-            const float weight = weights[position * S::kHeads + head];
-            for (int i = 0; i < kFeatures; ++i) acc[head][i] += weight * v[i];
+template <int kDim>
+__device__ __forceinline__ void clear(int row, Sums<kDim> &results) {
+#pragma unroll
+    for (int tile = 0; tile < 2 * DecodeShape<kDim>::kPairs; ++tile) {
+        results[tile / 2][tile % 2][2 * row] = results[tile / 2][tile % 2][2 * row + 1] = 0.0f;
+    }
+}
+
+template <typename T, int kDim>
+__global__ void __launch_bounds__(kDecodeThreads, kDecodeBlocksPerProcessor) decode(AttentionCall call) {
+    using S = DecodeShape<kDim>;
+    constexpr bool kTogether = S::kBuffers == 2;
+    QUIRE_DYNAMIC_SHARED(uint4, shared);
+    QUIRE_SHARED(int, cache_rows, 2 * kChunk);
+    QUIRE_SHARED(float, maxima, kDecodeWarps *kTileQueries);
+    QUIRE_SHARED(uint4, handed_round, kSteps *Element<T>::kTerms *kWarp);
+    uint4 *const keys = shared, *const values = keys + (S::kBuffers - 1) * S::kChunkQuads;
+    uint4 *const queries = keys + S::kBuffers * S::kChunkQuads;
+    const int lane = lane_index(), warp = warp_index(), thread = threadIdx.x;
+
+    const auto look_up = [&](const Cursor &at) {
+        return find_cache_row(call, at.index, kv_head_of(call, at), at.sequence.visible, at.chunk * kChunk + thread);
+    };
+    const auto fetch_keys = [&](const Cursor &at, const int *rows) {
+        if (at.exists()) {
+            const auto find = [&](int row) { return decode_row(call, at, row); };
+            fetch_queries<kDim, kDecodeThreads>(call, at.sequence.rows.first, kTileQueries, find, queries);
+            fetch_chunk<kDim, kDecodeThreads>(call.k_cache, rows, call.head_dim, keys);
         }
-    }
-    for (int head = 0; head < S::kHeads; ++head) {
-        float *target = sums + (S::group() * S::kHeads + head) * S::kDim + S::lane() * kFeatures;
-        for (int i = 0; i < kFeatures; ++i) target[i] = acc[head][i];
-    }
-}
+        copy_async_commit();
+    };
+    const auto fetch_values = [&](const Cursor &at, const int *rows) {
+        if (at.exists()) fetch_chunk<kDim, kDecodeThreads>(call.v_cache, rows, call.head_dim, values);
+        copy_async_commit();
+    };
 
-// Step 4, where the chunk has a block of its own: its sum and state go to memory.
-template <typename S>
-__device__ __forceinline__ void store_partial(const AttentionCall &call, float *partial, int feature, float sum,
-                                              SoftmaxState state) {
-    if (feature < call.head_dim) partial[feature] = sum;
-    if (feature > 0) return;
-    partial[call.head_dim] = state.largest;
-    partial[call.head_dim + 1] = state.sum;
-}
+    Cursor next = first_chunk_of_block(call);
+    if (!next.exists()) return;
+    int *rows = cache_rows, *next_rows = rows + kChunk;
+    rows[thread] = look_up(next);
+    block_sync();
+    fetch_keys(next, rows);
+    if (kTogether) fetch_values(next, rows);
 
-template <typename S>
-__global__ void __launch_bounds__(kAttentionThreads) attend_chunks(AttentionCall call) {
-    QUIRE_SHARED(float, queries, S::kResults);
-    QUIRE_SHARED(float, weights, kChunk *S::kHeads);
-    QUIRE_SHARED(float, sums, S::kGroups *S::kResults);
-    QUIRE_SHARED(SoftmaxState, chunk_states, S::kHeads);
-    QUIRE_SHARED(int, cache_rows, kChunk);
-    static_assert(kChunk == kAttentionThreads, "a thread looks up one position");
-
-    const Query query = find_query(call, blockIdx.x);
-    const bool split = call.chunks > 0;
-    const int begin = split ? static_cast<int>(blockIdx.z) : query.first_chunk();
-    const int end = split ? begin : query.last_chunk();
-    if (!query.exists() || begin < query.first_chunk() || end > query.last_chunk()) return;
-
-    const int shared_by = call.q_heads / call.kv_heads;
-    const int tiles = (shared_by + S::kHeads - 1) / S::kHeads;
-    const int kv_head = blockIdx.y / tiles;
-    const int first_head = kv_head * shared_by + blockIdx.y % tiles * S::kHeads;
-    const int heads = min(S::kHeads, (kv_head + 1) * shared_by - first_head);
-    const int64_t first_feature = (static_cast<int64_t>(blockIdx.x) * call.q_heads + first_head) * call.head_dim;
-
-    for (int i = threadIdx.x; i < S::kResults; i += kAttentionThreads) {
-        const int head = i / S::kDim, feature = i % S::kDim;
-        const bool real = head < heads && feature < call.head_dim;
-        const int64_t index = first_feature + head * call.head_dim + feature;
-        queries[i] = real ? load_activation(call.q, index, call.dtype) * call.scale : 0.0f;
-    }
-    SoftmaxState states[S::kResultsPerThread];
-    float results[S::kResultsPerThread] = {};
-    for (int chunk = begin; chunk <= end; ++chunk) {
-        cache_rows[threadIdx.x] = find_cache_row(call, query, kv_head, chunk * kChunk + static_cast<int>(threadIdx.x));
+    SoftmaxState states[2];
+    Sums<kDim> results = {};
+    while (next.exists()) {
+        const Cursor now = next;
+        next.advance(call);
+        const int upcoming = next.exists() ? look_up(next) : -1;
+        copy_async_wait<S::kBuffers - 1>();
         block_sync();
-        score_keys<S>(call, queries, cache_rows, weights);
-        block_sync();
-        weigh_positions<S>(weights, chunk_states);
-        block_sync();
-        sum_values<S>(call, weights, cache_rows, sums);
-        block_sync();
-        QUIRE_UNROLL(S::kResultsPerThread)
-        for (int i = 0; i < S::kResultsPerThread; ++i) {
-            const int index = threadIdx.x + i * kAttentionThreads, head = index / S::kDim, feature = index % S::kDim;
-            if (head >= heads) continue;
-            float sum = 0.0f;
-            for (int group = 0; group < S::kGroups; ++group) sum += sums[group * S::kResults + index];
-            if (split) {
-                float *partial = call.partials + partial_index(call, blockIdx.x, first_head + head, chunk);
-                store_partial<S>(call, partial, feature, sum, chunk_states[head]);
-            } else {
-                results[i] = merge_value(results[i], sum, merge(states[i], chunk_states[head]));
+
+        float scores[S::kTiles][4], largest[2];
+        const int first_tile = warp * S::kTiles;
+        score<T, kDim, S::kTiles>(queries, keys + quad_index<kDim>(first_tile * kTilePositions, 0), scores);
+        Visible visible[2];
+        for (int i = 0; i < 2; ++i) {
+            const TileRow at = decode_row(call, now, lane / 4 + 8 * i);
+            if (at.exists) visible[i] = seen_from(call, now.sequence.rows.position + at.token);
+        }
+        scale_and_hide<S::kTiles>(call.scale, now.chunk * kChunk + first_tile * kTilePositions, visible, scores);
+        for (int i = 0; i < 2; ++i) {
+            largest[i] = largest_score<S::kTiles>(scores, i);
+            if (lane % 4 == 0) maxima[warp * kTileQueries + lane / 4 + 8 * i] = largest[i];
+        }
+        next_rows[thread] = upcoming;
+        block_sync();  // keys and queries have been used
+        if (kTogether) fetch_keys(next, next_rows);
+        else fetch_values(now, rows);
+
+        for (int i = 0; i < 2; ++i) {
+            for (int other = 0; other < kDecodeWarps; ++other) {
+                largest[i] = fmaxf(largest[i], maxima[other * kTileQueries + lane / 4 + 8 * i]);
             }
         }
+#pragma unroll
+        for (int tile = 0; tile < S::kTiles; tile += 2) {
+            Weights<T> own;
+            weigh<T>(scores[tile], scores[tile + 1], largest, own);
+            for (int term = 0; term < Element<T>::kTerms; ++term) {
+                const int step = (first_tile + tile) / 2;
+                handed_round[(step * Element<T>::kTerms + term) * kWarp + lane] =
+                    make_uint4(own[term][0], own[term][1], own[term][2], own[term][3]);
+            }
+        }
+        copy_async_wait<S::kBuffers - 1>();
+        block_sync();
+
+        Weights<T> weights[kSteps];
+#pragma unroll
+        for (int step = 0; step < kSteps; ++step) {
+#pragma unroll
+            for (int term = 0; term < Element<T>::kTerms; ++term) {
+                const uint4 words = handed_round[(step * Element<T>::kTerms + term) * kWarp + lane];
+                weights[step][term][0] = words.x;
+                weights[step][term][1] = words.y;
+                weights[step][term][2] = words.z;
+                weights[step][term][3] = words.w;
+            }
+        }
+        float total[4];
+        Sums<kDim> sums;
+        sum_weights<T>(weights, total);
+#pragma unroll
+        for (int pair = 0; pair < S::kPairs; ++pair) {
+            sum_values<T, kDim>(weights, values, warp * S::kPairs + pair, sums[pair]);
+        }
+        block_sync();  // values have been used
+        if (kTogether) fetch_values(next, next_rows);
+        else fetch_keys(next, next_rows);
+        int *const swapped = rows;
+        rows = next_rows;
+        next_rows = swapped;
+
+        const bool to_workspace = now.split && now.sequence.visible.chunks() > 1;
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+            const int row = lane / 4 + 8 * i;
+            const TileRow at = decode_row(call, now, row);
+            SoftmaxState coming;
+            coming.largest = largest[i];
+            coming.sum = total[2 * i];
+            if (to_workspace) {
+                if (at.exists) leave_part<kDim>(call, partial_row(call, now.unit, row), i, coming, sums);
+                continue;
+            }
+            merge_in<kDim>(i, coming, sums, states[i], results);
+            if (!now.is_last_of_tile()) continue;
+            if (at.exists) {
+                const int64_t offset = vector_offset(call, now.sequence.rows.first + at.token, at.head);
+                store_result<T, kDim>(call, offset, i, states[i].sum, results);
+            }
+            states[i] = SoftmaxState();
+            clear<kDim>(i, results);
+        }
     }
-    if (split) return;
-    QUIRE_UNROLL(S::kResultsPerThread)
-    for (int i = 0; i < S::kResultsPerThread; ++i) {
-        const int index = threadIdx.x + i * kAttentionThreads, head = index / S::kDim, feature = index % S::kDim;
-        if (head >= heads || feature >= call.head_dim) continue;
-        store_activation(call.out, first_feature + head * call.head_dim + feature, call.dtype,
-                         results[i] / states[i].sum);
-    }
 }
 
-template <typename Cache, int kDim, int kHeads>
-int32_t launch_attend(void *stream, const AttentionCall &call) {
-    const int shared_by = call.q_heads / call.kv_heads;
-    const dim3 grid(call.rows, call.kv_heads * ((shared_by + kHeads - 1) / kHeads), call.chunks > 0 ? call.chunks : 1);
-    return launch(attend_chunks<Split<Cache, kDim, kHeads>>, grid, dim3(kAttentionThreads), 0, stream, call);
+template <typename T, int kDim>
+int32_t launch_decode(void *stream, const AttentionCall &call) {
+    const dim3 grid(static_cast<unsigned>(call.processors * kDecodeBlocksPerProcessor));
+    return launch(decode<T, kDim>, grid, dim3(kDecodeThreads), DecodeShape<kDim>::kSharedBytes, stream, call);
 }
 
-template <typename Cache, int kDim>
-int32_t attend_dim(void *stream, const AttentionCall &call) {
-    const int shared_by = call.q_heads / call.kv_heads;
-    if (shared_by == 1) return launch_attend<Cache, kDim, 1>(stream, call);
-    if (shared_by <= 4) return launch_attend<Cache, kDim, 4>(stream, call);
-    return launch_attend<Cache, kDim, 8>(stream, call);
+template <typename T>
+int32_t decode_any(void *stream, const AttentionCall &call) {
+    if (call.head_dim <= 64) return launch_decode<T, 64>(stream, call);
+    if (call.head_dim <= 128) return launch_decode<T, 128>(stream, call);
+    return launch_decode<T, 256>(stream, call);
 }
 
-template <typename Cache>
-int32_t attend(void *stream, const AttentionCall &call) {
-    if (call.head_dim <= 64) return attend_dim<Cache, 64>(stream, call);
-    if (call.head_dim <= 128) return attend_dim<Cache, 128>(stream, call);
-    return attend_dim<Cache, 256>(stream, call);
-}
-
-template <typename Cache, int kDim>
-int32_t prepare_attend_dim() {
-    return first_error(prepare(attend_chunks<Split<Cache, kDim, 1>>), prepare(attend_chunks<Split<Cache, kDim, 4>>),
-                       prepare(attend_chunks<Split<Cache, kDim, 8>>));
-}
-
-template <typename Cache>
-int32_t prepare_attend() {
-    return first_error(prepare_attend_dim<Cache, 64>(), prepare_attend_dim<Cache, 128>(),
-                       prepare_attend_dim<Cache, 256>());
+template <typename T>
+int32_t prepare_decode() {
+    return first_error(prepare(decode<T, 64>, DecodeShape<64>::kSharedBytes),
+                       prepare(decode<T, 128>, DecodeShape<128>::kSharedBytes),
+                       prepare(decode<T, 256>, DecodeShape<256>::kSharedBytes));
 }
 
 }  // namespace quire

@@ -1,95 +1,84 @@
-// Attention's entry: which kernels to start, and putting the chunks together that blocks of their own have computed.
+// Attention's entry: which kernels take which tokens.
+//
+//   head_dim, types and card as tensor cores need them    decode.cuh  sequences of at most `decode.tokens` tokens
+//                                                         prompt.cuh  all others
+//   anything else                                         plain.cuh
+#include <algorithm>
+
 #include "../common/launch.cuh"
 #include "attention.h"
-#include "softmax.cuh"
 
 namespace quire {
-namespace {
 
-constexpr int kThreads = 128;
-constexpr float kLog2E = 1.4426950408889634f;
-
-// Enough blocks to keep a processor busy; with fewer, chunks get blocks of their own.
-constexpr int64_t kBlocksPerProcessor = 4;
-
-// One block per query head.
-__global__ void __launch_bounds__(kThreads) merge_chunks(AttentionCall call) {
-    const int row = blockIdx.x, head = blockIdx.y;
-    const Query query = find_query(call, row);
-    if (!query.exists()) return;
-    for (int feature = threadIdx.x; feature < call.head_dim; feature += kThreads) {
-        SoftmaxState state;
-        float value = 0.0f;
-        for (int chunk = query.first_chunk(); chunk <= query.last_chunk(); ++chunk) {
-            const float *partial = call.partials + partial_index(call, row, head, chunk);
-            SoftmaxState coming;
-            coming.largest = partial[call.head_dim];
-            coming.sum = partial[call.head_dim + 1];
-            value = merge_value(value, partial[feature], merge(state, coming));
-        }
-        const int64_t target = (static_cast<int64_t>(row) * call.q_heads + head) * call.head_dim + feature;
-        store_activation(call.out, target, call.dtype, value / state.sum);
-    }
+Packing pack_queries(const AttentionCall &call, int rows) {
+    const int shared_by = call.q_heads / call.kv_heads, heads = std::min(shared_by, rows);
+    return {heads, (shared_by + heads - 1) / heads, rows / heads};
 }
 
-int32_t attend_cache(void *stream, const AttentionCall &call, int32_t cache_dtype) {
-    if (cache_dtype == QUIRE_CUDA_F16) return attend_f16(stream, call);
-    if (cache_dtype == QUIRE_CUDA_BF16) return attend_bf16(stream, call);
-    if (cache_dtype == QUIRE_CUDA_F32) return attend_f32(stream, call);
-    return QUIRE_CUDA_UNSUPPORTED;
+namespace {
+
+constexpr float kLog2E = 1.4426950408889634f;
+
+// Enough blocks to keep a processor busy with plain kernels; with fewer, chunks get blocks of their own.
+constexpr int64_t kBlocksPerProcessor = 4;
+
+int64_t partial_bytes(const AttentionCall &call) {
+    return (call.head_dim + kStateFloats) * static_cast<int64_t>(sizeof(float));
+}
+
+int32_t attend_plainly(void *stream, AttentionCall call) {
+    const int64_t bytes = static_cast<int64_t>(call.rows) * call.q_heads * call.chunks * partial_bytes(call);
+    const bool few = static_cast<int64_t>(call.rows) * call.kv_heads < kBlocksPerProcessor * call.processors;
+    call.split = call.chunks > 1 && few && bytes <= call.workspace_bytes;
+    int32_t status = QUIRE_CUDA_UNSUPPORTED;
+    if (call.cache_dtype == QUIRE_CUDA_F16) status = attend_plainly_f16(stream, call);
+    if (call.cache_dtype == QUIRE_CUDA_BF16) status = attend_plainly_bf16(stream, call);
+    if (call.cache_dtype == QUIRE_CUDA_F32) status = attend_plainly_f32(stream, call);
+    if (status != 0 || !call.split) return status;
+    return merge_plain_chunks(stream, call);
+}
+
+int32_t attend_on_tensor_cores(void *stream, AttentionCall call) {
+    const bool f16 = call.dtype == QUIRE_CUDA_F16, prompts = call.max_query_len > call.decode.tokens;
+    if (!prompts || call.sequences > 1) {
+        const auto status = f16 ? decode_f16(stream, call) : decode_bf16(stream, call);
+        if (status != 0) return status;
+        if (call.chunks > 1 && call.most_partials > 0) {
+            const int32_t merged = merge_decoded_chunks(stream, call);
+            if (merged != 0) return merged;
+        }
+    }
+    if (!prompts) return QUIRE_CUDA_OK;
+    return f16 ? attend_prompts_f16(stream, call) : attend_prompts_bf16(stream, call);
 }
 
 }  // namespace
 
 int32_t prepare_attention() {
-    return first_error(prepare(merge_chunks), prepare_attend_f16(), prepare_attend_bf16(), prepare_attend_f32());
+    return first_error(prepare_plain_f16(), prepare_plain_bf16(), prepare_plain_f32(), prepare_decode_f16(),
+                       prepare_decode_bf16(), prepare_prompts_f16(), prepare_prompts_bf16(), prepare_merge());
 }
 
 }  // namespace quire
 
 extern "C" {
 
-int32_t quire_cuda_paged_attention(void *stream, const void *q, const void *k_cache, const void *v_cache,
-                                   int32_t cache_dtype, const int32_t *query_start, const int32_t *context_lens,
-                                   const int32_t *block_tables, int64_t rows, int64_t sequences, int64_t table_width,
-                                   int64_t q_heads, int64_t kv_heads, int64_t head_dim, int64_t block_size, float scale,
-                                   int64_t window, int32_t processors, void *workspace, int64_t workspace_bytes,
-                                   void *out, int32_t dtype) {
-    if (head_dim % 8 != 0 || head_dim > 256 || (dtype != QUIRE_CUDA_F16 && dtype != QUIRE_CUDA_BF16)) {
+int32_t quire_cuda_paged_attention(void *stream, const quire_cuda_attention *step) {
+    using namespace quire;
+    AttentionCall call = {};
+    static_cast<quire_cuda_attention &>(call) = *step;
+    if (call.head_dim % 8 != 0 || call.head_dim > 256 || (call.dtype != QUIRE_CUDA_F16 && call.dtype != QUIRE_CUDA_BF16)) {
         return QUIRE_CUDA_UNSUPPORTED;
     }
-    if (rows == 0) return QUIRE_CUDA_OK;
-    quire::AttentionCall call = {};
-    call.q = q;
-    call.k_cache = k_cache;
-    call.v_cache = v_cache;
-    call.query_start = query_start;
-    call.context_lens = context_lens;
-    call.block_tables = block_tables;
-    call.out = out;
-    call.rows = static_cast<int>(rows);
-    call.sequences = static_cast<int>(sequences);
-    call.table_width = static_cast<int>(table_width);
-    call.q_heads = static_cast<int>(q_heads);
-    call.kv_heads = static_cast<int>(kv_heads);
-    call.head_dim = static_cast<int>(head_dim);
-    call.block_size = static_cast<int>(block_size);
-    call.window = static_cast<int>(window);
-    call.scale = scale * quire::kLog2E;
-    call.dtype = dtype;
-
-    const int64_t chunks = quire::blocks_for(table_width * block_size, quire::kChunk);
-    const int64_t bytes = rows * q_heads * chunks * (head_dim + 2) * static_cast<int64_t>(sizeof(float));
-    const bool few = rows * kv_heads < quire::kBlocksPerProcessor * processors;
-    if (chunks > 1 && few && bytes <= workspace_bytes) {
-        call.partials = static_cast<float *>(workspace);
-        call.chunks = static_cast<int>(chunks);
-        const int32_t status = quire::attend_cache(stream, call, cache_dtype);
-        if (status != 0) return status;
-        const dim3 grid(static_cast<unsigned>(rows), static_cast<unsigned>(q_heads));
-        return quire::launch(quire::merge_chunks, grid, dim3(quire::kThreads), 0, stream, call);
-    }
-    return quire::attend_cache(stream, call, cache_dtype);
+    if (call.rows == 0) return QUIRE_CUDA_OK;
+    call.scale *= kLog2E;
+    call.chunks = static_cast<int>(blocks_for(static_cast<int64_t>(call.table_width) * call.block_size, kChunk));
+    if (call.tensor_cores == 0 || call.cache_dtype != call.dtype) return attend_plainly(stream, call);
+    call.decode = pack_queries(call, kDecodeRows);
+    call.partial_rows = std::min(call.decode.tokens, call.max_query_len) * call.decode.heads;
+    call.most_partials = static_cast<int>(
+        std::min<int64_t>(call.workspace_bytes / (call.partial_rows * partial_bytes(call)), INT32_MAX));
+    return attend_on_tensor_cores(stream, call);
 }
 
 }

@@ -1,4 +1,4 @@
-// Matrix instructions of one warp: D[16][8] = A[16][16] B[16][8] + C, halves in, floats out, and the loads that go with
+// Matrix instructions of one warp: D[16][8] = A[16][16] B[16][8] + C, halves or bfloat16 in, floats out, and the loads that go with
 // them.
 //
 // Who holds what (PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type"), for lane l with group g = l /
@@ -33,6 +33,17 @@ __device__ __forceinline__ void mma_f16(float (&d)[4], const uint32_t (&a)[4], c
             : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
             : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(b[half]));
     }
+#endif
+}
+
+// The same with bfloat16 for halves. Cards before sm_80 have no such instruction: nothing may call it there.
+__device__ __forceinline__ void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+#if __CUDA_ARCH__ >= 800
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #endif
 }
 

@@ -26,6 +26,26 @@ __device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(float value) 
     return __float2bfloat16_rn(value);
 }
 
+// Two numbers in one register, the first in its low half.
+__device__ __forceinline__ uint32_t pack(__half low, __half high) {
+    return static_cast<uint32_t>(__half_as_ushort(high)) << 16 | __half_as_ushort(low);
+}
+__device__ __forceinline__ uint32_t pack(__nv_bfloat16 low, __nv_bfloat16 high) {
+    return static_cast<uint32_t>(__bfloat16_as_ushort(high)) << 16 | __bfloat16_as_ushort(low);
+}
+
+// 2^x within 2 units in the last place, in one instruction; 0 where the result is below the normal numbers.
+__device__ __forceinline__ float fast_exp2(float x) {
+#ifdef QUIRE_EMULATE
+    const float power = std::exp2(x);
+    return power < 0x1p-126f ? 0.0f : power;
+#else
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+    return power;
+#endif
+}
+
 template <typename T>
 struct TypeTag {
     using type = T;

@@ -60,6 +60,20 @@ __device__ __forceinline__ float warp_sum(float value) {
     return value;
 }
 
+__device__ __forceinline__ int warp_sum(int value) {
+    for (int mask = kWarp / 2; mask > 0; mask /= 2) value += shuffle_xor(value, mask);
+    return value;
+}
+
+// The sum over this lane and those before it.
+__device__ __forceinline__ int warp_running_sum(int value) {
+    for (int delta = 1; delta < kWarp; delta *= 2) {
+        const int before = shuffle_up(value, delta);
+        if (lane_index() >= delta) value += before;
+    }
+    return value;
+}
+
 __device__ __forceinline__ float warp_max(float value) {
     for (int mask = kWarp / 2; mask > 0; mask /= 2) value = fmaxf(value, shuffle_xor(value, mask));
     return value;

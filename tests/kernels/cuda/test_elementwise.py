@@ -135,7 +135,7 @@ def test_take_rows(backend: CudaBackend) -> None:
 @pytest.mark.parametrize(("kv_heads", "block_size", "head_dim"), [(1, 1, 8), (3, 16, 24), (2, 5, 128)])
 def test_store_kv(backend: CudaBackend, dtype: torch.dtype, kv_heads: int, block_size: int, head_dim: int) -> None:
     k, v = random(backend, 3, kv_heads, head_dim), random(backend, 3, kv_heads, head_dim, seed=1)
-    slots = torch.tensor([2, 0, 4 * block_size - 1], dtype=torch.int32)
+    slots = torch.tensor([2, -1, 4 * block_size - 1], dtype=torch.int32)
     batch = AttentionBatch(slots, slots, slots[:, None], slots)
     caches = [torch.full((4, kv_heads, block_size, head_dim), 7.0, dtype=dtype) for _ in range(4)]
     backend.store_kv(k, v, caches[0], caches[1], batch)

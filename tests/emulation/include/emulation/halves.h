@@ -89,6 +89,7 @@ inline __half __float2half(float value) { return __float2half_rn(value); }
 inline __half __int2half_rn(int value) { return {emulation::half_bits(value)}; }
 inline __half __ushort_as_half(unsigned short bits) { return {bits}; }
 inline unsigned short __half_as_ushort(__half value) { return value.bits; }
+inline unsigned short __bfloat16_as_ushort(__nv_bfloat16 value) { return value.bits; }
 inline float __bfloat162float(__nv_bfloat16 value) { return emulation::bfloat_value(value.bits); }
 inline __nv_bfloat16 __float2bfloat16_rn(float value) { return {emulation::bfloat_bits(value)}; }
 inline __nv_bfloat16 __float2bfloat16(float value) { return __float2bfloat16_rn(value); }

@@ -40,22 +40,29 @@ struct MmaOperands {
     uint32_t a[4], b[2];
 };
 
-inline float half_of(const uint32_t *words, int index) {
-    return emulation::half_table.values[static_cast<uint16_t>(words[index / 2] >> (16 * (index % 2)))];
+// How the instruction reads the 16 bits of an element.
+using ElementValue = float (*)(uint16_t bits);
+inline float half_element(uint16_t bits) { return emulation::half_table.values[bits]; }
+inline float bfloat_element(uint16_t bits) { return emulation::bfloat_value(bits); }
+
+template <ElementValue kValue>
+float element_of(const uint32_t *words, int index) {
+    return kValue(static_cast<uint16_t>(words[index / 2] >> (16 * (index % 2))));
 }
 
-inline void multiply(unsigned char *operands, const void *) {
+template <ElementValue kValue>
+void multiply(unsigned char *operands, const void *) {
     double a[16][16], b[16][8];
     MmaOperands lanes[emulation::kLanes];
     for (int lane = 0; lane < emulation::kLanes; ++lane) {
         std::memcpy(&lanes[lane], operands + lane * emulation::kMostBytesPerLane, sizeof lanes[lane]);
         for (int i = 0; i < 8; ++i) {
             const Index at = a_element(lane, i);
-            a[at.row][at.column] = half_of(lanes[lane].a, i);
+            a[at.row][at.column] = element_of<kValue>(lanes[lane].a, i);
         }
         for (int i = 0; i < 4; ++i) {
             const Index at = b_element(lane, i);
-            b[at.row][at.column] = half_of(lanes[lane].b, i);
+            b[at.row][at.column] = element_of<kValue>(lanes[lane].b, i);
         }
     }
     for (int lane = 0; lane < emulation::kLanes; ++lane) {
@@ -114,16 +121,25 @@ void load_matrices(uint32_t (&r)[kCount], const void *row, bool transposed) {
     for (int i = 0; i < kCount; ++i) r[i] = load.result[i];
 }
 
-}  // namespace emulated
-
-inline void mma_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    emulated::MmaOperands operands;
+inline void mma(const char *name, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                emulation::WarpFunction compute) {
+    MmaOperands operands;
     static_assert(sizeof operands <= emulation::kMostBytesPerLane);
     std::memcpy(operands.d, d, sizeof d);
     std::memcpy(operands.a, a, sizeof a);
     std::memcpy(operands.b, b, sizeof b);
-    emulation::warp_together("mma_f16", &operands, sizeof operands, emulated::multiply);
+    emulation::warp_together(name, &operands, sizeof operands, compute);
     std::memcpy(d, operands.d, sizeof d);
+}
+
+}  // namespace emulated
+
+inline void mma_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    emulated::mma("mma_f16", d, a, b, emulated::multiply<emulated::half_element>);
+}
+
+inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    emulated::mma("mma_bf16", d, a, b, emulated::multiply<emulated::bfloat_element>);
 }
 
 template <int kCount>

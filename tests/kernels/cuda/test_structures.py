@@ -8,12 +8,23 @@ from pathlib import Path
 
 import pytest
 
+from cuda_ext.attention import AttentionStep
 from cuda_ext.exl2 import MOST_MATRICES, Exl2Matrix, Exl2Step, Exl2Work
 from engine.ops.exl2_plan import SEGMENT_WORDS, WARPS
 
 CSRC = Path(__file__).parents[3] / "cuda_ext" / "csrc"
-TYPES = {"int32_t": ctypes.c_int32, "quire_cuda_exl2": Exl2Matrix}
-STRUCTURES = {"quire_cuda_exl2": Exl2Matrix, "quire_cuda_exl2_work": Exl2Work, "quire_cuda_exl2_step": Exl2Step}
+TYPES = {
+    "int32_t": ctypes.c_int32,
+    "int64_t": ctypes.c_int64,
+    "float": ctypes.c_float,
+    "quire_cuda_exl2": Exl2Matrix,
+}
+STRUCTURES = {
+    "quire_cuda_exl2": Exl2Matrix,
+    "quire_cuda_exl2_work": Exl2Work,
+    "quire_cuda_exl2_step": Exl2Step,
+    "quire_cuda_attention": AttentionStep,
+}
 MEMBER = r"(?:const )?(\w+) (\*?)(\w+)(\[QUIRE_CUDA_EXL2_MATRICES\])?;"
 
 
