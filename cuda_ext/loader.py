@@ -69,6 +69,12 @@ _SIGNATURES: Signatures = {
         c_int32,
         (_STREAM, *[_POINTER] * 3, *[c_int64] * 4, _POINTER, _POINTER, _DTYPE, _DTYPE),
     ),
+    # stream, q, k, v, positions, cos, sin, slots, rows, q_heads, kv_heads, block_size, head_dim, k_cache, v_cache,
+    # cache dtype, dtype
+    "quire_cuda_rotate_and_store": (
+        c_int32,
+        (_STREAM, *[_POINTER] * 7, *[c_int64] * 5, _POINTER, _POINTER, _DTYPE, _DTYPE),
+    ),
     # stream, step
     "quire_cuda_paged_attention": (c_int32, (_STREAM, _POINTER)),
     # stream, q_weight, q_scale, units, tiles, features, K, stored N, out

@@ -88,6 +88,7 @@ def stages() -> list[Stage]:
         rows("ops against their references", "sweep", 90),
         rows("sampling", "sampling", 60),
         rows("speed of ops", "speed", 60),
+        rows("speed of attention", "attention_speed", 60),
         rows("speed of EXL2 products", "exl2_speed", 120),
         *(rows(f"{model} model", "model_speed", 100, model) for model in PLANS),
         *(checked(tool, module) for module in ("sweep", "sampling") for tool in ("memcheck", "racecheck")),

@@ -1,7 +1,6 @@
 """Stage: bytes per second of the kernels on this card, as a share of the copy bandwidth measured in the same run.
 
-Figures are medians of rounds in which kernels and yardstick take turns. A share that misses its target is no failure of
-the stage: it is what the run is there to find out.
+Figures are medians of rounds in which kernels and yardstick take turns.
 """
 
 from __future__ import annotations
@@ -14,36 +13,21 @@ import torch
 
 from benchmarks.gpu.card import Card, CudaCard
 from benchmarks.gpu.rows import hand_over, rows_option
-from benchmarks.gpu.sweep import attention_case
 from benchmarks.gpu.yardstick import Effort, Timed, copying, median_seconds, reading
 from benchmarks.report import Row
 from engine.ops.cuda_backend import CudaBackend
 
-CONTEXTS = ((32, 2048, 0.75), (1, 32768, 0.75), (64, 1024, None))
-"""Sequences, their length, and the share of copying that is aimed at."""
-
 TOKENS = (1, 64, 2048)
 
 
-def compare(
-    card: Card, effort: Effort, name: str, bytes_moved: int, call: Callable[[], object], target: float | None = None
-) -> list[Row]:
+def compare(card: Card, effort: Effort, name: str, bytes_moved: int, call: Callable[[], object]) -> list[Row]:
     """A kernel's bandwidth, and its share of a copy's, taking turns with one."""
     time, copy = median_seconds(card, effort, Timed(call), copying(card, effort))
     rate, copy_rate = bytes_moved / time, effort.copy_bytes / copy
     return [
         Row(f"{name}: bandwidth", rate / 1e9, "GB/s"),
-        Row(f"{name}: share of copying", rate / copy_rate, "", target, at_least=True),
+        Row(f"{name}: share of copying", rate / copy_rate, ""),
     ]
-
-
-def measure_attention(card: Card, effort: Effort, sequences: int, length: int, target: float | None) -> list[Row]:
-    """Decode of sequences of one length, shaped as in an 8B model."""
-    backend = CudaBackend(card.runtime)
-    case = attention_case(32, 8, 128, [length] * sequences, None)
-    placed = [(x.half() if x.is_floating_point() else x).to(card.device) for x in case.inputs]
-    moved = 2 * sequences * length * 8 * 128 * 2
-    return compare(card, effort, f"attention {sequences} x {length}", moved, lambda: case.call(backend, placed), target)
 
 
 def measure_elementwise(card: Card, effort: Effort, rows: int) -> list[Row]:
@@ -64,15 +48,12 @@ def measure_elementwise(card: Card, effort: Effort, rows: int) -> list[Row]:
 def measure(
     card: Card,
     effort: Effort,
-    contexts: Sequence[tuple[int, int, float | None]] = CONTEXTS,
     tokens: Sequence[int] = TOKENS,
 ) -> Iterator[Row]:
     """All of it, the yardsticks first."""
     copy, read = median_seconds(card, effort, copying(card, effort), reading(card, effort))
     yield Row("copying: bandwidth, read and written", effort.copy_bytes / copy / 1e9, "GB/s")
     yield Row("reading: bandwidth", effort.copy_bytes / 2 / read / 1e9, "GB/s")
-    for sequences, length, target in contexts:
-        yield from measure_attention(card, effort, sequences, length, target)
     for each in tokens:
         yield from measure_elementwise(card, effort, each)
 

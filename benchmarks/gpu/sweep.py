@@ -69,29 +69,43 @@ def _store(backend: Backend, x: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.cat([k_cache, v_cache])
 
 
-def attention_case(q_heads: int, kv_heads: int, head_dim: int, lengths: Sequence[int], window: int | None) -> Case:
-    """One decode step of sequences of these lengths over a cache of blocks of 16 in scattered order."""
+def _rotate_and_store(backend: Backend, x: Sequence[torch.Tensor]) -> torch.Tensor:
+    q, cos, sin, slots = x[0].clone(), x[4].float(), x[5].float(), x[7]
+    k_cache, v_cache = torch.zeros_like(x[6]), torch.zeros_like(x[6])
+    batch = AttentionBatch(slots, slots, slots[:, None], slots)
+    backend.rotate_and_store(q, x[1].clone(), x[2], x[3], cos, sin, k_cache, v_cache, batch)
+    return torch.cat([each.flatten() for each in (q, k_cache, v_cache)])
+
+
+def attention_case(
+    q_heads: int, kv_heads: int, head_dim: int, lengths: Sequence[int], window: int | None, queries: int = 1
+) -> Case:
+    """The last tokens, `queries` of each, of sequences of these lengths, over a cache of scattered blocks of 16."""
     generator = torch.Generator().manual_seed(q_heads)
-    width = -(-max(lengths) // 16)
+    width, tokens = -(-max(lengths) // 16), queries * len(lengths)
     blocks = width * len(lengths)
     tables = torch.randperm(blocks, generator=generator).to(torch.int32).reshape(len(lengths), width)
     shape = (blocks, kv_heads, 16, head_dim)
     inputs = (
-        torch.randn(len(lengths), q_heads, head_dim, generator=generator),
+        torch.randn(tokens, q_heads, head_dim, generator=generator),
         torch.randn(shape, generator=generator),
         torch.randn(shape, generator=generator),
-        torch.arange(len(lengths) + 1, dtype=torch.int32),
+        torch.arange(0, tokens + 1, queries, dtype=torch.int32),
         torch.tensor(lengths, dtype=torch.int32),
         tables,
     )
 
     def call(backend: Backend, x: Sequence[torch.Tensor]) -> torch.Tensor:
         out = torch.empty_like(x[0])
-        batch = AttentionBatch(x[3], x[4], x[5], x[3][:-1])
+        slots = torch.empty(
+            tokens, dtype=torch.int32, device=x[0].device
+        )  # as many as tokens; attention stores nothing
+        batch = AttentionBatch(x[3], x[4], x[5], slots)
         backend.paged_attention(x[0], x[1], x[2], batch, head_dim**-0.5, window, out)
         return out
 
-    return Case(f"attention {q_heads}/{kv_heads} heads of {head_dim}, {list(lengths)}, window {window}", inputs, call)
+    which = f"{queries} tokens of {list(lengths)}"
+    return Case(f"attention {q_heads}/{kv_heads} heads of {head_dim}, {which}, window {window}", inputs, call)
 
 
 def random_exl2(widths: Sequence[int], rows_per_width: int, outputs: int) -> Exl2Tensors:
@@ -149,11 +163,22 @@ def cases(small: bool) -> list[Case]:
             (random(rows, 2, 128), random(rows, 2, 128), random(rows, 2, 16, 128), positions * 16 + 5),
             _store,
         ),
+        Case(
+            f"rotate_and_store, {rows} tokens",
+            (
+                *(random(rows, heads, 128) for heads in (8, 2, 2)),
+                *(positions, random(rows, 64), random(rows, 64), random(rows, 2, 16, 128), positions * 16 + 5),
+            ),
+            _rotate_and_store,
+        ),
         *(exl2_case(matrix, each) for each in ((1, 17) if small else (1, 8, 17, 64, 65, 256))),
         attention_case(4, 4, 64, [1, long], None),
         attention_case(8, 2, 128, [17, long, 129], None),
         attention_case(7, 1, 96, [long], 140),
         attention_case(16, 1, 256, [200], None),
+        attention_case(8, 2, 128, [17, long, 129], None, queries=17),
+        attention_case(7, 1, 96, [long], 140, queries=20 if small else 700),
+        attention_case(16, 1, 256, [200], None, queries=20 if small else 200),
     ]
 
 

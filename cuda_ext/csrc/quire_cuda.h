@@ -95,6 +95,13 @@ QUIRE_CUDA_API int32_t quire_cuda_store_kv(void *stream, const void *k, const vo
                                            int64_t rows, int64_t kv_heads, int64_t block_size, int64_t head_dim,
                                            void *k_cache, void *v_cache, int32_t cache_dtype, int32_t dtype);
 
+/* quire_cuda_rotate and quire_cuda_store_kv in one, to the same bits: q is rotated in place, k on its way to the cache. */
+QUIRE_CUDA_API int32_t quire_cuda_rotate_and_store(void *stream, void *q, const void *k, const void *v,
+                                                   const int32_t *positions, const float *cos, const float *sin,
+                                                   const int32_t *slots, int64_t rows, int64_t q_heads,
+                                                   int64_t kv_heads, int64_t block_size, int64_t head_dim,
+                                                   void *k_cache, void *v_cache, int32_t cache_dtype, int32_t dtype);
+
 /* Causal attention over a paged cache. Sequence s owns rows query_start[s] .. query_start[s + 1] - 1, its last
  * positions; rows from query_start[sequences] on belong to none and are left alone. A token at position p sees positions
  * max(0, p - window + 1) .. p. What is launched follows from the numbers here, all else is read on the device: a

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from engine.cache.paged_kv_cache import PagedKVCache
-from engine.model.attention_protocol import AttentionSpec
+from engine.model.attention_protocol import AttentionSpec, Rotation
 from engine.ops.backend import AttentionBatch, Backend
 
 
@@ -26,9 +26,16 @@ class PagedAttention:
     batch: AttentionBatch
 
     def attend(
-        self, layer: int, spec: AttentionSpec, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, out: torch.Tensor
+        self,
+        layer: int,
+        spec: AttentionSpec,
+        rotation: Rotation,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        out: torch.Tensor,
     ) -> None:
-        """Store k and v [T, Hkv, D] in the layer's cache, then attend with q [T, Hq, D] to all that stands there."""
+        """Rotate q and k, store k and v [T, Hkv, D] in the layer's cache, then attend with q to all that is there."""
         keys, values = self.cache.keys(layer), self.cache.values(layer)
-        self.backend.store_kv(k, v, keys, values, self.batch)
+        rotation.apply_and_store(q, k, v, keys, values, self.batch)
         self.backend.paged_attention(q, keys, values, self.batch, spec.scale, spec.window, out)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.model.attention_protocol import Attention, AttentionSpec
+from engine.model.attention_protocol import Attention, AttentionSpec, Rotation
 from engine.model.linear import Linear, LinearGroup
 from engine.model.norm import RMSNorm
 from engine.model.workspace import Workspace
@@ -87,9 +87,9 @@ class SelfAttention:
         q = self._normed(projected[0], "q_normed", self.q_norm).view(tokens, shape.num_heads, shape.head_dim)
         k = self._normed(projected[1], "k_normed", self.k_norm).view(tokens, shape.num_kv_heads, shape.head_dim)
         v = projected[2].view(tokens, shape.num_kv_heads, shape.head_dim)
-        self._backend.rotate(q, k, positions, self._rotary.cos, self._rotary.sin)
+        rotation = Rotation(self._backend, positions, self._rotary.cos, self._rotary.sin)
         attended = self._workspace.get("attended", tokens, shape.num_heads * shape.head_dim)
-        attention.attend(shape.layer, shape.spec, q, k, v, attended.view_as(q))
+        attention.attend(shape.layer, shape.spec, rotation, q, k, v, attended.view_as(q))
         self.o_proj.forward(attended, out)
 
     def _normed(self, projected: torch.Tensor, name: str, norm: RMSNorm | None) -> torch.Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from engine.model.attention_protocol import AttentionSpec
+from engine.model.attention_protocol import AttentionSpec, Rotation
 
 
 class FullAttention:
@@ -23,12 +23,14 @@ class FullAttention:
         self,
         layer: int,  # noqa: ARG002  (part of the protocol; nothing is kept per layer here)
         spec: AttentionSpec,
+        rotation: Rotation,
         q: torch.Tensor,
         k: torch.Tensor,
         v: torch.Tensor,
         out: torch.Tensor,
     ) -> None:
         """Causal attention of q [T, Hq, D] over k and v [T, Hkv, D], computed in float32; out [T, Hq, D]."""
+        rotation.apply(q, k)
         start = 0
         for length in self._lengths:
             rows = slice(start, start + length)

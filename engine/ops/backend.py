@@ -184,6 +184,21 @@ class Backend(Protocol):
         """
         ...
 
+    def rotate_and_store(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        positions: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        k_cache: torch.Tensor,
+        v_cache: torch.Tensor,
+        batch: AttentionBatch,
+    ) -> None:
+        """`rotate`, then `store_kv`, perhaps in one pass: what k holds afterwards is undefined."""
+        ...
+
     def paged_attention(
         self,
         q: torch.Tensor,

@@ -159,6 +159,21 @@ class CpuBackend:
         )
         check(status)
 
+    def rotate_and_store(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        positions: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        k_cache: torch.Tensor,
+        v_cache: torch.Tensor,
+        batch: AttentionBatch,
+    ) -> None:
+        self.rotate(q, k, positions, cos, sin)
+        self.store_kv(k, v, k_cache, v_cache, batch)
+
     def paged_attention(
         self,
         q: torch.Tensor,

@@ -50,13 +50,7 @@ class CudaAttention:
         rows, q_heads, head_dim = q.shape
         kv_heads = k_cache.shape[1]
         sequences, table_width = batch.block_tables.shape
-        require(q_heads % kv_heads == 0, f"{q_heads} query heads cannot share {kv_heads} key heads evenly.")
-        require(window is None or window >= 1, f"An attention window must hold at least 1 position, not {window}.")
-        require(
-            head_dim % 8 == 0 and head_dim <= LARGEST_HEAD_DIM,
-            f"The CUDA kernels attend with head dimensions that are multiples of 8 up to {LARGEST_HEAD_DIM}, not "
-            f"{head_dim}; set kernels to 'torch'.",
-        )
+        require_shape(q_heads, kv_heads, head_dim, window)
         self._require("q", q, self._dtype, (rows, q_heads, head_dim))
         self._require("out", out, self._dtype, (rows, q_heads, head_dim))
         self._require("query_start", batch.query_start, torch.int32, (sequences + 1,))
@@ -110,3 +104,18 @@ def require_caches(
     dtype = require_float_tensor("k_cache", k_cache, shape, device)
     require_tensor("v_cache", v_cache, k_cache.dtype, shape, device)
     return dtype, block_size
+
+
+def require_shape(q_heads: int, kv_heads: int, head_dim: int, window: int | None) -> None:
+    """Check that there are kernels for this attention.
+
+    Raises:
+        KernelArgumentError: there are none, or it makes no sense.
+    """
+    require(q_heads % kv_heads == 0, f"{q_heads} query heads cannot share {kv_heads} key heads evenly.")
+    require(window is None or window >= 1, f"An attention window must hold at least 1 position, not {window}.")
+    require(
+        head_dim % 8 == 0 and head_dim <= LARGEST_HEAD_DIM,
+        f"The CUDA kernels attend with head dimensions that are multiples of 8 up to {LARGEST_HEAD_DIM}, not "
+        f"{head_dim}; set kernels to 'torch'.",
+    )

@@ -128,14 +128,9 @@ class CudaBackend:
     def rotate(
         self, q: torch.Tensor, k: torch.Tensor, positions: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
     ) -> None:
+        self._require_rotation(q, k, positions, cos, sin)
         rows, q_heads, head_dim = q.shape
         kv_heads = k.shape[1]
-        require(head_dim % 2 == 0, f"Rotary embedding needs an even head dimension, not {head_dim}.")
-        self._require("q", q, self._dtype, (rows, q_heads, head_dim))
-        self._require("k", k, self._dtype, (rows, kv_heads, head_dim))
-        self._require("positions", positions, torch.int32, (rows,))
-        self._require("cos", cos, torch.float32, (cos.shape[0], head_dim // 2))
-        self._require("sin", sin, torch.float32, (cos.shape[0], head_dim // 2))
         status = self._functions.quire_cuda_rotate(
             self._runtime.stream(),
             q.data_ptr(),
@@ -185,10 +180,8 @@ class CudaBackend:
         v_cache: torch.Tensor,
         batch: AttentionBatch,
     ) -> None:
+        self._require_tokens(k, v, batch)
         rows, kv_heads, head_dim = k.shape
-        self._require("k", k, self._dtype, (rows, kv_heads, head_dim))
-        self._require("v", v, self._dtype, (rows, kv_heads, head_dim))
-        self._require("slots", batch.slots, torch.int32, (rows,))
         dtype, block_size = require_caches(k_cache, v_cache, kv_heads, head_dim, self.device)
         status = self._functions.quire_cuda_store_kv(
             self._runtime.stream(),
@@ -203,6 +196,31 @@ class CudaBackend:
             v_cache.data_ptr(),
             dtype,
             self._number,
+        )
+        self._check(status)
+
+    def rotate_and_store(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        positions: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        k_cache: torch.Tensor,
+        v_cache: torch.Tensor,
+        batch: AttentionBatch,
+    ) -> None:
+        q_heads, rows = q.shape[1], batch.slots.shape[0]
+        self._require_rotation(q, k, positions, cos, sin)
+        self._require_tokens(k, v, batch)
+        _, kv_heads, head_dim = k.shape
+        dtype, block_size = require_caches(k_cache, v_cache, kv_heads, head_dim, self.device)
+        status = self._functions.quire_cuda_rotate_and_store(
+            self._runtime.stream(),
+            *(each.data_ptr() for each in (q, k, v, positions, cos, sin, batch.slots)),
+            *(rows, q_heads, kv_heads, block_size, head_dim),
+            *(k_cache.data_ptr(), v_cache.data_ptr(), dtype, self._number),
         )
         self._check(status)
 
@@ -237,3 +255,20 @@ class CudaBackend:
 
     def _require(self, name: str, tensor: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
         require_tensor(name, tensor, dtype, shape, self.device)
+
+    def _require_rotation(
+        self, q: torch.Tensor, k: torch.Tensor, positions: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    ) -> None:
+        rows, q_heads, head_dim = q.shape
+        require(head_dim % 2 == 0, f"Rotary embedding needs an even head dimension, not {head_dim}.")
+        self._require("q", q, self._dtype, (rows, q_heads, head_dim))
+        self._require("k", k, self._dtype, (rows, k.shape[1], head_dim))
+        self._require("positions", positions, torch.int32, (rows,))
+        self._require("cos", cos, torch.float32, (cos.shape[0], head_dim // 2))
+        self._require("sin", sin, torch.float32, (cos.shape[0], head_dim // 2))
+
+    def _require_tokens(self, k: torch.Tensor, v: torch.Tensor, batch: AttentionBatch) -> None:
+        rows, kv_heads, head_dim = k.shape
+        self._require("k", k, self._dtype, (rows, kv_heads, head_dim))
+        self._require("v", v, self._dtype, (rows, kv_heads, head_dim))
+        self._require("slots", batch.slots, torch.int32, (rows,))

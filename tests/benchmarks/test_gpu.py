@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as gpu
-from benchmarks.gpu import exl2_speed, model_speed, sampling, speed
+from benchmarks.gpu import attention_speed, exl2_speed, model_speed, sampling, speed
 from benchmarks.gpu.engine_under_test import Load
 from benchmarks.gpu.exl2_speed import GROUP_ROWS, MIX, random_matrix
 from benchmarks.gpu.fragments import check_fragments
@@ -49,8 +49,18 @@ LITTLE = Effort(rounds=1, calls=1, copy_bytes=1 << 12, rotated_bytes=1 << 12)
 
 
 def test_speed_of_ops_runs_on_the_emulated_device(emulated: EmulatedRuntime) -> None:
-    rows = list(speed.measure(EmulatedCard(emulated), LITTLE, contexts=((2, 20, 0.75),), tokens=(1,)))
-    assert {row.name for row in rows} > {"reading: bandwidth", "attention 2 x 20: share of copying"}
+    rows = list(speed.measure(EmulatedCard(emulated), LITTLE, tokens=(1,)))
+    assert {row.name for row in rows} > {"reading: bandwidth", "rms_norm of 1: share of copying"}
+    assert all(row.value > 0 for row in rows)
+
+
+def test_speed_of_attention_runs_on_the_emulated_device(emulated: EmulatedRuntime) -> None:
+    card = EmulatedCard(emulated)
+    rows = list(attention_speed.measure(card, LITTLE, contexts=((2, 20, 0.75),), prompts=((5, 20), (6, 6))))
+    assert [row.name for row in rows if row.target is not None] == ["attention 2 x 20: share of copying"]
+    assert {row.name for row in rows} > {
+        f"attention of {each}: speed" for each in ("5 tokens over 20", "6 tokens over 6")
+    }
     assert all(row.value > 0 for row in rows)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from engine.model.attention_protocol import AttentionSpec
+from engine.model.attention_protocol import AttentionSpec, Rotation
 from engine.model.config import ModelConfig
 from engine.model.forward_batch import ForwardBatch
 from engine.model.full_attention import FullAttention
@@ -59,11 +59,18 @@ class PagedAttention:
         )
 
     def attend(
-        self, layer: int, spec: AttentionSpec, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, out: torch.Tensor
+        self,
+        layer: int,
+        spec: AttentionSpec,
+        rotation: Rotation,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        out: torch.Tensor,
     ) -> None:
         assert self._batch is not None
         keys, values = self._keys[layer], self._values[layer]
-        self._backend.store_kv(k, v, keys, values, self._batch)
+        rotation.apply_and_store(q, k, v, keys, values, self._batch)
         self._backend.paged_attention(q, keys, values, self._batch, spec.scale, spec.window, out)
 
 
@@ -107,10 +114,20 @@ class ScoreRecorder:
         self.deviations: list[float] = []
 
     def attend(
-        self, layer: int, spec: AttentionSpec, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, out: torch.Tensor
+        self,
+        layer: int,
+        spec: AttentionSpec,
+        rotation: Rotation,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        out: torch.Tensor,
     ) -> None:
         repeats = q.shape[1] // k.shape[1]
         longest = slice(0, self._lengths[0])
-        scores = torch.einsum("qhd,khd->hqk", q[longest], k[longest].repeat_interleave(repeats, dim=1)) * spec.scale
+        queries, keys = q.clone(), k.clone()
+        rotation.apply(queries, keys)
+        keys = keys[longest].repeat_interleave(repeats, dim=1)
+        scores = torch.einsum("qhd,khd->hqk", queries[longest], keys) * spec.scale
         self.deviations.append(float(scores.std()))
-        self._inner.attend(layer, spec, q, k, v, out)
+        self._inner.attend(layer, spec, rotation, q, k, v, out)

@@ -118,12 +118,12 @@ __global__ void __launch_bounds__(kDecodeThreads, kDecodeBlocksPerProcessor) dec
         if (at.exists()) {
             const auto find = [&](int row) { return decode_row(call, at, row); };
             fetch_queries<kDim, kDecodeThreads>(call, at.sequence.rows.first, kTileQueries, find, queries);
-            fetch_chunk<kDim, kDecodeThreads>(call.k_cache, rows, call.head_dim, keys);
+            fetch_chunk<kDim, kDecodeThreads, 4>(call.k_cache, rows, call.head_dim, keys);
         }
         copy_async_commit();
     };
     const auto fetch_values = [&](const Cursor &at, const int *rows) {
-        if (at.exists()) fetch_chunk<kDim, kDecodeThreads>(call.v_cache, rows, call.head_dim, values);
+        if (at.exists()) fetch_chunk<kDim, kDecodeThreads, 4>(call.v_cache, rows, call.head_dim, values);
         copy_async_commit();
     };
 

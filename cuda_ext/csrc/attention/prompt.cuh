@@ -78,24 +78,24 @@ __global__ void __launch_bounds__(PromptShape<kDim>::kThreads) attend_prompts(At
         return find_cache_row(call, tile.sequence, kv_head, all, chunk * kChunk + thread);
     };
     const auto fetch = [&](const void *cache, const int *rows, uint4 *target) {
-        fetch_chunk<kDim, S::kThreads>(cache, rows, call.head_dim, target);
+        fetch_chunk<kDim, S::kThreads, 1>(cache, rows, call.head_dim, target);
         copy_async_commit();
     };
 
-    int *rows = cache_rows, *next_rows = rows + kChunk;
-    if (thread < kChunk) rows[thread] = look_up(all.first_chunk());
+    const auto rows_of_chunk = [&](int chunk) { return cache_rows + chunk % 2 * kChunk; };
+    if (thread < kChunk) rows_of_chunk(all.first_chunk())[thread] = look_up(all.first_chunk());
     if (thread < S::kRows) positions[thread] = position_of(tile.first_token + thread / call.prompt.heads);
     block_sync();
     fetch_queries<kDim, S::kThreads>(call, tile.rows.first, S::kRows, find, queries);
-    fetch(call.k_cache, rows, keys);
-    if (kTogether) fetch(call.v_cache, rows, values);
+    fetch(call.k_cache, rows_of_chunk(all.first_chunk()), keys);
+    if (kTogether) fetch(call.v_cache, rows_of_chunk(all.first_chunk()), values);
 
     SoftmaxState states[2];
     float results[S::kPairs][2][4] = {};
     for (int chunk = all.first_chunk(); chunk <= all.last_chunk(); ++chunk) {
         const int first = chunk * kChunk, last = first + kChunk - 1;
         const bool more = chunk < all.last_chunk();
-        if (more && thread < kChunk) next_rows[thread] = look_up(chunk + 1);
+        if (more && thread < kChunk) rows_of_chunk(chunk + 1)[thread] = look_up(chunk + 1);
         copy_async_wait<S::kBuffers - 1>();
         block_sync();
 
@@ -122,8 +122,8 @@ __global__ void __launch_bounds__(PromptShape<kDim>::kThreads) attend_prompts(At
             for (int i = 0; i < 2; ++i) coming[i].largest = largest[i];
         }
         block_sync();  // keys have been used
-        if (!kTogether) fetch(call.v_cache, rows, values);
-        else if (more) fetch(call.k_cache, next_rows, keys);
+        if (!kTogether) fetch(call.v_cache, rows_of_chunk(chunk), values);
+        else if (more) fetch(call.k_cache, rows_of_chunk(chunk + 1), keys);
         else copy_async_commit();
         copy_async_wait<S::kBuffers - 1>();
         block_sync();
@@ -145,10 +145,7 @@ __global__ void __launch_bounds__(PromptShape<kDim>::kThreads) attend_prompts(At
         }
         block_sync();  // values have been used
         if (!more) break;
-        fetch(kTogether ? call.v_cache : call.k_cache, next_rows, kTogether ? values : keys);
-        int *const swapped = rows;
-        rows = next_rows;
-        next_rows = swapped;
+        fetch(kTogether ? call.v_cache : call.k_cache, rows_of_chunk(chunk + 1), kTogether ? values : keys);
     }
 #pragma unroll
     for (int i = 0; i < 2; ++i) {

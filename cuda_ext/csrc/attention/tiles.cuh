@@ -55,11 +55,12 @@ __device__ __forceinline__ int quad_index(int row, int quad) {
     return row * (kDim / 8) + (quad ^ (row % 8));
 }
 
-// Begins to copy a chunk of keys or values; zeros where a cache row is -1, and beyond head_dim.
-template <int kDim, int kThreads>
+// Begins to copy a chunk of keys or values, kAhead copies of a thread at a time; zeros where a cache row is -1, and beyond
+// head_dim.
+template <int kDim, int kThreads, int kAhead>
 __device__ __forceinline__ void fetch_chunk(const void *cache, const int *cache_rows, int head_dim, uint4 *chunk) {
     constexpr int kQuads = kDim / 8;
-    QUIRE_UNROLL(2)
+    QUIRE_UNROLL(kAhead)
     for (int i = threadIdx.x; i < kChunk * kQuads; i += kThreads) {
         const int position = i / kQuads, quad = i % kQuads;
         const int cache_row = cache_rows[position];

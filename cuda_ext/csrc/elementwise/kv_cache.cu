@@ -1,6 +1,7 @@
 // Writing keys and values into the paged cache. One block per token, all of its heads.
 #include "../common/launch.cuh"
 #include "../common/numbers.cuh"
+#include "cache_vector.cuh"
 #include "elementwise.h"
 
 namespace quire {
@@ -14,11 +15,10 @@ __global__ void __launch_bounds__(kThreads)
              Cache *v_cache) {
     const int slot = slots[blockIdx.x];
     if (slot < 0) return;
-    const int64_t first_head = static_cast<int64_t>(slot / block_size) * kv_heads;
+    const CacheShape shape = {kv_heads, block_size, head_dim};
     const int64_t source = static_cast<int64_t>(blockIdx.x) * kv_heads * head_dim;
     for (int i = threadIdx.x; i < kv_heads * head_dim; i += kThreads) {
-        const int head = i / head_dim;
-        const int64_t target = ((first_head + head) * block_size + slot % block_size) * head_dim + i % head_dim;
+        const int64_t target = shape.vector(slot, i / head_dim) + i % head_dim;
         k_cache[target] = from_float<Cache>(to_float(k[source + i]));
         v_cache[target] = from_float<Cache>(to_float(v[source + i]));
     }

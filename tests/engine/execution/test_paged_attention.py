@@ -9,7 +9,7 @@ from engine.cache.kv_format import KVFormat
 from engine.cache.paged_kv_cache import PagedKVCache
 from engine.execution.batch_builder import BatchBuilder
 from engine.execution.paged_attention import PagedAttention
-from engine.model.attention_protocol import AttentionSpec
+from engine.model.attention_protocol import AttentionSpec, Rotation
 from engine.model.full_attention import FullAttention
 from engine.ops.torch_backend import TorchBackend
 from engine.scheduling.batch import ScheduledBatch
@@ -30,7 +30,13 @@ def test_chunks_and_decodes_equal_whole_sequences(window: int | None, layer: int
     q, k, v = (torch.randn(sum(LENGTHS), heads, 8, generator=generator) for heads in (4, 2, 2))
     spec = AttentionSpec(scale=8**-0.5, window=window)
     expected, out = torch.empty_like(q), torch.empty_like(q)
-    FullAttention(LENGTHS).attend(layer, spec, q, k, v, expected)
+    angles = torch.randn(max(LENGTHS), 4, generator=generator)
+
+    def rotation(positions: torch.Tensor) -> Rotation:
+        return Rotation(TorchBackend(), positions.to(torch.int32), angles.cos(), angles.sin())
+
+    places = torch.cat([torch.arange(length) for length in LENGTHS])
+    FullAttention(LENGTHS).attend(layer, spec, rotation(places), q.clone(), k.clone(), v, expected)
 
     cache = PagedKVCache(KVFormat(2, 2, 8, torch.float32), num_blocks=6, block_size=4, device=CPU)
     cache.keys(layer).fill_(leftover)
@@ -44,7 +50,7 @@ def test_chunks_and_decodes_equal_whole_sequences(window: int | None, layer: int
         rows = torch.tensor([LENGTHS[0] * s + p for s, bounds in enumerate(step) for p in range(*bounds)])
         attention = PagedAttention(cache, TorchBackend(), builder.build(ScheduledBatch(tuple(items)), {}).attention)
         part = torch.empty(len(rows), 4, 8)
-        attention.attend(layer, spec, q[rows], k[rows], v[rows], part)
+        attention.attend(layer, spec, rotation(places[rows]), q[rows], k[rows], v[rows], part)
         out[rows] = part
 
     torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from engine.errors import KernelArgumentError
-from engine.model.attention_protocol import AttentionSpec
+from engine.model.attention_protocol import AttentionSpec, Rotation
 from engine.model.forward_batch import ForwardBatch
 from engine.model.full_attention import FullAttention
 from engine.model.loader import load_model
@@ -116,10 +116,17 @@ class FirstTensors:
         self.pointers: set[tuple[int, int, int, int]] = set()
 
     def attend(
-        self, layer: int, spec: AttentionSpec, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, out: torch.Tensor
+        self,
+        layer: int,
+        spec: AttentionSpec,
+        rotation: Rotation,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        out: torch.Tensor,
     ) -> None:
         self.pointers.add((q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr()))
-        self._inner.attend(layer, spec, q, k, v, out)
+        self._inner.attend(layer, spec, rotation, q, k, v, out)
 
 
 def test_nothing_is_allocated_after_the_largest_step(model: Transformer) -> None:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.model.attention_protocol import AttentionSpec
+from engine.model.attention_protocol import AttentionSpec, Rotation
 from engine.model.full_attention import FullAttention
 from engine.ops.backend import AttentionBatch
 from engine.ops.torch_backend import TorchBackend
@@ -104,6 +104,7 @@ def test_full_attention_equals_attention_written_out(window: int | None) -> None
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(9, heads, 4, generator=generator) for heads in (4, 2, 2))
     out = torch.empty_like(q)
-    FullAttention([5, 4]).attend(0, AttentionSpec(0.6, window), q, k, v, out)
+    unturned = Rotation(TorchBackend(), torch.zeros(9, dtype=torch.int32), torch.ones(1, 2), torch.zeros(1, 2))
+    FullAttention([5, 4]).attend(0, AttentionSpec(0.6, window), unturned, q, k, v, out)
     for rows in (slice(0, 5), slice(5, 9)):
         torch.testing.assert_close(out[rows], naive_attention(q[rows], k[rows], v[rows], 0, 0.6, window))

@@ -100,6 +100,26 @@ def test_rotate(backend: CudaBackend, q_heads: int, kv_heads: int, half: int) ->
         assert torch.allclose(actual.double(), expected.double(), rtol=EPSILON[q.dtype], atol=1e-6)
 
 
+@float_types
+@pytest.mark.parametrize(("q_heads", "kv_heads", "half"), [(1, 1, 4), (5, 2, 12), (16, 3, 64)])
+def test_rotate_and_store_gives_the_bits_of_both(
+    backend: CudaBackend, dtype: torch.dtype, q_heads: int, kv_heads: int, half: int
+) -> None:
+    q, k, v = (random(backend, 4, heads, 2 * half, seed=heads) for heads in (q_heads, kv_heads, kv_heads))
+    angles = torch.randn(20, half, generator=generator(2))
+    positions = torch.tensor([0, 19, 7, 7], dtype=torch.int32)
+    slots = torch.tensor([9, 0, -1, 4], dtype=torch.int32)
+    batch = AttentionBatch(slots, slots, slots[:, None], slots)
+    caches = [torch.full((2, kv_heads, 5, 2 * half), 7.0, dtype=dtype) for _ in range(4)]
+    turned_q, turned_k = q.clone(), k.clone()
+    backend.rotate(turned_q, turned_k, positions, angles.cos(), angles.sin())
+    backend.store_kv(turned_k, v, caches[0], caches[1], batch)
+    backend.rotate_and_store(q, k, v, positions, angles.cos(), angles.sin(), caches[2], caches[3], batch)
+    assert torch.equal(q, turned_q)
+    assert torch.equal(caches[0], caches[2])
+    assert torch.equal(caches[1], caches[3])
+
+
 @pytest.mark.parametrize("count", [1, 7, 8, 2048, 2051])
 @pytest.mark.parametrize("offset", [8, 3])
 def test_silu_mul_and_add(backend: CudaBackend, count: int, offset: int) -> None:
