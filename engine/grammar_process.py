@@ -34,7 +34,7 @@ def serve(channel: Channel) -> None:
     while True:
         spec: GrammarSpec = channel.receive()
         try:
-            try_grammar(compiler.compile(spec), len(vocabulary.tokens))
+            try_grammar(compiler.compile(spec), len(vocabulary.tokens), vocabulary.end_token_ids)
         except InvalidRequestError as error:
             channel.send(GrammarVerdict(error.message))
         else:

@@ -23,13 +23,14 @@ from engine.types import GrammarSpec
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-MOST_SECONDS = 0.25
+MOST_SECONDS = 0.1
 """What one mask may take of the processor's time, while everybody waits for it."""
 
 MOST_OF_A_REASON = 500
 """Characters of llguidance's own words in an error."""
 
-_PLACE = re.compile(r"^at 1\(\d+\): ")  # in a grammar of one line, which in most cases is ours
+_PLACE = re.compile(r"^at 1\(8\): ")  # behind our own `start: `
+_SHOWN = re.compile(r"\s*(?:\d+ \| |\^+\s*$)")
 
 
 class GrammarCompiler:
@@ -89,9 +90,9 @@ class GrammarCompiler:
 
         return LLParserLimits(
             initial_lexer_fuel=1_000_000,
-            max_items_in_row=1_000,
+            max_items_in_row=300,
             step_lexer_fuel=100_000,
-            step_max_items=10_000,
+            step_max_items=5_000,
             max_lexer_states=50_000,
             max_grammar_size=500_000,
             verbose_errors=False,
@@ -171,6 +172,7 @@ class _TokenTable:
 
 
 def _reason(matcher: LLMatcher) -> str:
-    """What llguidance says is wrong with a grammar, in one line."""
-    reason = _PLACE.sub("", " ".join(matcher.get_error().split())).rstrip(" .:")
+    """What llguidance says is wrong with a grammar, in one line and without the part of the grammar it shows."""
+    said = [line for line in matcher.get_error().splitlines() if not _SHOWN.match(line)]
+    reason = _PLACE.sub("", " ".join(" ".join(said).split())).rstrip(" .:")
     return f"{reason[:MOST_OF_A_REASON]}."

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from engine.constraints.gbnf import gbnf_to_lark
+from engine.constraints.json_formats import with_exact_formats
 from engine.constraints.structural_tag import structural_tag_to_lark
 from engine.errors import InvalidRequestError
 from engine.types import GrammarKind, GrammarSpec
@@ -67,13 +68,14 @@ def _json_rule(schema: Any) -> str:
         raise _refusal("'x-guidance' in a JSON schema is not supported. Leave it out.")
     if _deeper_than(schema, MAX_DEPTH):
         raise _refusal(f"The JSON schema is nested more than {MAX_DEPTH} levels deep.")
-    return f"%json {json.dumps({**schema, 'x-guidance': _JSON_OPTIONS})}"
+    return f"%json {json.dumps({**with_exact_formats(schema), 'x-guidance': _JSON_OPTIONS})}"
 
 
 def _choice(choices: Any) -> str:
     if not isinstance(choices, list) or not choices or not all(isinstance(each, str) and each for each in choices):
         raise _refusal("Choices must be a list of one or more texts that are not empty.")
-    return "start: " + " | ".join(json.dumps(each, ensure_ascii=False) for each in dict.fromkeys(choices))
+    texts = " | ".join(json.dumps(each, ensure_ascii=False) for each in dict.fromkeys(choices))
+    return f"start: CHOICE\nCHOICE: {texts}"  # a terminal, since thousands of them would make a rule too complex
 
 
 def _lark(source: str) -> str:
