@@ -116,6 +116,7 @@ class AsyncEngine:
             EngineDeadError: the process could not be started, ended without saying why, or got no further for
                 `load_timeout` seconds.
         """
+        started = time.monotonic()
         process, ours = start_child(module)
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(ours.close)
@@ -130,10 +131,12 @@ class AsyncEngine:
                     case LoadProgress() as progress:
                         on_progress(progress)
                     case ModelChecked():
+                        checked = time.monotonic()
                         await _while_it_lives(process, when_checked())
+                        started += time.monotonic() - checked  # a wait for room is no part of loading
                         writer.write(frame(Load()))
                     case EngineReady(loaded):
-                        model = loaded
+                        model = replace(loaded, load_seconds=time.monotonic() - started)
                     case EngineFailed(kind, message):
                         raise revive(kind, message)
                     case other:

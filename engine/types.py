@@ -321,7 +321,7 @@ class ModelInfo:
         kv_cache_bytes: memory held by it.
         kv_cache_dtype: e.g. `float16`.
         eos_token_ids: tokens that end an answer.
-        load_seconds: how long loading took.
+        load_seconds: how long loading took; with the start of its process, where it has one.
         max_queued_requests: most prompts that may wait for their first token; 0 means any number.
         max_queued_tokens: most tokens of the prompts that wait together; 0 means any number.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,7 +102,11 @@ class _Configure:
 
 @dataclass(frozen=True, slots=True)
 class _Below:
-    """The models below a folder, by their paths in it. What leads out of the folder is not there."""
+    """The models below a folder, by their paths in it. What leads out of the folder is not there.
+
+    Every model has one name: `./x` is not another for `x`, since that would be loaded in place of `x`, and counted and
+    listed beside it.
+    """
 
     folder: Path
     sources: Sequence[Source]
@@ -110,7 +115,9 @@ class _Below:
         root = self.folder.resolve()
         try:
             directory = (root / name).resolve()
-            there = directory != root and directory.is_relative_to(root) and (directory / "config.json").is_file()
+            plain = name == os.path.normpath(name) and not os.path.isabs(name)
+            below = directory != root and directory.is_relative_to(root)
+            there = plain and below and (directory / "config.json").is_file()
         except (OSError, ValueError):  # a name too long, or with a null character
             there = False
         return DeclaredModel((name,), _Configure(directory, name, self.sources)) if there else None

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -59,7 +59,7 @@ def run(server: ServerConfig, catalogue: Catalogue) -> int:
         open_store(server)
     with bind(server.host, server.port) as listener:
         try:
-            asyncio.run(_serve(server, catalogue, listener))
+            asyncio.run(_deaf_at_the_end(_serve(server, catalogue, listener)))
         except asyncio.CancelledError as end:  # while loading; carries the signal
             return 0 if end.args == (signal.SIGTERM,) else 128 + signal.SIGINT
     return 0
@@ -89,6 +89,18 @@ def bind(host: str, port: int) -> socket.socket:
             "End what uses it, or choose another with --port."
         ) from problem
     return listener
+
+
+async def _deaf_at_the_end(serving: Coroutine[Any, Any, None]) -> None:
+    """Serve, and then take no more signals.
+
+    There is nothing left to end by then, and an event loop that closes gives signals their defaults back: one more
+    would end the process with a status of its own.
+    """
+    try:
+        await serving
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
 class _Server(uvicorn.Server):

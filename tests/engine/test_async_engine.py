@@ -323,6 +323,22 @@ def test_loading_tells_how_far_it_is_and_waits_once_the_model_is_checked() -> No
     assert len(weights) > 2
 
 
+def test_loading_takes_as_long_as_its_process_needs_and_not_as_long_as_it_waits_for_room() -> None:
+    async def make_room() -> None:
+        await asyncio.sleep(0.5)
+
+    async def main() -> tuple[float, float]:
+        started = time.monotonic()
+        engine = await AsyncEngine.start(config(), module=MODULE, when_checked=make_room)
+        elapsed = time.monotonic() - started
+        await engine.close()
+        return engine.model.load_seconds, elapsed
+
+    loading, elapsed = asyncio.run(main())
+    # the toy itself says 0; no machine starts a process in no time
+    assert 0 < loading <= elapsed - 0.5
+
+
 def test_what_the_checks_find_is_found_before_room_is_made() -> None:
     asked: list[str] = []
 

@@ -158,6 +158,10 @@ def test_only_what_lies_below_the_folder_of_models_is_there(folder: Path) -> Non
         "",
         ".",
         "three/..",
+        "three/",
+        "./three",
+        "no-model/../three",
+        str(folder / "sub" / "three"),
         "a\0b",
         "x" * 9999,
     )

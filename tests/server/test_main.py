@@ -27,7 +27,7 @@ from tests.fakes.http import events
 from tests.fakes.text import write_model_text
 
 SCRIPT = """
-import asyncio, sys
+import asyncio, sys, time
 import server.main
 from engine.config import EngineConfig
 from server.config import ServerConfig
@@ -53,7 +53,11 @@ class Fake(FakeEngine):
 server.main.SupervisedEngine = Fake
 config = EngineConfig(model=sys.argv[1], name="fake-model")
 settings = {"shutdown_timeout": float(sys.argv[3]), "keep_alive_timeout": int(sys.argv[4])}
-sys.exit(server.main.run(ServerConfig(port=0, **settings), only(config)))
+status = server.main.run(ServerConfig(port=0, **settings), only(config))
+print("run returned", flush=True)
+if sys.argv[2] == "lingers":
+    time.sleep(1)
+sys.exit(status)
 """
 
 
@@ -129,6 +133,19 @@ def test_answers_that_do_not_end_are_ended_with_an_error(tmp_path: Path, stream:
             response = asking.result()
         error = events(response.text)[-1]["error"] if stream else response.json()["error"]
         assert (response.status_code, error["code"]) == (200 if stream else 503, "shutting_down")
+        assert running.wait(timeout=10) == 0
+        assert running.stderr is not None
+        assert "Traceback" not in running.stderr.read()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_further_signal_changes_nothing_once_the_server_has_ended(tmp_path: Path, number: signal.Signals) -> None:
+    with process(tmp_path, "lingers") as running:
+        url_of(running)
+        running.send_signal(signal.SIGTERM)
+        assert running.stdout is not None
+        assert "run returned\n" in iter(running.stdout.readline, "")
+        running.send_signal(number)
         assert running.wait(timeout=10) == 0
         assert running.stderr is not None
         assert "Traceback" not in running.stderr.read()
