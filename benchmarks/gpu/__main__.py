@@ -25,6 +25,8 @@ from benchmarks.machine import machine
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 LONGEST_OUTPUT = 4000
+CHECKED = ("sweep", "sampling", "invariance")
+"""Modules that compute-sanitizer runs, with small sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +89,12 @@ def stages() -> list[Stage]:
         rows("fragment maps", "fragments", 60),
         rows("ops against their references", "sweep", 90),
         rows("sampling", "sampling", 60),
+        rows("the same bits in any company", "invariance", 60),
         rows("speed of ops", "speed", 60),
         rows("speed of attention", "attention_speed", 60),
         rows("speed of EXL2 products", "exl2_speed", 120),
         *(rows(f"{model} model", "model_speed", 100, model) for model in PLANS),
-        *(checked(tool, module) for module in ("sweep", "sampling") for tool in ("memcheck", "racecheck")),
+        *(checked(tool, module) for module in CHECKED for tool in ("memcheck", "racecheck")),
     ]
 
 

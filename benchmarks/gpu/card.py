@@ -35,8 +35,8 @@ class Card(Protocol):
         """Run `body` once, then record it; what is returned replays it."""
         ...
 
-    def forget(self) -> None:
-        """Give back memory that nobody uses."""
+    def free_bytes(self) -> int:
+        """Memory of the card that is free, once what nobody uses is given back."""
         ...
 
 
@@ -65,8 +65,9 @@ class CudaCard:
             body()
         return graph.replay
 
-    def forget(self) -> None:
+    def free_bytes(self) -> int:
         torch.cuda.empty_cache()
+        return int(torch.cuda.mem_get_info(self.device)[0])
 
 
 class _CudaMark:

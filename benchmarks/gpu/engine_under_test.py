@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
@@ -213,6 +213,27 @@ class EngineUnderTest:
             prompt = tuple(draw.randrange(self._vocab_size) for _ in range(load.prompt))
             params = SamplingParams(temperature=0, max_tokens=load.answer, ignore_eos=True, seed=0)
             self.core.add(GenerationRequest(str(index), prompt, params))
+
+
+def answer_all(core: EngineCore, requests: Iterable[GenerationRequest]) -> dict[str, object]:
+    """Queue requests and step until all are answered: token ids and log-probabilities of each.
+
+    Raises:
+        RuntimeError: one of them failed.
+    """
+    tokens: dict[str, list[int]] = {}
+    logprobs: dict[str, list[object]] = {}
+    for request in requests:
+        tokens[request.request_id], logprobs[request.request_id] = [], []
+        core.add(request)
+    while core.has_work:
+        output = core.step()
+        if output.failures:
+            raise RuntimeError(f"requests failed: {output.failures}")
+        for delta in output.deltas:
+            tokens[delta.request_id] += delta.token_ids
+            logprobs[delta.request_id] += [(each.token_id, each.logprob, each.top) for each in delta.logprobs or ()]
+    return {name: (tokens[name], logprobs[name]) for name in tokens}
 
 
 def _described(loaded: LoadedModel, length: int, blocks: int) -> ModelInfo:

@@ -138,10 +138,10 @@ def measure(
     dense = {}
     for rows in all_rows:
         dense[rows] = median_seconds(card, effort, dense_products(card, effort, large, rows))[0]
-        card.forget()
+        card.free_bytes()
     for name, widths in kinds:
         yield from measure_rows(card, effort, large, name, widths, dense)
-        card.forget()
+        card.free_bytes()
 
 
 def main() -> int:

@@ -64,10 +64,15 @@ def measure_decode(
     card: Card, loaded: LoadedModel, plan: Plan, load: Load, bandwidth: float, target: float | None
 ) -> list[Row]:
     """Steps of one load, recorded and not."""
-    recorded = EngineUnderTest(card, loaded, load).decode(load)
-    card.forget()
-    plain = EngineUnderTest(card, loaded, load, graphs=False).decode(load)
-    card.forget()
+    found: dict[bool, Decoding] = {}
+    taken: dict[bool, int] = {}
+    for graphs in (False, True):
+        before = card.free_bytes()
+        engine = EngineUnderTest(card, loaded, load, graphs=graphs)
+        taken[graphs] = before - card.free_bytes()
+        found[graphs] = engine.decode(load)
+        del engine
+    recorded, plain = found[True], found[False]
     label = f"{plan.name}, decode, {load.streams} streams"
     ideal = _bytes_of_step(loaded, load) / bandwidth
     return [
@@ -78,6 +83,7 @@ def measure_decode(
         Row(f"{label}: card idle", recorded.idle, "", MOST_IDLE if load.streams >= BUSY_STREAMS else None),
         Row(f"{label}: card idle without graphs", plain.idle, ""),
         Row(f"{label}: host", recorded.host_seconds * 1e6, "µs/step"),
+        Row(f"{label}: memory of the graphs", (taken[True] - taken[False]) / 2**20, "MiB"),
         Row(f"{label}: tokens per second, prompts included", _whole_rate(load, recorded), "1/s"),
     ]
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as gpu
-from benchmarks.gpu import attention_speed, exl2_speed, model_speed, sampling, speed
+from benchmarks.gpu import attention_speed, exl2_speed, invariance, model_speed, sampling, speed
 from benchmarks.gpu.engine_under_test import Load
 from benchmarks.gpu.exl2_speed import GROUP_ROWS, MIX, random_matrix
 from benchmarks.gpu.fragments import check_fragments
@@ -77,10 +77,15 @@ def test_a_whole_model_runs_on_the_emulated_device(emulated: EmulatedRuntime) ->
     plan = Plan("tiny", shape, decodes, Load(1, 8, 2, step_tokens=8), against_dense=True, target=0.6)
     rows = list(model_speed.measure(EmulatedCard(emulated), LITTLE, plan))
     named = {row.name: row for row in rows}
-    assert len(rows) == 2 + 2 * 8 + 2
+    assert len(rows) == 2 + 2 * 9 + 2
     assert named["tiny, decode, 1 streams: share of copying"].target == 0.6
     assert named["tiny, prefill of 8: speed, of a float16 model's"].target == 0.92
-    assert all(row.value > 0 for row in rows if "idle" not in row.name)
+    assert all(row.value > 0 for row in rows if "idle" not in row.name and "memory" not in row.name)
+
+
+def test_rows_have_the_same_bits_in_any_company_on_the_emulated_device(emulated: EmulatedRuntime) -> None:
+    rows = list(invariance.measure(EmulatedCard(emulated), invariance.SMALL))
+    assert [row.value for row in rows] == [0] * 6
 
 
 def test_what_is_handed_over_is_there_even_if_the_rest_is_not(tmp_path: Path) -> None:

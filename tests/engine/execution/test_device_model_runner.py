@@ -14,7 +14,7 @@ from engine.execution.device_model_runner import DeviceModelRunner, decode_sizes
 from engine.execution.device_step_memory import GRAPHS, device_step_bytes
 from engine.model.config import ModelConfig
 from engine.scheduling.batch import ScheduledBatch
-from engine.types import GenerationRequest, OutputDelta
+from engine.types import GenerationRequest, GrammarKind, GrammarSpec, OutputDelta
 from tests.emulation.device import EmulatedRuntime
 from tests.engine.execution.steps import model_config, share
 from tests.fakes.device_engine import ToySize, host_engine, late_engine, late_runner, make_runner
@@ -29,6 +29,7 @@ KINDS: list[dict[str, object]] = [
     {"temperature": 0.7, "n": 3, "top_k": 20},
     {"temperature": 0, "logit_bias": {9: 4.0}},
     {"temperature": 0.5, "min_tokens": 5, "ignore_eos": False, "logprobs": 3},
+    {"temperature": 0.9, "ignore_eos": False, "grammar": GrammarSpec(GrammarKind.REGEX, "[0-9]{3}[!-/]*")},
 ]
 
 

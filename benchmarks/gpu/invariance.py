@@ -1,0 +1,204 @@
+"""Stage: are a row's bits the same alone and among others, in one chunk and in several, recorded and not, run again?
+
+Kernels first; then a small random model, answered by the engine together and recorded, and alone and kernel by kernel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from benchmarks.gpu.card import Card, CudaCard
+from benchmarks.gpu.engine_under_test import EngineUnderTest, Load, answer_all
+from benchmarks.gpu.random_model import load_random_model
+from benchmarks.gpu.rows import hand_over, rows_option
+from benchmarks.gpu.sweep import random_exl2
+from benchmarks.random_exl2_model import RandomModel
+from benchmarks.report import Row
+from engine.ops.backend import AttentionBatch
+from engine.ops.cuda_backend import CudaBackend
+from engine.ops.exl2 import WIDTHS
+from engine.types import GenerationRequest, SamplingParams
+
+PARTS = (slice(0, 1), slice(0, 7), slice(5, 22), slice(63, 64))
+"""Rows of 64 that are computed by themselves."""
+
+MODEL = RandomModel(hidden=512, layers=3, intermediate=1024, heads=8, kv_heads=2, vocab=2048, widths=(6, 4, 3, 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is tried.
+
+    Attributes:
+        group_rows: rows of a matrix in each width.
+        outputs: of the matrix.
+        lengths: of sequences that are decoded.
+        prompt: tokens of a prompt that is computed in chunks of `chunks`.
+        chunks: lengths of the chunks; their sum is no more than `prompt`.
+        model: its shape.
+        load: what the engine is asked.
+    """
+
+    group_rows: int = 640
+    outputs: int = 4096
+    lengths: tuple[int, ...] = (1, 17, 700, 4000, 129)
+    prompt: int = 700
+    chunks: tuple[int, ...] = (1, 300, 16, 128, 255)
+    model: RandomModel = MODEL
+    load: Load = Load(streams=24, prompt=70, answer=24, step_tokens=128)
+
+
+SMALL = Sizes(
+    group_rows=32,
+    outputs=32,
+    lengths=(1, 17, 150),
+    prompt=40,
+    chunks=(1, 16, 23),
+    model=RandomModel(hidden=64, layers=1, intermediate=32, heads=2, kv_heads=1, vocab=96, positions=64, widths=(4,)),
+    load=Load(streams=3, prompt=5, answer=4, step_tokens=8),
+)
+"""For the tests."""
+
+
+def _different(name: str, pairs: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> Row:
+    count = sum(int((one != other).sum()) for one, other in pairs)
+    return Row(f"{name}: elements that differ", float(count), "elements", 0.0)
+
+
+def check_products(card: Card, sizes: Sizes) -> Row:
+    """An EXL2 product of 64 rows, and of some of them."""
+    backend = CudaBackend(card.runtime)
+    matrix = backend.prepare_exl2(random_exl2(sorted(WIDTHS, reverse=True), sizes.group_rows, sizes.outputs))
+    x = torch.randn(64, matrix.in_features, generator=torch.Generator().manual_seed(1)).half().to(card.device)
+
+    def product(rows: torch.Tensor) -> torch.Tensor:
+        out = torch.empty(len(rows), matrix.out_features, dtype=torch.float16, device=card.device)
+        matrix(rows.contiguous(), out)
+        return out
+
+    whole = product(x)
+    return _different("EXL2 products, alone and among 64 rows", ((product(x[part]), whole[part]) for part in PARTS))
+
+
+@dataclass(frozen=True, slots=True)
+class _Cached:
+    """Sequences in a cache, one query for each of their tokens from some position on."""
+
+    card: Card
+    keys: torch.Tensor
+    values: torch.Tensor
+    tables: torch.Tensor
+
+    def attend(self, q: torch.Tensor, sequences: Sequence[int], ends: Sequence[int]) -> torch.Tensor:
+        """Attention of the last queries of some sequences, as many of each; q [T, heads, D]."""
+        count = len(q) // len(sequences)
+
+        def placed(values: Sequence[int]) -> torch.Tensor:
+            return torch.tensor(values, dtype=torch.int32).to(self.card.device)
+
+        batch = AttentionBatch(
+            query_start=placed([index * count for index in range(len(sequences) + 1)]),
+            context_lens=placed(ends),
+            block_tables=self.tables[list(sequences)].contiguous(),
+            slots=placed([0] * len(q)),
+        )
+        out = torch.empty_like(q)
+        scale = q.shape[2] ** -0.5
+        CudaBackend(self.card.runtime).paged_attention(q, self.keys, self.values, batch, scale, None, out)
+        return out
+
+
+def _cached(card: Card, lengths: Sequence[int], kv_heads: int, head_dim: int) -> _Cached:
+    generator = torch.Generator().manual_seed(2)
+    width = -(-max(lengths) // 16)
+    shape = (width * len(lengths), kv_heads, 16, head_dim)
+    keys, values = (torch.randn(shape, generator=generator).half().to(card.device) for _ in range(2))
+    tables = torch.randperm(shape[0], generator=generator).to(torch.int32).reshape(len(lengths), width)
+    return _Cached(card, keys, values, tables.to(card.device))
+
+
+def check_attention(card: Card, sizes: Sizes) -> Iterator[Row]:
+    """Decode steps of one sequence and of several; a prompt at once and in chunks."""
+    generator = torch.Generator().manual_seed(3)
+    lengths = sizes.lengths
+    cached = _cached(card, lengths, 2, 128)
+    q = torch.randn(len(lengths), 8, 128, generator=generator).half().to(card.device)
+    together = cached.attend(q, range(len(lengths)), lengths)
+    alone = (
+        (cached.attend(q[row : row + 1].contiguous(), [row], [length]), together[row : row + 1])
+        for row, length in enumerate(lengths)
+    )
+    yield _different("attention of decode steps, alone and among others", alone)
+
+    cached = _cached(card, [sizes.prompt], 2, 128)
+    q = torch.randn(sizes.prompt, 8, 128, generator=generator).half().to(card.device)
+    whole = cached.attend(q, [0], [sizes.prompt])
+    ends = [sum(sizes.chunks[: index + 1]) for index in range(len(sizes.chunks))]
+    pieces = (
+        (cached.attend(q[end - chunk : end].contiguous(), [0], [end]), whole[end - chunk : end])
+        for chunk, end in zip(sizes.chunks, ends, strict=True)
+    )
+    yield _different("attention of a prompt, in one chunk and in several", pieces)
+
+
+def check_engine(card: Card, sizes: Sizes) -> Iterator[Row]:
+    """Answers with their log-probabilities, however the engine comes to them."""
+    load = sizes.load
+    loaded = load_random_model(sizes.model, CudaBackend(card.runtime), load.step_tokens)
+    wanted = _requests(load, sizes.model.vocab)
+
+    def answers(*, graphs: bool, together: bool) -> dict[str, object]:
+        core = EngineUnderTest(card, loaded, load, graphs=graphs).core
+        if together:
+            return answer_all(core, wanted)
+        return {name: answer for each in wanted for name, answer in answer_all(core, [each]).items()}
+
+    expected = answers(graphs=False, together=False)
+    for how, graphs, together in (
+        ("together", False, True),
+        ("together and recorded", True, True),
+        ("alone and recorded", True, False),
+    ):
+        found = answers(graphs=graphs, together=together)
+        different = sum(found[name] != expected[name] for name in expected)
+        yield Row(f"{len(expected)} answers of the engine, {how}: differ", float(different), "answers", 0.0)
+
+
+def _requests(load: Load, vocab: int) -> list[GenerationRequest]:
+    """Greedy and drawn in turn, prompts of different lengths."""
+    generator = torch.Generator().manual_seed(4)
+    return [
+        GenerationRequest(
+            str(index),
+            tuple(torch.randint(vocab, (1 + index * 7 % load.prompt,), generator=generator).tolist()),
+            SamplingParams(
+                temperature=index % 2, top_p=0.9, max_tokens=load.answer, ignore_eos=True, seed=index, logprobs=2
+            ),
+        )
+        for index in range(load.streams)
+    ]
+
+
+def measure(card: Card, sizes: Sizes) -> Iterator[Row]:
+    """All of it."""
+    yield check_products(card, sizes)
+    yield from check_attention(card, sizes)
+    yield from check_engine(card, sizes)
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.invariance", description=__doc__)
+    parser.add_argument("--small", action="store_true", help="small sizes, for compute-sanitizer")
+    rows_option(parser)
+    options = parser.parse_args()
+    return hand_over(measure(CudaCard(), SMALL if options.small else Sizes()), options.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
