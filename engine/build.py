@@ -117,6 +117,7 @@ def _core(
         max_num_seqs=config.max_num_seqs,
         max_num_batched_tokens=config.max_num_batched_tokens,
         max_step_seconds=config.max_step_ms / 1000,
+        counts_in_flight=runner.counts_in_flight,
     )
     return EngineCore(
         model,

@@ -89,6 +89,11 @@ class DeviceModelRunner:
         """Steps worth submitting beside the one that is waited for."""
         return 1
 
+    @property
+    def counts_in_flight(self) -> bool:
+        """Whether penalties take tokens into account that the host does not know yet."""
+        return True
+
     def submit(self, batch: ScheduledBatch) -> StepHandle:
         """Give a step to the device.
 

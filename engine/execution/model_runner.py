@@ -56,6 +56,11 @@ class ModelRunner:
         """Steps worth submitting beside the one that is waited for: none, since each is done when it is submitted."""
         return 0
 
+    @property
+    def counts_in_flight(self) -> bool:
+        """Whether penalties take tokens into account that the host does not know yet."""
+        return False
+
     def submit(self, batch: ScheduledBatch) -> StepResult:
         """Compute the step's keys, values and logits, and choose the next tokens.
 

@@ -44,6 +44,8 @@ class Scheduler:
         max_num_batched_tokens: most tokens in one step.
         max_step_seconds: what a step may take while answers are under way, kept by shorter chunks of prompts as
             `StepPacer` says; 0 means any time.
+        counts_in_flight: the runner counts tokens in flight for penalties; otherwise sequences with penalties wait
+            until their latest token is known.
 
     Attributes:
         preemptions: sequences that had to give back their blocks, so far.
@@ -53,11 +55,18 @@ class Scheduler:
     """
 
     def __init__(
-        self, blocks: BlockManager, *, max_num_seqs: int, max_num_batched_tokens: int, max_step_seconds: float = 0.0
+        self,
+        blocks: BlockManager,
+        *,
+        max_num_seqs: int,
+        max_num_batched_tokens: int,
+        max_step_seconds: float = 0.0,
+        counts_in_flight: bool = False,
     ) -> None:
         self._blocks = blocks
         self._max_running = max_num_seqs
         self._pacer = StepPacer(max_num_batched_tokens, max_step_seconds)
+        self._counts_in_flight = counts_in_flight
         self._waiting = WaitingQueue()
         self._running: list[Sequence] = []  # by rank
         self._siblings: dict[str, list[Sequence]] = {}  # further choices, until the first has computed the prompt
@@ -119,11 +128,14 @@ class Scheduler:
         while index < len(self._running):  # it gets shorter, at its end, where room is made
             sequence = self._running[index]
             index += 1
-            if sequence.num_pending == 1 and not sequence.awaits_token:
+            if sequence.num_pending == 1 and not self._awaits_token(sequence):
                 if not self._make_room(sequence):
                     break
                 items.append(_share(sequence, 1))
         return items
+
+    def _awaits_token(self, sequence: Sequence) -> bool:
+        return sequence.awaits_token(counts_in_flight=self._counts_in_flight)
 
     def launch(self, batch: ScheduledBatch) -> None:
         """The step has been submitted: the next one may count on what it computes."""

@@ -83,16 +83,18 @@ class Sequence:
         """Tokens not computed yet; at least one while the sequence lives."""
         return self.num_tokens - self.num_computed
 
-    @property
-    def awaits_token(self) -> bool:
+    def awaits_token(self, *, counts_in_flight: bool = False) -> bool:
         """Whether nothing can be computed before a token in flight is known.
 
-        Penalties count the tokens of the answer before the next is sampled, and a constraint follows them, so they must
-        be known. And after the last token there is nothing to compute.
+        After the last token there is nothing to compute. Penalties count the tokens of the answer before the next is
+        sampled, and a constraint follows them, so they must be known.
+
+        Args:
+            counts_in_flight: the runner counts tokens in flight for penalties by itself.
         """
         if not self.num_in_flight:
             return False
-        needs_all = self.sampling.has_penalties or self.constraint is not None
+        needs_all = self.constraint is not None or (self.sampling.has_penalties and not counts_in_flight)
         return needs_all or self.num_sampled == self.max_tokens
 
     def append(self, token_id: int) -> None:

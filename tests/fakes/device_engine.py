@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 from engine.cache.block_manager import BlockManager
 from engine.config import EngineConfig
@@ -15,7 +15,6 @@ from engine.model.config import ModelConfig
 from engine.model.loader import LoadedModel
 from engine.ops.torch_backend import TorchBackend
 from engine.sampling.device_sampler import DeviceSampler
-from engine.scheduling.runner import Runner
 from engine.scheduling.scheduler import Scheduler
 from tests.emulation.device import EmulatedRuntime
 from tests.emulation.late import LateDevice
@@ -88,10 +87,17 @@ def late_engine(
     return core_around(config, size, runner, pipeline_depth), device
 
 
-def core_around(config: ModelConfig, size: ToySize, runner: Runner[Any], pipeline_depth: int) -> EngineCore:
+def core_around(
+    config: ModelConfig, size: ToySize, runner: ModelRunner | DeviceModelRunner, pipeline_depth: int
+) -> EngineCore:
     """A core with a clock that moves by one whenever it is read."""
     blocks = BlockManager(size.num_blocks, size.block_size, prefix_caching=size.prefix_caching)
-    scheduler = Scheduler(blocks, max_num_seqs=size.max_num_seqs, max_num_batched_tokens=size.max_num_batched_tokens)
+    scheduler = Scheduler(
+        blocks,
+        max_num_seqs=size.max_num_seqs,
+        max_num_batched_tokens=size.max_num_batched_tokens,
+        counts_in_flight=runner.counts_in_flight,
+    )
     model = toy_model(
         vocab_size=config.vocab_size,
         max_model_len=size.max_model_len,

@@ -77,8 +77,8 @@ def engine_of(size: Size) -> ToyEngine:
 def step_without_a_stall(engine: ToyEngine) -> StepOutput:
     """A step; fails if an answer under way neither got its token nor gave its blocks to a more important one."""
     running = engine.core._scheduler._running
-    awaiting = {each for each in running if each.awaits_token}
-    under_way = [each for each in running if each.num_pending == 1 and not each.awaits_token]
+    awaiting = {each for each in running if each.awaits_token()}
+    under_way = [each for each in running if each.num_pending == 1 and not each.awaits_token()]
     before = len(engine.runner.batches)
     output = engine.core.step()
     expired = {each.request_id for each in output.failures}

@@ -20,9 +20,16 @@ def make(num_prompt: int, name: str = "a", choices: int = 1, priority: int = 0) 
     return [Sequence(what, index, 0, list(what.prompt_token_ids)) for index in range(choices)]
 
 
-def scheduler(num_blocks: int = 100, *, seqs: int = 8, tokens: int = 16, prefix_caching: bool = False) -> Scheduler:
+def scheduler(
+    num_blocks: int = 100,
+    *,
+    seqs: int = 8,
+    tokens: int = 16,
+    prefix_caching: bool = False,
+    counts_in_flight: bool = False,
+) -> Scheduler:
     blocks = BlockManager(num_blocks, 4, prefix_caching=prefix_caching)
-    return Scheduler(blocks, max_num_seqs=seqs, max_num_batched_tokens=tokens)
+    return Scheduler(blocks, max_num_seqs=seqs, max_num_batched_tokens=tokens, counts_in_flight=counts_in_flight)
 
 
 def step(queue: Scheduler) -> list[tuple[str, int, int, bool]]:
@@ -261,8 +268,16 @@ def test_a_sequence_that_must_know_its_token_sits_out_and_keeps_its_place_in_the
     assert submit(queue)[1] == [("knows", 2, 1, False), ("long", 3, 3, False)]
 
 
-def test_nothing_is_computed_after_the_last_token() -> None:
-    queue = scheduler()
+def test_penalties_wait_for_no_token_where_the_runner_counts_it() -> None:
+    queue = scheduler(counts_in_flight=True)
+    queue.add([Sequence(request("counted", [1, 2], presence_penalty=1.0), 0, 0, [1, 2])])
+    submit(queue)
+    assert submit(queue)[1] == [("counted", 2, 1, True)]
+
+
+@pytest.mark.parametrize("counts_in_flight", [False, True])
+def test_nothing_is_computed_after_the_last_token(counts_in_flight: bool) -> None:
+    queue = scheduler(counts_in_flight=counts_in_flight)
     queue.add([Sequence(request("a", [1, 2]), 0, 0, [1, 2], max_tokens=2)])
     submit(queue)
     assert submit(queue)[1] == [("a", 2, 1, True)]

@@ -128,6 +128,39 @@ def test_edges_of_the_kept_sets(emulated: EmulatedRuntime) -> None:
         assert drawn == np.floor(numbers * kept).astype(int).tolist()
 
 
+def unmixed(z: int) -> int:
+    """The inverse of the output function of SplitMix64."""
+    for shift, multiplier in ((31, 0x94D049BB133111EB), (27, 0xBF58476D1CE4E5B9), (30, 1)):
+        z ^= z >> shift ^ z >> 2 * shift
+        z = z * pow(multiplier, -1, 2**64) % 2**64
+    return z
+
+
+def seed_of(number: int, position: int) -> int:
+    """The seed with which the random number of choice 0 at this position is `number` times 2^-53."""
+    golden = 0x9E3779B97F4A7C15
+    after_position = unmixed(number << 11)
+    after_choice = unmixed((after_position - (position + 1) * golden) % 2**64)
+    return unmixed((after_choice - golden) % 2**64)
+
+
+def test_edges_of_the_draw(emulated: EmulatedRuntime) -> None:
+    """Random numbers, and shares of top-p, exactly at the edge between two of several equals, and just beside it."""
+    half, beyond_third = 2**52, float(np.nextafter(1 / 3, 1))
+    cases = [
+        (SamplingParams(top_k=2), 0, 0),
+        (SamplingParams(top_k=2), half - 1, 0),
+        (SamplingParams(top_k=2), half, 1),
+        (SamplingParams(top_k=2), 2**53 - 1, 1),
+        (SamplingParams(top_p=1 / 3), 2**53 - 1, 0),
+        (SamplingParams(top_p=beyond_third), 2**53 - 1, 1),
+    ]
+    rows = [sequence(params, seed=seed_of(number, position=3)) for params, number, _ in cases]
+    assert uniforms([row.seed for row in rows], [0] * 6, [3] * 6).tolist() == [each[1] / 2**53 for each in cases]
+    sampled = assert_as_defined(Device(emulated, 3, 6), torch.zeros(6, 3), rows)
+    assert [each.token_id for each in sampled] == [token for _, _, token in cases]
+
+
 params_strategy = st.builds(
     SamplingParams,
     temperature=st.one_of(st.just(0.0), st.floats(1e-3, 100), st.sampled_from((1e-300, 1e-10, 1.0))),
