@@ -230,7 +230,7 @@ typedef struct quire_cuda_sampling_row {
 /* What comes back for a row. */
 typedef struct quire_cuda_sampled {
     int32_t token;
-    int32_t broken; /* 1: NaN, infinity, or nothing but forbidden tokens; the token is 0 then */
+    int32_t broken; /* 1: NaN or plus infinity among the logits; 2: minus infinity everywhere; the token is 0 then */
     double logprob; /* natural, of the logits as they were given, at least -9999 */
     int32_t top_tokens[QUIRE_CUDA_SAMPLING_TOP]; /* likeliest first, as many as asked for; -1: there are no more */
     double top_logprobs[QUIRE_CUDA_SAMPLING_TOP];

@@ -19,6 +19,9 @@ Words = npt.NDArray[np.uint32]
 UNUSED, GREEDY, DRAWN = 0, 1, 2
 """Kinds of rows."""
 
+NOT_FINITE, NOTHING_LEFT = 1, 2
+"""What may be broken about a row: NaN or plus infinity in it, or minus infinity everywhere."""
+
 NONE = -1
 """In place of a place: there is no such list, slot or wish."""
 
@@ -48,7 +51,7 @@ ROW = np.dtype(
 RECORD = np.dtype(
     [
         ("token", np.int32),
-        ("broken", np.int32),  # 1: NaN, infinity, or nothing but forbidden tokens; the rest means nothing then
+        ("broken", np.int32),  # 0, NOT_FINITE or NOTHING_LEFT; the rest means nothing then
         ("logprob", np.float64),
         ("top_tokens", np.int32, MAX_LOGPROBS),  # likeliest first; NONE where the vocabulary has no more
         ("top_logprobs", np.float64, MAX_LOGPROBS),

@@ -30,6 +30,7 @@ from engine.sampling.device_layout import (
     MOST_BIASES,
     MOST_FORBIDDEN,
     NONE,
+    NOTHING_LEFT,
     RECORD,
     ROW,
     Bytes,
@@ -40,6 +41,7 @@ from engine.sampling.device_layout import (
     mask_words,
     most_bytes,
 )
+from engine.sampling.processors import nothing_allowed
 from engine.scheduling.batch import SampledToken
 from engine.scheduling.sequence import Sequence
 
@@ -99,17 +101,13 @@ class DeviceSampler:
         """Bytes of the device buffer of inputs for a bucket of so many rows."""
         return most_bytes(rows, self._vocab_size)
 
-    def parameters(
-        self, sequences: Seq[Sequence], rows: int | None = None, masks: Seq[Words | None] | None = None
-    ) -> SamplingInputs:
+    def parameters(self, sequences: Seq[Sequence], rows: int | None = None) -> SamplingInputs:
         """Describe the rows of a step; the order of calls is the order in which the steps are to run.
 
         Args:
             sequences: the sequence of each row. The token to be chosen stands at position `num_tokens`; tokens in
                 flight need not be known.
             rows: of the bucket; those after the last sequence are left alone. None for as many as sequences.
-            masks: for each sequence the tokens that may be chosen, uint32 [ceil(V / 32)], token t being bit t % 32 of
-                word t // 32; or None for all. Without it those of the sequences' constraints.
 
         Raises:
             ConstraintError: a sequence's constraint cannot tell any more.
@@ -119,10 +117,7 @@ class DeviceSampler:
         table = np.zeros(len(sequences) if rows is None else rows, ROW)
         lists = _Lists(table.nbytes // 4)
         counts: list[SlotCounts] = []
-        wishes = [
-            self._row(sequence, mask, lists, counts)
-            for sequence, mask in zip(sequences, masks or _masks_of(sequences), strict=True)
-        ]
+        wishes = [self._row(sequence, lists, counts) for sequence in sequences]
         table[: len(wishes)] = np.array(wishes, ROW)
         return SamplingInputs(lists.after(table.view(np.uint8)), tuple(counts))
 
@@ -164,11 +159,10 @@ class DeviceSampler:
 
         Raises:
             InvalidLogitsError: rows contain NaN or infinity, or nothing but forbidden tokens; it names their requests.
+            ConstraintError: a request's constraint leaves no token.
         """
         found = records[: len(sequences)].reshape(-1).view(RECORD)
-        broken = [sequences[row].request.request_id for row in np.flatnonzero(found["broken"]).tolist()]
-        if broken:
-            raise InvalidLogitsError(tuple(dict.fromkeys(broken)))
+        _check_rows(found["broken"], sequences)
         tokens = found["token"].tolist()
         sampled = [SampledToken(token, None, ()) for token in tokens]
         for row, sequence in enumerate(sequences):
@@ -176,11 +170,10 @@ class DeviceSampler:
                 sampled[row] = _with_logprobs(tokens[row], found[row], sequence.sampling.logprobs)
         return sampled
 
-    def _row(
-        self, sequence: Sequence, mask: Words | None, lists: _Lists, counts: list[SlotCounts]
-    ) -> tuple[float, ...]:
+    def _row(self, sequence: Sequence, lists: _Lists, counts: list[SlotCounts]) -> tuple[float, ...]:
         """The fields of a ROW, in their order; what it points to goes to `lists` and `counts`."""
         params = sequence.sampling
+        constraint = sequence.constraint
         ends = (*self._end_token_ids, *params.stop_token_ids) if forbids_ending(sequence) else ()
         return (
             sequence.seed % 2**64,
@@ -199,7 +192,7 @@ class DeviceSampler:
             len(params.logit_bias),
             lists.add(np.array(ends, np.uint32)) if ends else NONE,
             len(ends),
-            NONE if mask is None else lists.add(mask[: mask_words(self._vocab_size)]),
+            NONE if constraint is None else lists.add(constraint.mask()[: mask_words(self._vocab_size)]),
             NONE if params.logprobs is None else params.logprobs,
         )
 
@@ -253,9 +246,15 @@ def _with_logprobs(token: int, record: np.void, count: int) -> SampledToken:
     return SampledToken(token, float(record["logprob"]), tuple(reported))
 
 
+def _check_rows(broken: npt.NDArray[np.int32], sequences: Seq[Sequence]) -> None:
+    """Fail as `Sampler.sample` does."""
+    faults = [(int(broken[row]), sequences[row]) for row in np.flatnonzero(broken).tolist()]
+    stuck = [sequence for fault, sequence in faults if fault == NOTHING_LEFT and sequence.constraint is not None]
+    if stuck:
+        raise nothing_allowed(_request_ids(stuck))
+    if faults:
+        raise InvalidLogitsError(_request_ids([sequence for _, sequence in faults]))
+
+
 def _request_ids(sequences: Seq[Sequence]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each.request.request_id for each in sequences))
-
-
-def _masks_of(sequences: Seq[Sequence]) -> list[Words | None]:
-    return [None if each.constraint is None else each.constraint.mask() for each in sequences]

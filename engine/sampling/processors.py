@@ -50,12 +50,17 @@ def process_logits(logits: Float32Array, sequence: Sequence, end_token_ids: tupl
         _keep_allowed(logits, sequence.constraint.mask(), sequence.request.request_id)
 
 
+def nothing_allowed(request_ids: tuple[str, ...]) -> ConstraintError:
+    """The error of requests whose constraint leaves no token."""
+    message = "No token is left: what the grammar allows here is forbidden by 'min_tokens', or by the model itself."
+    return ConstraintError(message, request_ids)
+
+
 def _keep_allowed(logits: Float32Array, mask: TokenMask, request_id: str) -> None:
     allowed = np.unpackbits(mask.view(np.uint8), count=len(logits), bitorder="little").view(np.bool_)
     logits[~allowed] = -np.inf
     if np.isneginf(logits[allowed]).all():
-        message = "No token is left: what the grammar allows here is forbidden by 'min_tokens', or by the model itself."
-        raise ConstraintError(message, (request_id,))
+        raise nothing_allowed((request_id,))
 
 
 def _penalize_repetition(logits: Float32Array, tokens: IntArray, penalty: float) -> None:

@@ -132,16 +132,17 @@ __global__ void __launch_bounds__(kChooseThreads, 1) choose(SamplingCall call) {
     if (threadIdx.x == 0) *state_of(call, blockIdx.x) = RowState{0, 0, 0, 0, 0};
 
     const Mass best = has_changes(row) ? state.best : state.raw_best;
-    const bool broken = state.broken != 0 || logit_of(best) == -INFINITY || logit_of(state.raw_best) == -INFINITY;
-    int token = broken ? 0 : token_of(best);
-    if (row.kind == kDrawnRow) token = draw(call, row, broken);
+    const bool nothing_left = logit_of(best) == -INFINITY || logit_of(state.raw_best) == -INFINITY;
+    const int broken = state.broken != 0 ? kNotFinite : nothing_left ? kNothingLeft : 0;
+    int token = broken != 0 ? 0 : token_of(best);
+    if (row.kind == kDrawnRow) token = draw(call, row, broken != 0);
     if (threadIdx.x == 0) {
         call.tokens[blockIdx.x] = token;
         call.records[blockIdx.x].token = token;
         call.records[blockIdx.x].broken = broken;
-        if (row.slot >= 0 && !broken) count_token(call, row.slot, token);
+        if (row.slot >= 0 && broken == 0) count_token(call, row.slot, token);
     }
-    if (row.logprobs >= 0 && !broken) report(call, state, token, row.logprobs);
+    if (row.logprobs >= 0 && broken == 0) report(call, state, token, row.logprobs);
 }
 
 }  // namespace

@@ -29,6 +29,8 @@ constexpr uint32_t kOccurrences = 0x7fff;
 
 enum { kUnusedRow = 0, kGreedyRow = 1, kDrawnRow = 2 };
 
+enum { kNotFinite = 1, kNothingLeft = 2 };
+
 // What blocks of a row gather. Zeros before the first kernel, and again after the last.
 struct RowState {
     Mass raw_best;      // largest of the model's logits and its lowest token, as rank_of packs them

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence as Seq
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +14,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import InvalidLogitsError, KernelArgumentError, SamplingLimitError
+from engine.constraints.base import TokenConstraint
+from engine.errors import ConstraintError, InvalidLogitsError, KernelArgumentError, SamplingLimitError
 from engine.ops.cuda_sampling import LARGEST_VOCABULARY, held_bytes
 from engine.sampling import device_reference
 from engine.sampling.device_layout import MOST_BIASES, MOST_FORBIDDEN, RECORD, UNUSED, mask_words
@@ -52,11 +55,9 @@ class Device:
         assert records[rows].eq(GUARD).all()
         return tokens[:rows], records[:rows]
 
-    def sample(
-        self, logits: torch.Tensor, sequences: Seq[Sequence], masks: Seq[npt.NDArray[np.uint32] | None] | None = None
-    ) -> list[SampledToken]:
+    def sample(self, logits: torch.Tensor, sequences: Seq[Sequence]) -> list[SampledToken]:
         """What `Sampler.sample` gives."""
-        tokens, records = self.run(logits, self.sampler.parameters(sequences, masks=masks))
+        tokens, records = self.run(logits, self.sampler.parameters(sequences))
         sampled = self.sampler.results(records.numpy(), sequences)
         assert tokens.tolist() == [each.token_id for each in sampled]
         return sampled
@@ -242,18 +243,38 @@ def test_occurrences_stop_counting_where_their_bits_end(emulated: EmulatedRuntim
     assert device.sample(logits, [one])[0].token_id == 1  # the bit beside them is the prompt's
 
 
-def test_masks_allow_what_they_name(emulated: EmulatedRuntime) -> None:
-    vocab = 2500
-    device = Device(emulated, vocab, 3)
+def only(vocab: int, allowed: Seq[int]) -> TokenConstraint:
+    """A constraint that allows these tokens."""
     mask = np.zeros(mask_words(vocab), np.uint32)
-    allowed = [0, 31, 32, 2100, 2499]
     np.bitwise_or.at(mask, np.array(allowed) // 32, np.uint32(1) << (np.array(allowed, np.uint32) % np.uint32(32)))
-    logits = random_logits(3, vocab)
-    rows = [sequence(GREEDY), sequence(SamplingParams(temperature=100)), sequence(GREEDY)]
-    sampled = [each.token_id for each in device.sample(logits, rows, [mask, mask, None])]
-    assert sampled[0] == max(allowed, key=lambda token: float(logits[0, token]))
-    assert sampled[1] in allowed
-    assert sampled[2] == int(logits[2].argmax())
+    return cast("TokenConstraint", SimpleNamespace(mask=lambda: mask))
+
+
+def test_constraints_allow_what_their_masks_name(emulated: EmulatedRuntime) -> None:
+    vocab, allowed = 2500, [0, 31, 32, 2100, 2499]
+    device, host = Device(emulated, vocab, 4, (31,)), Sampler((31,))
+    logits = random_logits(4, vocab)
+    params = (GREEDY, SamplingParams(temperature=100), SamplingParams(min_tokens=1), GREEDY)
+    rows = [sequence(each) for each in params]
+    for row in rows[:3]:
+        row.constraint = only(vocab, allowed)
+    sampled = device.sample(logits, rows)
+    assert sampled == host.sample(logits, rows)
+    assert all(each.token_id in allowed for each in sampled[:3])
+    assert sampled[3].token_id == int(logits[3].argmax())
+
+
+def test_a_constraint_that_leaves_nothing_fails_its_request(emulated: EmulatedRuntime) -> None:
+    device, host = Device(emulated, 50, 3, (7,)), Sampler((7,))
+    rows = [sequence(SamplingParams(min_tokens=1), name=name) for name in ("free", "stuck", "broken")]
+    rows[1].constraint = rows[2].constraint = only(50, [7])
+    logits = random_logits(3, 50)
+    logits[2, 3] = torch.nan
+    for sampler in (device, host):
+        with pytest.raises(ConstraintError, match="No token is left") as caught:
+            sampler.sample(logits, rows)
+        assert "stuck" in caught.value.request_ids
+    assert len(device.sample(logits[:1], rows[:1])) == 1
 
 
 def test_logprobs_are_the_hosts(emulated: EmulatedRuntime) -> None:
@@ -362,9 +383,10 @@ def test_what_there_is_no_room_for_is_refused(emulated: EmulatedRuntime) -> None
         stop_token_ids=range(MOST_FORBIDDEN - 1),
         min_tokens=4,
     )
-    mask = np.full(mask_words(3000), 2**32 - 1, np.uint32)
     rows = [sequence(most), sequence(most)]
-    assert device.sampler.parameters(rows, masks=[mask, mask]).data.nbytes <= device.sampler.input_bytes(2)
+    for row in rows:
+        row.constraint = only(3000, range(3000))
+    assert device.sampler.parameters(rows).data.nbytes == device.sampler.input_bytes(2)
     many = sequence(SamplingParams(logit_bias=dict.fromkeys(range(MOST_BIASES + 1), 1.0)), name="many")
     with pytest.raises(SamplingLimitError, match="logit_bias: at most 1024 tokens") as caught:
         device.sampler.parameters([rows[0], many])
@@ -375,7 +397,7 @@ def test_what_there_is_no_room_for_is_refused(emulated: EmulatedRuntime) -> None
     with pytest.raises(KernelArgumentError, match=f"1 to {LARGEST_VOCABULARY} tokens"):
         DeviceSampler(emulated, LARGEST_VOCABULARY + 1, 1)
     with pytest.raises(KernelArgumentError, match="memory for sampling 2 rows at a time, not 3"):
-        device.run(torch.zeros(3, 3000), device.sampler.parameters(rows, 3))
+        device.run(torch.zeros(3, 3000), device.sampler.parameters([sequence(GREEDY)], 3))
 
 
 def test_wrong_tensors_are_refused(emulated: EmulatedRuntime) -> None:
