@@ -29,6 +29,14 @@ int32_t attribute(cudaDeviceAttr which, int32_t device, int32_t *value) {
 }
 
 }  // namespace
+
+int32_t capability_major() {
+    int device = 0;
+    int32_t major = 0;
+    const int32_t status = cudaGetDevice(&device);
+    return status == 0 && attribute(cudaDevAttrComputeCapabilityMajor, device, &major) == 0 ? major : 0;
+}
+
 }  // namespace quire
 
 extern "C" {

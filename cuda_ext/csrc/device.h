@@ -9,4 +9,7 @@ namespace quire {
 // Runs `work` with `device` current, and gives the calling thread back the device it had.
 int32_t with_device(int32_t device, int32_t (*work)());
 
+// Of the compute capability of the current device; 0 where it does not tell.
+int32_t capability_major();
+
 }  // namespace quire

@@ -31,6 +31,7 @@ struct DecodeShape {
     static constexpr int kTiles = kChunk / kTilePositions / kDecodeWarps;  // of scores, for a warp
     static constexpr int kPairs = kDim / 16 / kDecodeWarps;                // of tiles of features, for a warp
     static constexpr size_t kSharedBytes = 16 * (kBuffers * kChunkQuads + kTileQueries * kDim / 8);
+    static_assert(kSharedBytes + 10 * 1024 <= kSharedBytesEverywhere);
 };
 
 __device__ __forceinline__ int kv_head_of(const AttentionCall &call, const Cursor &at) {

@@ -71,45 +71,45 @@ __global__ void __launch_bounds__(kThreads) merge_plain(AttentionCall call) {
                 (static_cast<int64_t>(row) * call.q_heads + head) * call.head_dim);
 }
 
-__global__ void __launch_bounds__(kThreads) merge_decoded(AttentionCall call) {
-    const int row = blockIdx.x, head = blockIdx.y;
-    int all = 0, before = 0, found = -1;  // units of all sequences, and of those before this row's
+// Blocks count tokens as if every sequence had as many as decoding takes.
+__global__ void __launch_bounds__(kThreads) merge_decoded(AttentionCall call, int tokens) {
+    const int index = blockIdx.x / tokens, token = blockIdx.x % tokens, head = blockIdx.y;
+    const DecodeSequence sequence = read_sequence(call, index);
+    const int chunks = sequence.visible.chunks();
+    if (sequence.tiles == 0 || token >= sequence.rows.count || chunks == 1) return;  // one chunk is there already
+    int all = 0, before = 0;  // units of all sequences, and of those before this one
     QUIRE_UNROLL(4)
-    for (int index = lane_index(); index < call.sequences; index += kWarp) {
-        const DecodeSequence sequence = read_sequence(call, index);
-        const int units = sequence.units(true), end = sequence.rows.first + sequence.rows.count;
+    for (int other = lane_index(); other < call.sequences; other += kWarp) {
+        const int units = read_sequence(call, other).units(true);
         all += units;
-        if (end <= row) before += units;
-        else if (sequence.tiles > 0 && sequence.rows.first <= row) found = index;
+        if (other < index) before += units;
     }
     all = warp_sum(all);
     before = warp_sum(before);
-    for (int mask = kWarp / 2; mask > 0; mask /= 2) found = max(found, shuffle_xor(found, mask));
-    if (found < 0 || !is_split(call, all)) return;
-    const DecodeSequence sequence = read_sequence(call, found);
-    const int chunks = sequence.visible.chunks();
-    if (chunks == 1) return;  // is there already
+    if (!is_split(call, all)) return;
 
     const int shared_by = call.q_heads / call.kv_heads, within = head % shared_by;
     const int tile = head / shared_by * call.decode.tiles + within / call.decode.heads;
-    const int tile_row = (row - sequence.rows.first) * call.decode.heads + within % call.decode.heads;
+    const int tile_row = token * call.decode.heads + within % call.decode.heads;
     const int64_t stride = static_cast<int64_t>(call.partial_rows) * (call.head_dim + kStateFloats);
     merge_parts(call, partial_row(call, before + tile * chunks, tile_row), stride, chunks,
-                (static_cast<int64_t>(row) * call.q_heads + head) * call.head_dim);
+                (static_cast<int64_t>(sequence.rows.first + token) * call.q_heads + head) * call.head_dim);
 }
 
-dim3 one_block_for_each_head(const AttentionCall &call) {
-    return dim3(static_cast<unsigned>(call.rows), static_cast<unsigned>(call.q_heads));
+dim3 blocks_for_heads(const AttentionCall &call, int tokens) {
+    return dim3(static_cast<unsigned>(tokens), static_cast<unsigned>(call.q_heads));
 }
 
 }  // namespace
 
 int32_t merge_plain_chunks(void *stream, const AttentionCall &call) {
-    return launch(merge_plain, one_block_for_each_head(call), dim3(kThreads), 0, stream, call);
+    return launch(merge_plain, blocks_for_heads(call, call.rows), dim3(kThreads), 0, stream, call);
 }
 
 int32_t merge_decoded_chunks(void *stream, const AttentionCall &call) {
-    return launch(merge_decoded, one_block_for_each_head(call), dim3(kThreads), 0, stream, call);
+    const int tokens = call.partial_rows / call.decode.heads;
+    return launch(merge_decoded, blocks_for_heads(call, call.sequences * tokens), dim3(kThreads), 0, stream, call,
+                  tokens);
 }
 
 int32_t prepare_merge() { return first_error(prepare(merge_plain), prepare(merge_decoded)); }

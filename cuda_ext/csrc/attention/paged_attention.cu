@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "../common/launch.cuh"
+#include "../device.h"
 #include "attention.h"
 
 namespace quire {
@@ -55,8 +56,10 @@ int32_t attend_on_tensor_cores(void *stream, AttentionCall call) {
 }  // namespace
 
 int32_t prepare_attention() {
-    return first_error(prepare_plain_f16(), prepare_plain_bf16(), prepare_plain_f32(), prepare_decode_f16(),
-                       prepare_decode_bf16(), prepare_prompts_f16(), prepare_prompts_bf16(), prepare_merge());
+    const int32_t status =
+        first_error(prepare_plain_f16(), prepare_plain_bf16(), prepare_plain_f32(), prepare_merge());
+    if (status != 0 || capability_major() < 8) return status;  // earlier cards lack the shared memory, too
+    return first_error(prepare_decode_f16(), prepare_decode_bf16(), prepare_prompts_f16(), prepare_prompts_bf16());
 }
 
 }  // namespace quire

@@ -17,10 +17,12 @@ struct PromptShape {
     static constexpr int kParts = kDim <= 128 ? 1 : 2;  // warps that share rows: each has scores, and its part of features
     static constexpr int kRows = kWarps / kParts * kTileQueries;
     static constexpr int kBuffers = kDim <= 128 ? 2 : 1;  // of a chunk: keys and values, or each in turn
+    static constexpr int kAhead = kDim <= 128 ? 1 : 2;    // copies begun together, as registers allow
     static constexpr int kChunkQuads = kChunk * kDim / 8;
     static constexpr int kTiles = kChunk / kTilePositions;
     static constexpr int kPairs = kDim / 16 / kParts;  // of tiles of features, for a warp
     static constexpr size_t kSharedBytes = 16 * (kBuffers * kChunkQuads + kRows * kDim / 8);
+    static_assert(kSharedBytes + 2 * 1024 <= kSharedBytesEverywhere);
 };
 
 // A run of tokens of one sequence.
@@ -53,7 +55,7 @@ __device__ __forceinline__ PromptTile find_tile(const AttentionCall &call, int i
 }
 
 template <typename T, int kDim>
-__global__ void __launch_bounds__(PromptShape<kDim>::kThreads) attend_prompts(AttentionCall call) {
+__global__ void __launch_bounds__(PromptShape<kDim>::kThreads, 1) attend_prompts(AttentionCall call) {
     using S = PromptShape<kDim>;
     constexpr bool kTogether = S::kBuffers == 2;
     QUIRE_DYNAMIC_SHARED(uint4, shared);
@@ -78,7 +80,7 @@ __global__ void __launch_bounds__(PromptShape<kDim>::kThreads) attend_prompts(At
         return find_cache_row(call, tile.sequence, kv_head, all, chunk * kChunk + thread);
     };
     const auto fetch = [&](const void *cache, const int *rows, uint4 *target) {
-        fetch_chunk<kDim, S::kThreads, 1>(cache, rows, call.head_dim, target);
+        fetch_chunk<kDim, S::kThreads, S::kAhead>(cache, rows, call.head_dim, target);
         copy_async_commit();
     };
 

@@ -19,6 +19,9 @@
 
 namespace quire {
 
+// What a block may have on every card since sm_80.
+constexpr size_t kSharedBytesEverywhere = 99 * 1024;
+
 constexpr int kTileQueries = 16;
 static_assert(kTileQueries == kDecodeRows);
 constexpr int kTilePositions = 8;

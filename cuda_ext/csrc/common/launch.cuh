@@ -27,7 +27,7 @@ template <typename... Parameters>
 int32_t prepare(void (*kernel)(Parameters...), size_t dynamic_shared = 0) {
     cudaFuncAttributes attributes;
     cudaError_t status = cudaFuncGetAttributes(&attributes, reinterpret_cast<const void *>(kernel));
-    if (status == cudaSuccess && dynamic_shared > 48 * 1024) {
+    if (status == cudaSuccess && attributes.sharedSizeBytes + dynamic_shared > 48 * 1024) {
         status = cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
                                       cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(dynamic_shared));
     }
