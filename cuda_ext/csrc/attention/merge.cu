@@ -10,6 +10,7 @@ namespace {
 
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / kWarp;
+constexpr int kBlocksPerProcessor = 8;  // bounds registers, of which a guess gives too few
 constexpr int kLoadsAhead = 16;
 
 // The largest of what the block's threads up to this one bring, and `before`; all threads' becomes the next `before`.
@@ -62,7 +63,7 @@ __device__ void merge_parts(const AttentionCall &call, const float *parts, int64
     }
 }
 
-__global__ void __launch_bounds__(kThreads) merge_plain(AttentionCall call) {
+__global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) merge_plain(AttentionCall call) {
     const int row = blockIdx.x, head = blockIdx.y;
     const Query query = find_query(call, row);
     if (!query.exists()) return;
@@ -72,7 +73,7 @@ __global__ void __launch_bounds__(kThreads) merge_plain(AttentionCall call) {
 }
 
 // Blocks count tokens as if every sequence had as many as decoding takes.
-__global__ void __launch_bounds__(kThreads) merge_decoded(AttentionCall call, int tokens) {
+__global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) merge_decoded(AttentionCall call, int tokens) {
     const int index = blockIdx.x / tokens, token = blockIdx.x % tokens, head = blockIdx.y;
     const DecodeSequence sequence = read_sequence(call, index);
     const int chunks = sequence.visible.chunks();
