@@ -6,6 +6,7 @@ A process, because nothing else can be stopped: neither a thread that compiles f
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import socket
 import sys
@@ -19,6 +20,9 @@ from engine.logs import LogSettings, configure_logging
 from engine.text.token_bytes import TokenBytes
 from engine.transport import Channel, ChannelClosedError
 from engine.types import GrammarKind, GrammarSpec
+
+NICENESS = 10
+"""How far it gives way to the engine, whose answers are under way."""
 
 MOST_BYTES = 1 << 30
 """Memory that grammars may take beside the vocabulary."""
@@ -49,6 +53,7 @@ def _limit_memory() -> None:
 
 if __name__ == "__main__":
     configure_logging(LogSettings(*sys.argv[2:]))
+    os.nice(NICENESS)
     with socket.socket(fileno=int(sys.argv[1])) as connection:
         end_with_parent(connection)
         with contextlib.suppress(ChannelClosedError):

@@ -14,6 +14,9 @@ import openai
 import pytest
 from pydantic import BaseModel, Field
 
+from engine.errors import InvalidRequestError
+from quire import LLM, GrammarKind, GrammarSpec, SamplingParams
+from quire.demo_model import demo_model
 from tests.end_to_end.conftest import Server
 
 QUESTION = [{"role": "user", "content": "Tell me about the capital of Norway, as JSON."}]
@@ -158,6 +161,21 @@ def test_other_grammars(client: openai.OpenAI, fields: dict[str, Any], pattern: 
         if choice.finish_reason == "stop":
             assert re.fullmatch(pattern, choice.message.content or "", re.DOTALL), choice.message.content
     assert any(choice.finish_reason == "stop" for choice in answer.choices)
+
+
+def test_the_offline_class_follows_a_grammar() -> None:
+    llm = LLM(demo_model(), max_model_len=512)
+    yes_or_no = SamplingParams(max_tokens=40, grammar=GrammarSpec(GrammarKind.CHOICE, '["yes", "no"]'))
+    schema = GrammarSpec(GrammarKind.JSON_SCHEMA, json.dumps(SCHEMA))
+    strict = SamplingParams(max_tokens=300, n=2, seed=1, grammar=schema)
+    first, second = llm.generate(["Is it so?", "A city:"], [yes_or_no, strict])
+    assert first.outputs[0].text in ("yes", "no")
+    for output in second.outputs:
+        jsonschema.validate(json.loads(output.text), SCHEMA)
+    unique = GrammarSpec(GrammarKind.JSON_SCHEMA, '{"type": "array", "uniqueItems": true}')
+    with pytest.raises(InvalidRequestError, match="uniqueItems"):
+        llm.generate("x", SamplingParams(grammar=unique))
+    assert llm.generate("Once", SamplingParams(max_tokens=3))[0].outputs[0].token_ids
 
 
 def test_legacy_completions_follow_a_grammar_for_every_prompt(client: openai.OpenAI) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import functools
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.constraints.base import CompiledGrammar
+from engine.constraints.base import CompiledGrammar, TokenConstraint, TokenMask
 from engine.constraints.grammar import GrammarCompiler
 from engine.constraints.grammar_builder import GrammarBuilder
-from engine.errors import InvalidRequestError
+from engine.errors import ConstraintError, InvalidRequestError
 from engine.types import FinishReason, GrammarKind, GrammarSpec, OutputDelta
 from tests.fakes import toy_engine as toy
 from tests.fakes.toy_engine import EOS, ToyEngine, choice_tokens, request, run, toy_tokens
@@ -203,6 +204,54 @@ def test_a_request_may_leave_or_run_out_of_time_while_its_grammar_is_compiled(to
     assert (failure.request_id, failure.kind) == ("late", "DeadlineExceededError")
     assert not engine.core.has_work
     compiler.gate.set()
+
+
+class Stuck:
+    """Allows three tokens, then knows no further."""
+
+    complete = False
+
+    def __init__(self, request_id: str) -> None:
+        self._request_id = request_id
+        self._length = 0
+
+    def mask(self) -> TokenMask:
+        if self._length == 3:
+            raise ConstraintError("It is too complex.", (self._request_id,))
+        return np.full(toy.VOCAB_SIZE // 32, 0xFFFFFFF0, np.uint32)
+
+    def advance(self, token_id: int) -> None:
+        self._length += 1
+
+    def rewind(self, count: int) -> None:
+        self._length -= count
+
+
+class StuckCompiler:
+    """Makes grammars that get stuck."""
+
+    def compile(self, spec: GrammarSpec) -> CompiledGrammar:
+        return self
+
+    def constraint(self, request_id: str = "", stop_token_ids: Sequence[int] = ()) -> TokenConstraint:
+        return Stuck(request_id)
+
+
+def test_a_grammar_that_gets_stuck_on_the_way_fails_its_request_alone(toy_engine: MakeEngine) -> None:
+    engine = toy_engine(grammars=GrammarBuilder(StuckCompiler(), 60))
+    engine.core.add(request("a", [5, 6, 7], max_tokens=12))
+    engine.core.add(asked("stuck", LETTERS))
+    engine.core.add(request("b", [8, 9], max_tokens=12))
+    deltas, (failure,) = run(engine.core)
+    assert (failure.request_id, failure.kind) == ("stuck", "ConstraintError")
+    assert len(choice_tokens(deltas["stuck"])) == 3
+    alone = toy_engine()
+    alone.core.add(request("a", [5, 6, 7], max_tokens=12))
+    alone.core.add(request("b", [8, 9], max_tokens=12))
+    expected, _ = run(alone.core)
+    for each in "ab":
+        assert choice_tokens(deltas[each]) == choice_tokens(expected[each])
+    assert engine.blocks.num_used == 0
 
 
 def test_a_grammar_and_ignore_eos_do_not_go_together() -> None:
