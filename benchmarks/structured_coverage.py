@@ -196,6 +196,8 @@ def _reason(message: str) -> str:
         return "an unknown format"
     if message.startswith("Unimplemented keys: "):
         return ", ".join(json.loads(message.removeprefix("Unimplemented keys: ").rstrip(".")))
+    if message.startswith("oneOf "):
+        return "oneOf with branches that may overlap"
     return message.split(" for ")[0].split(" while ")[0].split(": ")[0].split(" /")[0].rstrip(".")
 
 

@@ -175,4 +175,6 @@ def _reason(matcher: LLMatcher) -> str:
     """What llguidance says is wrong with a grammar, in one line and without the part of the grammar it shows."""
     said = [line for line in matcher.get_error().splitlines() if not _SHOWN.match(line)]
     reason = _PLACE.sub("", " ".join(" ".join(said).split())).rstrip(" .:")
+    if "coerce_one_of" in reason:  # an option of llguidance's, which would not hold answers to the schema
+        reason = "oneOf is supported only where its branches cannot overlap; use anyOf"
     return f"{reason[:MOST_OF_A_REASON]}."

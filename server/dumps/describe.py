@@ -89,13 +89,14 @@ def _settings(config: ServerConfig | EngineConfig) -> dict[str, Any]:
 
 def _generation(generation: Generation) -> dict[str, Any]:
     sampling = asdict(generation.sampling)
-    for name in ("stop", "logit_bias"):  # they stand in the body, redacted where that is
+    for name in ("stop", "logit_bias", "grammar"):  # they stand in the body, redacted where that is
         del sampling[name]
     timings = generation.timings
     return {
         "answer_id": generation.answer_id,
         "seeds": generation.seeds,
         "sampling": sampling,
+        "grammar": None if generation.sampling.grammar is None else generation.sampling.grammar.kind,
         "prompt_tokens": [len(each) for each in generation.prompts],
         "usage": asdict(generation.usage),
         "finish_reasons": generation.finish_reasons,

@@ -93,6 +93,6 @@ def _field_names() -> frozenset[str]:
     waiting: list[type[WireModel]] = [WireModel]
     while waiting:
         model = waiting.pop()
-        names.update(model.model_fields)
+        names.update(field.alias or name for name, field in model.model_fields.items())
         waiting.extend(model.__subclasses__())
     return frozenset(names)

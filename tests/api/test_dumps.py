@@ -74,6 +74,20 @@ def test_a_dump_has_everything_but_the_words(
     assert dump["server"]["settings"]["server"]["log_format"] == "text"
 
 
+def test_of_a_grammar_a_dump_tells_the_kind_alone(make_client: MakeClient, engine: FakeEngine, tmp_path: Path) -> None:
+    client = make_client(dump_requests=str(tmp_path))
+    schema = {"type": "object", "properties": {CANARY: {"enum": [CANARY]}}, "required": [CANARY]}
+    fields = {"structured_outputs": {"json": schema}, "messages": MESSAGES}
+    assert client.post(CHAT, json=fields).status_code == 200
+    client.app.state.services.grammars.close()  # type: ignore[attr-defined]
+    dump = only(tmp_path)
+    assert "canary" not in json.dumps(dump)
+    assert dump["generation"]["grammar"] == "json_schema"
+    redacted = dump["body"]["structured_outputs"]["json"]
+    assert redacted["type"] == "object"
+    assert list(redacted["properties"]) == redacted["required"]
+
+
 def test_the_filler_has_as_many_tokens(make_client: MakeClient, engine: FakeEngine, tmp_path: Path) -> None:
     client = make_client(dump_requests=str(tmp_path))
     client.post(CHAT, json={"messages": MESSAGES})
