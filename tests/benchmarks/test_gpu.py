@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,6 +110,19 @@ def test_every_stage_names_a_program_that_is_there() -> None:
     for stage in gpu.stages():
         module = next(word for word in stage.command if word.startswith(("benchmarks.", "cuda_ext.")))
         assert importlib.util.find_spec(module) is not None
+
+
+def test_a_machine_that_has_little_but_torch_is_enough() -> None:
+    """Nothing that only serving needs is imported: such a machine may have no way to get it."""
+    modules = [
+        word for stage in gpu.stages() for word in stage.command if word.startswith(("benchmarks.", "cuda_ext."))
+    ]
+    lacking = ("fastapi", "pydantic", "uvicorn", "llguidance", "jinja2", "huggingface_hub", "transformers", "pytest")
+    program = f"""import importlib, sys
+sys.modules.update(dict.fromkeys({lacking}))
+for name in {sorted({*modules, "benchmarks.gpu.__main__"})}:
+    importlib.import_module(name)"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
 
 
 def test_a_stage_that_fails_hangs_or_is_missing_is_an_outcome(tmp_path: Path) -> None:
