@@ -335,7 +335,7 @@ def test_trained_models(shared: Path, tmp_path: Path, name: str) -> None:
     found = []
     for bpw in (4.0, 6.0):
         options = QuantizeOptions(
-            place.model, tmp_path / str(bpw), bpw, rows=32, calibration=(str(place.calibration),), threads=1
+            place.model, tmp_path / str(bpw), (bpw,), rows=32, calibration=(str(place.calibration),), threads=1
         )
         quantize_model(options, progress=SilentProgress())
         found.append(
