@@ -21,6 +21,13 @@ settings.register_profile("without a clock", deadline=None)
 settings.load_profile("without a clock")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the first test on the emulated device take as long as compiling that may."""
+    for item in items:
+        if "emulated" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(900))
+
+
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """Folder of reference tensors made by the original implementations (see its README)."""

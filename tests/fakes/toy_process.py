@@ -2,9 +2,9 @@
 
 The config's `name`, or else its `model`, says how it behaves: `toy`; `fails` (a load error, found by the checks);
 `broken` (one found later); `crashes` (an unexpected one); `slow` (10 ms per step); `stubborn` (does not end when told
-to); `hangs` (while loading); `once FILE` (loads if there is no such file, and makes it); `late` (takes a second to
-load, in steps it tells of); `stuck` (a step with the prompt [99] never ends); `faulty` (a step with
-the prompt [98] fails); `lost` (the device is, with the prompt [99]).
+to); `hangs` (while loading); `once FILE` (loads if there is no such file, and makes it); `late` or `late SECONDS`
+(takes a second to load, or as many, in steps it tells of); `stuck` (a step with the prompt [99] never ends); `faulty`
+(a step with the prompt [98] fails); `lost` (the device is, with the prompt [99]).
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ RUNNERS = {"slow": SlowRunner, "stuck": StuckRunner, "lost": LostRunner}
 def build(config: EngineConfig, report: LoadReport) -> tuple[EngineCore, ModelInfo]:
     report.stage("checks")
     behaviour = config.name or config.model
-    word, _, file = behaviour.partition(" ")
-    if behaviour == "fails" or (word == "once" and Path(file).exists()):
+    word, _, rest = behaviour.partition(" ")
+    if behaviour == "fails" or (word == "once" and Path(rest).exists()):
         raise CheckpointError("tensor 'x' is missing from model.safetensors")
     if word == "once":
-        Path(file).touch()
+        Path(rest).touch()
     if behaviour == "crashes":
         raise ZeroDivisionError("a bug")
     if behaviour == "hangs":
@@ -73,10 +73,10 @@ def build(config: EngineConfig, report: LoadReport) -> tuple[EngineCore, ModelIn
     report.checked()
     if behaviour == "broken":
         raise CheckpointError("tensor 'x' has NaN in model.safetensors")
-    if behaviour == "late":
+    if word == "late":
         report.stage("weights", 4)
         for part in range(1, 5):
-            time.sleep(0.25)
+            time.sleep(float(rest or 1) / 4)
             report.reach(part)
     runner = RUNNERS.get(behaviour, ToyRunner)(
         config.block_size,
