@@ -45,7 +45,7 @@ gpu: $(VENV)/.installed-dev
 test: $(VENV)/.installed-dev
 	@$(VENV)/bin/python -m pytest
 
-test-slow: $(VENV)/.installed-dev
+test-slow: $(VENV)/.installed-cuda
 	@$(VENV)/bin/python -m pytest -m slow --timeout=1800
 
 soak: $(VENV)/.installed-dev
@@ -76,6 +76,11 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo 'Installing what the tests need …'
 	@$(PIP) install --constraint $(PINS) --no-build-isolation --editable '.[dev]'
 	@touch $@
+
+$(VENV)/.installed-cuda: requirements/cuda.txt | $(VENV)/.installed-dev
+	@echo 'Installing nvcc, which the tests of the CUDA kernels compile with (300 MB) …'
+	@$(PIP) install --requirement requirements/cuda.txt && touch $@ \
+	    || echo 'nvcc is not to be had: the tests that need it will be skipped, unless one is installed here'
 
 clean:
 	rm -rf $(VENV) build cpu_ext/lib cuda_ext/lib *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

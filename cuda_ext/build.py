@@ -116,7 +116,7 @@ def build(
     if nvcc is None:
         raise NativeLibraryError(
             "nvcc is not found. Install the CUDA toolkit, 12.8 or newer, and set CUDA_HOME if it is in an unusual "
-            "place; or let pip bring it: pip install nvidia-cuda-nvcc nvidia-cuda-cccl."
+            "place; or let pip bring it: pip install -r requirements/cuda.txt."
         )
     flags = [*FLAGS, *code_flags(architectures)]
     sources = sorted(SOURCES.rglob("*.cu"))

@@ -51,3 +51,17 @@ class Exl2Step(ctypes.Structure):
         ("rows", c_int32),
         ("dtype", c_int32),
     )
+
+
+class Exl2Many(ctypes.Structure):
+    """`quire_cuda_exl2_many`: one product of many rows."""
+
+    _fields_ = (
+        ("x", c_void_p),
+        ("partials", c_void_p),
+        ("arrivals", c_void_p),
+        ("out", c_void_p),
+        ("rows", c_int32),
+        ("widest", c_int32),
+        ("splits", c_int32),
+    )

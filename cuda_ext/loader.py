@@ -83,6 +83,8 @@ _SIGNATURES: Signatures = {
     "quire_cuda_exl2_decode_tiles": (c_int32, (_STREAM, _POINTER, c_int64, c_int64, _POINTER, c_int64, _DTYPE)),
     # stream, matrix, x, rows, gathered, factors, dtype
     "quire_cuda_exl2_gather": (c_int32, (_STREAM, _POINTER, _POINTER, c_int64, _POINTER, _POINTER, _DTYPE)),
+    # stream, matrix, step
+    "quire_cuda_exl2_matmul_many": (c_int32, (_STREAM, _POINTER, _POINTER)),
     # stream, work, step
     "quire_cuda_exl2_matmul": (c_int32, (_STREAM, _POINTER, _POINTER)),
     # stream, sampler, logits, inputs, rows, tokens, records

@@ -93,6 +93,7 @@ def stages() -> list[Stage]:
         rows("speed of ops", "speed", 60),
         rows("speed of attention", "attention_speed", 60),
         rows("speed of EXL2 products", "exl2_speed", 120),
+        rows("ways of EXL2 products", "exl2_ways", 90),
         *(rows(f"{model} model", "model_speed", 100, model) for model in PLANS),
         *(checked(tool, module) for module in CHECKED for tool in ("memcheck", "racecheck")),
     ]

@@ -1,4 +1,4 @@
-"""Stage: do mma and ldmatrix on this card give lanes what the tables say that the tests emulate them by?"""
+"""Stage: do matrix instructions on this card give lanes what the tables say that the tests emulate them by?"""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from benchmarks.gpu.rows import hand_over, rows_option
 from benchmarks.report import Row
 from cuda_ext.build import SOURCES, card_architectures, code_flags, find_nvcc
 from engine.errors import NativeLibraryError
+from engine.ops.cuda_exl2_matrix import MANY_ROWS_CAPABILITY
 from tests.emulation import probes
 from tests.emulation.probes import run_probe
 
@@ -38,12 +39,13 @@ def build_probes(folder: Path) -> Path:
     return library
 
 
-def check_fragments(functions: ctypes.CDLL, place: Place) -> list[Row]:
+def check_fragments(functions: ctypes.CDLL, place: Place, warp_groups: bool) -> list[Row]:
     """Largest differences between what the probes give and what the tables say.
 
     Args:
         functions: the probes' library.
         place: moves a tensor to where the probes run.
+        warp_groups: whether the device has their matrix instructions.
     """
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randint(-8, 8, shape, generator=generator).half() for shape in ((16, 16), (16, 8)))
@@ -54,6 +56,8 @@ def check_fragments(functions: ctypes.CDLL, place: Place) -> list[Row]:
     status = run_probe(functions, "probe_mma", 0, left, right, d)
     difference = (d.cpu() - probes.d_registers(a.float() @ b.float() + c)).abs().max()
     rows.append(_row("mma m16n8k16", status + float(difference)))
+    if warp_groups:
+        rows += _check_warp_groups(functions, place, generator)
     matrices = torch.arange(4 * 64, dtype=torch.int16).reshape(4, 8, 8)
     for transposed in (False, True):
         source, out = place(matrices), place(torch.zeros(32, 4, 2, dtype=torch.int16))
@@ -64,6 +68,19 @@ def check_fragments(functions: ctypes.CDLL, place: Place) -> list[Row]:
     target = place(torch.zeros_like(source))
     status = run_probe(functions, "probe_pipeline", 0, place(source), target, 1)
     rows.append(_row("cp.async ring", status + int((target.cpu() != source.roll(-1, 1)).sum())))
+    return rows
+
+
+def _check_warp_groups(functions: ctypes.CDLL, place: Place, generator: torch.Generator) -> list[Row]:
+    a, b = (torch.randint(-8, 8, (64, columns), generator=generator).half() for columns in (16, 32))
+    c = torch.randint(-8, 8, (64, 64), generator=generator).float()
+    rows = []
+    for step in (0, 1):
+        d = place(probes.group_d_registers(c).contiguous())
+        left, right = place(probes.group_a_registers(a).contiguous()), place(b)
+        status = run_probe(functions, "probe_group", 0, left, right, step, d)
+        expected = probes.group_d_registers(a.float() @ b[:, 16 * step : 16 * step + 16].float().t() + c)
+        rows.append(_row(f"wgmma m64n64k16, step {step}", status + float((d.cpu() - expected).abs().max())))
     return rows
 
 
@@ -78,7 +95,8 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         functions = ctypes.CDLL(str(build_probes(Path(folder))))
-        return hand_over(check_fragments(functions, lambda tensor: tensor.cuda()), options.json)
+        warp_groups = torch.cuda.get_device_capability() == MANY_ROWS_CAPABILITY
+        return hand_over(check_fragments(functions, lambda tensor: tensor.cuda(), warp_groups), options.json)
 
 
 if __name__ == "__main__":

@@ -177,6 +177,17 @@ typedef struct quire_cuda_exl2_step {
     int32_t dtype;
 } quire_cuda_exl2_step;
 
+/* One product of many rows. */
+typedef struct quire_cuda_exl2_many {
+    const void *x;     /* [rows, in_features] float16, in stored order, aligned to 16 bytes */
+    float *partials;   /* workspace: [row blocks, column blocks / 2 rounded up, splits] of [128, 256], if splits > 1 */
+    int32_t *arrivals; /* [row blocks, column blocks / 2 rounded up] zeros; zeros again afterwards */
+    void *out;         /* [rows, out_features] float16 */
+    int32_t rows;
+    int32_t widest; /* largest width there is */
+    int32_t splits; /* runs that the stored rows are cut into, at most in_features / 32 */
+} quire_cuda_exl2_many;
+
 /* The weights as the format defines them: out [in_features, columns] float16 in feature order, from the tensors of the file.
  * units [groups] float16; `tiles` as above, with word rows for planes. */
 QUIRE_CUDA_API int32_t quire_cuda_exl2_decode(void *stream, const int32_t *q_weight, const int32_t *q_scale,
@@ -196,6 +207,10 @@ QUIRE_CUDA_API int32_t quire_cuda_exl2_gather(void *stream, const quire_cuda_exl
 /* out = x W * row_factors + bias for every matrix; a row's bits do not depend on the others. */
 QUIRE_CUDA_API int32_t quire_cuda_exl2_matmul(void *stream, const quire_cuda_exl2_work *work,
                                               const quire_cuda_exl2_step *step);
+
+/* out = x W + bias for many rows, on devices of compute capability 9.0 alone; a row's bits depend on `splits` besides. */
+QUIRE_CUDA_API int32_t quire_cuda_exl2_matmul_many(void *stream, const quire_cuda_exl2 *matrix,
+                                                   const quire_cuda_exl2_many *step);
 
 /* --- Sampling --- */
 

@@ -12,10 +12,13 @@ from engine.ops.exl2 import Exl2Tensors
 from engine.ops.exl2_checks import checked_exl2
 from engine.ops.exl2_plan import TiledMatrix, most_slots
 from engine.ops.exl2_tiles import TILE_COLUMNS, column_blocks, pack_scales, pack_tiles, tile_table
-from engine.ops.tensor_checks import FLOAT_TYPES
+from engine.ops.tensor_checks import FLOAT_TYPES, require
 
 FUSED_ROWS = 64
 """Rows beyond which decoding into slices is taken for quicker. Not measured yet."""
+
+MANY_ROWS_CAPABILITY = (9, 0)
+"""Of the devices that have the matrix instructions of warp groups."""
 
 ROWS_PER_LAUNCH = 32
 SLICE_BYTES = 16 << 20
@@ -28,11 +31,22 @@ class Exl2Workspace:
     Args:
         runtime: the device.
         dtype: of activations.
+        many_rows: how many rows go through the kernel for many of them, where inputs are in stored order. None unless a
+            benchmark asks: that kernel has not been measured yet.
+
+    Raises:
+        KernelArgumentError: there is no kernel for many rows on this device, or for this type.
     """
 
-    def __init__(self, runtime: Runtime, dtype: torch.dtype) -> None:
+    def __init__(self, runtime: Runtime, dtype: torch.dtype, many_rows: range = range(0)) -> None:
+        capability = (runtime.info.capability_major, runtime.info.capability_minor)
+        require(
+            not many_rows or (capability == MANY_ROWS_CAPABILITY and dtype == torch.float16),
+            "The kernel for many rows takes float16 on devices of compute capability 9.0 alone.",
+        )
         self.runtime = runtime
         self.dtype = dtype
+        self.many_rows = many_rows
         device = runtime.device
         self.processors = runtime.info.processors
         slots = most_slots(self.processors)

@@ -2,7 +2,8 @@
 
 Up to FUSED_ROWS rows go through the kernel, 32 at a time, with the same order of additions for any number of them, and
 matrices of the same inputs in one launch. More rows are multiplied by torch with the exactly decoded weights, some
-columns at a time, so that these pass through the second-level cache.
+columns at a time, so that these pass through the second-level cache. On Hopper there is a kernel for many rows, too,
+which decodes a weight once for 128 of them; it is used where the workspace says so.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ from collections.abc import Sequence
 
 import torch
 
-from cuda_ext.exl2 import MOST_MATRICES, Exl2Matrix, Exl2Step, Exl2Work
+from cuda_ext.exl2 import MOST_MATRICES, Exl2Many, Exl2Matrix, Exl2Step, Exl2Work
 from engine.ops.cuda_exl2_matrix import FUSED_ROWS, CudaExl2Matrix, Exl2Workspace
 from engine.ops.exl2_plan import blocks_for, most_segments, plan
-from engine.ops.exl2_tiles import TILE_COLUMNS
+from engine.ops.exl2_tiles import TILE_COLUMNS, TILE_ROWS
 from engine.ops.tensor_checks import FLOAT_TYPES, require, require_tensor
 
 SHARED_BYTES = 96 << 10
 """Shared memory a block of the kernel may take where the device has it."""
+
+MANY_ROWS_TILE = (128, 256)
+"""Rows and columns a block of the kernel for many rows multiplies."""
 
 ALIGNMENT = 16
 """Bytes that inputs in stored order are aligned to: the kernel copies as many at once."""
@@ -86,10 +90,12 @@ class Exl2Product:
         """
         self._require(x, outs)
         require(self._workspace.dtype == torch.float16, "Only float16 activations can be taken in stored order.")
-        if x.shape[0] > FUSED_ROWS:
+        require(x.data_ptr() % ALIGNMENT == 0, f"x must be aligned to {ALIGNMENT} bytes.")
+        if x.shape[0] in self._workspace.many_rows:
+            self._launch_many(x, outs)
+        elif x.shape[0] > FUSED_ROWS:
             self._multiply_decoded(x, outs, stored_order=True)
         elif x.shape[0]:
-            require(x.data_ptr() % ALIGNMENT == 0, f"x must be aligned to {ALIGNMENT} bytes.")
             self._launch(x.data_ptr(), 0, outs)
 
     def _launch(self, inputs: int, factors: int, outs: Sequence[torch.Tensor]) -> None:
@@ -105,6 +111,22 @@ class Exl2Product:
         )
         multiply = self._functions.quire_cuda_exl2_matmul
         self._check(multiply(workspace.runtime.stream(), ctypes.byref(self._work), ctypes.byref(step)))
+
+    def _launch_many(self, x: torch.Tensor, outs: Sequence[torch.Tensor]) -> None:
+        workspace = self._workspace
+        for matrix, out in zip(self._matrices, outs, strict=True):
+            step = Exl2Many(
+                x=x.data_ptr(),
+                partials=workspace.slice.data_ptr(),
+                arrivals=workspace.arrivals.data_ptr(),
+                out=out.data_ptr(),
+                rows=x.shape[0],
+                widest=matrix.widest,
+                splits=_splits(workspace, matrix, x.shape[0]),
+            )
+            multiply = self._functions.quire_cuda_exl2_matmul_many
+            described = ctypes.byref(matrix.described())
+            self._check(multiply(workspace.runtime.stream(), described, ctypes.byref(step)))
 
     def _multiply_decoded(self, x: torch.Tensor, outs: Sequence[torch.Tensor], stored_order: bool) -> None:
         in_features = x.shape[1]
@@ -127,6 +149,17 @@ class Exl2Product:
         require(len(outs) == len(self._matrices), f"{len(self._matrices)} matrices have as many outputs.")
         for matrix, out in zip(self._matrices, outs, strict=True):
             require_tensor("out", out, dtype, (rows, matrix.out_features), device)
+
+
+def _splits(workspace: Exl2Workspace, matrix: CudaExl2Matrix, rows: int) -> int:
+    """Runs to cut the stored rows into for many rows of activations, so that each processor has a block.
+
+    Sums of runs go to the memory that decoded slices have otherwise.
+    """
+    tile_rows, tile_columns = MANY_ROWS_TILE
+    tiles = -(-rows // tile_rows) * -(-matrix.out_features // tile_columns)
+    room = workspace.slice.nbytes // (tile_rows * tile_columns * torch.float32.itemsize)
+    return max(1, min(matrix.in_features // TILE_ROWS, min(workspace.processors, room) // tiles))
 
 
 def work_bytes(column_blocks: int, tiles: int, processors: int) -> int:

@@ -13,11 +13,10 @@ A lane owns the 128 weights of the tile that its fragments of A take in `mma.m16
 rows of A. For lane l = 4 g + t they come in 64 pairs of neighbouring rows; pair p = 8 m + 4 k + 2 s + d, with m < 8 and
 k, s, d < 2, has
 
-    column 16 m + 8 d + g      rows 8 t + 4 k + 2 s and the next
+    column 16 m + 8 d + g      rows 16 k + 8 s + 2 t and the next
 
-m counts blocks of 16 columns, k matrix instructions, and 2 s + d registers of the fragment. Which 8 rows a lane has
-does not follow the instruction's own order of k: activations are taken in the same order, and a lane then needs 8 that
-lie side by side.
+m counts blocks of 16 columns, k matrix instructions, and 2 s + d registers of the fragment. Fragments of the registers
+that `wgmma` reads are the same, so one layout serves both instructions.
 
 Codes are cut into a *low* part of 2, 4 or 8 bits and a *high* part of none, 1 or 2 (3 = 2 + 1, 5 = 4 + 1, 6 = 4 + 2).
 The planes of the low parts come first. A pair has the same place in both 16-bit halves of its word, the first row's
@@ -168,10 +167,10 @@ def _unpack(tensors: Exl2Tensors, columns: slice) -> torch.Tensor:
 
 def _pack_group(codes: torch.Tensor, width: int) -> torch.Tensor:
     """Planes, int32 [blocks, planes, 128], of one group's codes, uint8 [rows, 128 blocks]."""
-    # rows 32 tile + 8 t + 4 k + 2 s + h, columns 128 block + 16 m + 8 d + g
+    # rows 32 tile + 16 k + 8 s + 2 t + h, columns 128 block + 16 m + 8 d + g
     blocks = codes.shape[1] // TILE_COLUMNS
-    split = codes.to(torch.int32).reshape(-1, 4, 2, 2, 2, blocks, 8, 2, 8)
-    owned = split.permute(5, 0, 8, 1, 6, 2, 3, 7, 4).reshape(blocks, -1, _LANES, _PAIRS, 2)
+    split = codes.to(torch.int32).reshape(-1, 2, 2, 4, 2, blocks, 8, 2, 8)
+    owned = split.permute(5, 0, 8, 3, 6, 1, 2, 7, 4).reshape(blocks, -1, _LANES, _PAIRS, 2)
     parts = PARTS[width]
     planes = [_pack_part(owned & ((1 << parts.low) - 1), parts.low, parts.low_shifts())]
     if parts.high:
@@ -187,7 +186,7 @@ def _unpack_group(planes: torch.Tensor, width: int) -> torch.Tensor:
     owned = _unpack_part(tiles[:, :, : parts.low], parts.low, parts.low_shifts())
     if parts.high:
         owned |= _unpack_part(tiles[:, :, parts.low :], parts.high, parts.high_shifts()) << parts.low
-    split = owned.reshape(blocks, -1, 8, 4, 8, 2, 2, 2, 2).permute(1, 3, 5, 6, 8, 0, 4, 7, 2)
+    split = owned.reshape(blocks, -1, 8, 4, 8, 2, 2, 2, 2).permute(1, 5, 6, 3, 8, 0, 4, 7, 2)
     return split.reshape(-1, blocks * TILE_COLUMNS).to(torch.uint8)
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as gpu
-from benchmarks.gpu import attention_speed, exl2_speed, invariance, model_speed, sampling, speed
+from benchmarks.gpu import attention_speed, exl2_speed, exl2_ways, invariance, model_speed, sampling, speed
 from benchmarks.gpu.engine_under_test import Load
 from benchmarks.gpu.exl2_speed import GROUP_ROWS, MIX, random_matrix
 from benchmarks.gpu.fragments import check_fragments
@@ -29,8 +29,8 @@ from tests.emulation.device import EmulatedRuntime
 
 
 def test_fragment_maps_pass_on_the_emulated_device(emulated: EmulatedRuntime) -> None:
-    rows = check_fragments(emulated.library.functions, lambda tensor: tensor)
-    assert len(rows) == 5
+    rows = check_fragments(emulated.library.functions, lambda tensor: tensor, warp_groups=True)
+    assert len(rows) == 7
     assert all(row.met for row in rows)
 
 
@@ -69,6 +69,13 @@ def test_speed_of_exl2_products_runs_on_the_emulated_device(emulated: EmulatedRu
     rows = list(exl2_speed.measure(EmulatedCard(emulated), LITTLE, shapes=((128, 64),), all_rows=(1, 16)))
     assert len(rows) == 2 + 6 * 2 + 6 * 2 * 3
     assert sum(row.target is not None for row in rows) == 1 + 6 + 6
+    assert all(row.value > 0 for row in rows)
+
+
+def test_ways_of_exl2_products_run_on_the_emulated_device(emulated: EmulatedRuntime) -> None:
+    card = EmulatedCard(emulated)
+    rows = list(exl2_ways.measure(card, LITTLE, together=((128, 64), (128, 32)), large=(128, 64), all_rows=(3, 65)))
+    assert len(rows) == 2 + 2 * 3
     assert all(row.value > 0 for row in rows)
 
 

@@ -26,7 +26,8 @@ constexpr size_t kMostResidentBlocks = 16;
 constexpr size_t kMostSharedBytes = 227 * 1024;
 constexpr size_t kSharedBytesWithoutAsking = 48 * 1024;
 constexpr int kMostPausesInVain = 200000;
-constexpr size_t kFenceBytes = 128;
+constexpr size_t kFenceBytes = 1024;
+constexpr size_t kSharedAlignment = 1024;  // of every array: addresses have the low bits they have in a device's shared memory
 constexpr unsigned char kFence = 0xa5, kUnwritten = 0xff;
 
 enum class State { kReady, kAtBarrier, kAtWarp, kPaused, kDone };
@@ -61,6 +62,8 @@ struct Thread {
     Fiber *fiber = nullptr;
     std::vector<Copy> copies;               // since the last commit
     std::deque<std::vector<Copy>> groups;  // committed, oldest first
+    std::vector<std::function<void()>> later;  // as with copies
+    std::deque<std::vector<std::function<void()>>> later_groups;
 };
 
 struct Region {
@@ -68,6 +71,7 @@ struct Region {
     size_t bytes;
     unsigned char *memory;  // with a fence on either side
     unsigned char *begin() const { return memory + kFenceBytes; }
+    size_t reserved() const { return (bytes + kSharedAlignment - 1) / kSharedAlignment * kSharedAlignment + 2 * kFenceBytes; }
 };
 
 struct Block {
@@ -84,9 +88,9 @@ struct Block {
     }
 
     Region &add_region(const char *name, size_t bytes) {
-        const size_t rounded = (bytes + 127) / 128 * 128;
-        Region region = {name, bytes, static_cast<unsigned char *>(std::aligned_alloc(128, rounded + 2 * kFenceBytes))};
-        std::memset(region.memory, kFence, rounded + 2 * kFenceBytes);
+        Region region = {name, bytes, nullptr};
+        region.memory = static_cast<unsigned char *>(std::aligned_alloc(kSharedAlignment, region.reserved()));
+        std::memset(region.memory, kFence, region.reserved());
         std::memset(region.begin(), kUnwritten, bytes);
         regions.push_back(region);
         shared_bytes += bytes;
@@ -214,8 +218,7 @@ void run_block(Block &block) {
 
 void check_fences(const Block &block) {
     for (const Region &region : block.regions) {
-        const size_t rounded = (region.bytes + 127) / 128 * 128;
-        const unsigned char *end = region.memory + rounded + 2 * kFenceBytes;
+        const unsigned char *end = region.memory + region.reserved();
         const auto whole = [](unsigned char byte) { return byte == kFence; };
         if (!std::all_of(region.memory, region.memory + kFenceBytes, whole) ||
             !std::all_of(static_cast<const unsigned char *>(region.begin() + region.bytes), end, whole)) {
@@ -376,6 +379,22 @@ void wait_for_copies(int pending_groups) {
     auto &groups = machine.current->groups;
     while (groups.size() > static_cast<size_t>(pending_groups)) {
         finish(groups.front());
+        groups.pop_front();
+    }
+}
+
+void begin_later(std::function<void()> work) { machine.current->later.push_back(std::move(work)); }
+
+void commit_later() {
+    Thread &thread = *machine.current;
+    thread.later_groups.push_back(std::move(thread.later));
+    thread.later.clear();
+}
+
+void wait_for_later(int pending_groups) {
+    auto &groups = machine.current->later_groups;
+    while (groups.size() > static_cast<size_t>(pending_groups)) {
+        for (const auto &work : groups.front()) work();
         groups.pop_front();
     }
 }

@@ -6,6 +6,7 @@
 #include "common/mma.cuh"
 #include "common/shared_memory.cuh"
 #include "common/warp.cuh"
+#include "common/wgmma.cuh"
 #include "quire_cuda.h"
 
 namespace quire {
@@ -36,6 +37,26 @@ __global__ void matrix_registers(const uint4 *rows, int transposed, uint32_t *ou
         load_matrices<4>(r, &tile[lane]);
     }
     for (int i = 0; i < 4; ++i) out[4 * lane + i] = r[i];
+}
+
+// A warp group's registers of one wgmma, as they are: thread i has a[4 i …], adds to d[32 i …]. b has 64 rows of 32 halves, of
+// which the instruction takes those from 16 `step` on.
+__global__ void group_registers(const uint32_t *a, const uint4 *b, int step, float *d) {
+    QUIRE_DYNAMIC_SHARED(uint4, memory);
+    const auto address = reinterpret_cast<uintptr_t>(static_cast<uint4 *>(memory));
+    uint4 *const rows = memory + (kMatrixAlignment - address % kMatrixAlignment) % kMatrixAlignment / sizeof(uint4);
+    for (int quad = threadIdx.x; quad < 64 * 4; quad += kWarpGroup) rows[swizzled_place(quad / 4, quad % 4)] = b[quad];
+    uint32_t left[4];
+    float sum[32];
+    for (int i = 0; i < 4; ++i) left[i] = a[4 * threadIdx.x + i];
+    for (int i = 0; i < 32; ++i) sum[i] = d[32 * threadIdx.x + i];
+    publish_to_wgmma();
+    block_sync();
+    wgmma_begin();
+    wgmma_f16(sum, left, shared_matrix(rows, step));
+    wgmma_commit();
+    wgmma_wait<0>();
+    for (int i = 0; i < 32; ++i) d[32 * threadIdx.x + i] = sum[i];
 }
 
 // Sums of neighbours 0 … 3 steps on, by each of the shuffles; and the votes.
@@ -116,6 +137,20 @@ __global__ void bad_race(int *out) {
     out[0] = last[0];
 }
 
+__global__ void bad_group(bool wait) {
+    QUIRE_DYNAMIC_SHARED(uint4, rows);
+    uint32_t left[4] = {};
+    float sum[32] = {};
+    wgmma_f16(sum, left, shared_matrix(rows, 0));
+    wgmma_commit();
+    if (wait) {
+        left[1] = 7;
+        wgmma_wait<0>();
+    } else if (sum[threadIdx.x % 32] == 0.0f) {
+        wgmma_f16(sum, left, shared_matrix(rows + 1, 0));
+    }
+}
+
 __global__ void bad_wait(int *flag) {
     while (load_acquire(flag) == 0) spin_pause();
 }
@@ -129,7 +164,7 @@ extern "C" {
 QUIRE_CUDA_API int32_t probe_prepare(void) {
     using namespace quire;
     return first_error(prepare(mma_registers), prepare(matrix_registers), prepare(exchanges), prepare(block_sums),
-                       prepare(pipeline<1>), prepare(pipeline<2>, 64 * 1024), prepare(turns));
+                       prepare(pipeline<1>), prepare(pipeline<2>, 64 * 1024), prepare(turns), prepare(group_registers));
 }
 
 QUIRE_CUDA_API int32_t probe_mma(void *stream, const uint32_t *a, const uint32_t *b, float *d) {
@@ -139,6 +174,11 @@ QUIRE_CUDA_API int32_t probe_mma(void *stream, const uint32_t *a, const uint32_t
 QUIRE_CUDA_API int32_t probe_matrices(void *stream, const void *rows, int32_t transposed, uint32_t *out) {
     return quire::launch(quire::matrix_registers, dim3(1), dim3(32), 0, stream, static_cast<const uint4 *>(rows),
                          transposed, out);
+}
+
+QUIRE_CUDA_API int32_t probe_group(void *stream, const uint32_t *a, const void *b, int32_t step, float *d) {
+    return quire::launch(quire::group_registers, dim3(1), dim3(quire::kWarpGroup), 64 * 64 + quire::kMatrixAlignment, stream,
+                         a, static_cast<const uint4 *>(b), step, d);
 }
 
 QUIRE_CUDA_API int32_t probe_exchanges(void *stream, const float *x, float *out, unsigned *votes) {
@@ -163,7 +203,7 @@ QUIRE_CUDA_API int32_t probe_turns(void *stream, int32_t blocks, int *turn, int 
 QUIRE_CUDA_API int32_t probe_bad(int32_t which, void *out) {
     using namespace quire;
     first_error(prepare(bad_barrier), prepare(bad_divergence), prepare(bad_index), prepare(bad_pointer),
-                prepare(bad_race), prepare(bad_wait));
+                prepare(bad_race), prepare(bad_wait), prepare(bad_group));
     switch (which) {
         case 0: return launch(bad_barrier, dim3(1), dim3(64), 0, nullptr);
         case 1: return launch(bad_divergence, dim3(1), dim3(32), 0, nullptr, static_cast<float *>(out));
@@ -173,6 +213,8 @@ QUIRE_CUDA_API int32_t probe_bad(int32_t which, void *out) {
         case 5: return launch(bad_wait, dim3(2), dim3(32), 0, nullptr, static_cast<int *>(out));
         case 6: return launch(bad_barrier, dim3(1), dim3(48), 0, nullptr);
         case 7: return launch(bad_barrier, dim3(1), dim3(64), 64 * 1024, nullptr);
+        case 8: return launch(bad_group, dim3(1), dim3(128), 4096, nullptr, true);
+        case 9: return launch(bad_group, dim3(1), dim3(128), 8192, nullptr, false);
         default: return QUIRE_CUDA_UNSUPPORTED;
     }
 }

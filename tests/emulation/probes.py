@@ -10,6 +10,7 @@ SIGNATURES: dict[str, tuple[type, ...]] = {
     "probe_prepare": (),
     "probe_mma": (c_void_p,) * 4,
     "probe_matrices": (c_void_p, c_void_p, c_int32, c_void_p),
+    "probe_group": (c_void_p, c_void_p, c_void_p, c_int32, c_void_p),
     "probe_exchanges": (c_void_p,) * 4,
     "probe_block_sums": (c_void_p,) * 3,
     "probe_pipeline": (c_void_p, c_void_p, c_void_p, c_int32),
@@ -51,6 +52,17 @@ def d_registers(d: torch.Tensor) -> torch.Tensor:
     group, thread = fragment_lanes()
     n = 2 * thread + torch.arange(2)
     return torch.cat([d[group, n], d[group + 8, n]], 1)
+
+
+def group_a_registers(a: torch.Tensor) -> torch.Tensor:
+    """What each thread of a warp group holds of A [64, 16]: [128, 4 registers, 2 halves]."""
+    return torch.cat([a_registers(rows) for rows in a.reshape(4, 16, 16).unbind()])
+
+
+def group_d_registers(d: torch.Tensor) -> torch.Tensor:
+    """What each thread of a warp group holds of D [64, 64]: [128, 32 floats]."""
+    blocks = d.reshape(4, 16, 8, 8)  # of 16 rows and 8 columns
+    return torch.cat([torch.cat([d_registers(part) for part in rows.unbind(1)], 1) for rows in blocks.unbind()])
 
 
 def matrix_registers(matrices: torch.Tensor, transposed: bool) -> torch.Tensor:

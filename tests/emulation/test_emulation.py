@@ -35,6 +35,15 @@ def test_mma_multiplies_by_the_fragment_tables_of_the_ptx_isa(emulated: Emulated
     assert torch.equal(d, probes.d_registers((a.double() @ b.double() + c.double()).float()))
 
 
+@pytest.mark.parametrize("step", [0, 1])
+def test_wgmma_multiplies_by_the_tables_of_the_ptx_isa(emulated: EmulatedRuntime, step: int) -> None:
+    a, b, c = torch.randn(64, 16).half(), torch.randn(64, 32).half(), torch.randn(64, 64)
+    d = probes.group_d_registers(c).contiguous()
+    run(emulated, "probe_group", probes.group_a_registers(a).contiguous(), b, step, d)
+    taken = b[:, 16 * step : 16 * step + 16].double()
+    assert torch.equal(d, probes.group_d_registers((a.double() @ taken.t() + c.double()).float()))
+
+
 @pytest.mark.parametrize("transposed", [False, True])
 def test_matrices_are_loaded_by_the_tables_of_the_ptx_isa(emulated: EmulatedRuntime, transposed: bool) -> None:
     matrices = torch.arange(4 * 64, dtype=torch.int16).reshape(4, 8, 8)
@@ -106,6 +115,8 @@ def run_faulty(emulated: EmulatedRuntime, which: int, out: torch.Tensor) -> None
         (5, "blocks wait for each other without end"),
         (6, "a block of 48 threads"),
         (7, "65536 bytes of dynamic shared memory, more than"),
+        (8, "wgmma: registers of A were changed before it was waited for"),
+        (9, "matrix of 512 bytes at an address that is not aligned to them"),
     ],
 )
 def test_faults_end_the_launch_with_a_reason(emulated: EmulatedRuntime, which: int, complaint: str) -> None:

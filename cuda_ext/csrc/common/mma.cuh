@@ -12,6 +12,14 @@
 #include "async_copy.cuh"
 #include "platform.cuh"
 
+namespace quire {
+
+// Rows of 64 bytes one after the other in shared memory, with the 16-byte pieces of each interchanged, so that `load_matrices`
+// meets no bank twice: where piece `piece` of row `row` stands, in pieces.
+__device__ __forceinline__ int swizzled_place(int row, int piece) { return 4 * row + (piece ^ (row / 2 % 4)); }
+
+}  // namespace quire
+
 #ifdef QUIRE_EMULATE
 #include "emulation/mma.h"
 #else

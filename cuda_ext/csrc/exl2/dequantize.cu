@@ -63,10 +63,10 @@ __global__ __launch_bounds__(kWarps *kWarp) void decode_tiles_kernel(quire_cuda_
 #pragma unroll
             for (int k = 0; k < kSteps; ++k) {
                 uint32_t a[4];
-                weight_fragment<kWidth>(words, scales, m, k, a);
+                weight_fragment<kWidth>(words, scales.pairs[m], m, k, a);
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
-                    const int row = 8 * (lane % 4) + 4 * k + 2 * (i / 2), column = 16 * m + 8 * (i % 2) + lane / 4;
+                    const int row = 16 * k + 8 * (i / 2) + 2 * (lane % 4), column = 16 * m + 8 * (i % 2) + lane / 4;
                     rows[row * kStride + column] = __low2half(as_halves(a[i]));
                     rows[(row + 1) * kStride + column] = __high2half(as_halves(a[i]));
                 }

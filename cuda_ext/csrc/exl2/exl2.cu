@@ -8,7 +8,7 @@ namespace quire {
 
 int32_t prepare_exl2() {
     return first_error(prepare_exl2_decode(), prepare_exl2_gather(), prepare_exl2_matmul_8(), prepare_exl2_matmul_16(),
-                       prepare_exl2_matmul_32());
+                       prepare_exl2_matmul_32(), prepare_exl2_matmul_many());
 }
 
 }  // namespace quire

@@ -22,5 +22,6 @@ int32_t exl2_matmul_32(const quire_cuda_exl2_work &work, const quire_cuda_exl2_s
 int32_t prepare_exl2_matmul_8();
 int32_t prepare_exl2_matmul_16();
 int32_t prepare_exl2_matmul_32();
+int32_t prepare_exl2_matmul_many();
 
 }  // namespace quire

@@ -28,6 +28,7 @@ constexpr int kThreads = kWarps * kWarp;
 constexpr int kMostStages = 4;
 constexpr int kRowsPerGroup = 8;  // of activations in one matrix instruction
 constexpr int kMostRows = QUIRE_CUDA_EXL2_ROWS;
+constexpr int kRowQuads = 4;  // uint4 in a tile's part of a row of activations
 
 // One block's share of one column block, as the plan has it.
 struct Segment {
@@ -45,7 +46,7 @@ static_assert(sizeof(Segment) == 4 * QUIRE_CUDA_EXL2_SEGMENT_WORDS);
 constexpr int kExchangeStride = kTileColumns + 4;
 constexpr int kExchangeBytes = kWarps * kRowsPerGroup * kExchangeStride * 4;
 
-// The stages of a warp's ring: planes of the tile, the lane's activations of each row group, and the scale record.
+// The stages of a warp's ring: planes of the tile, activations of each row group, and the scale record.
 template <int kGroups>
 struct Stage {
     static constexpr int kRecordSpace = 8;
@@ -83,11 +84,12 @@ __device__ __forceinline__ void fetch(const quire_cuda_exl2 &matrix, const quire
     const auto *x = static_cast<const __half *>(step.x);
 #pragma unroll
     for (int group = 0; group < kGroups; ++group) {
-        const int row = kRowsPerGroup * group + lane / 4;
+        const int row = kRowsPerGroup * group + lane / kRowQuads;
         const bool wanted = row < step.rows;
         const __half *source =
-            x + static_cast<int64_t>(wanted ? row : 0) * matrix.in_features + tile_index * kTileRows + 8 * (lane % 4);
-        copy_async_16(stage + layout.activations + group * kPlaneQuads + lane, source, wanted);
+            x + static_cast<int64_t>(wanted ? row : 0) * matrix.in_features + tile_index * kTileRows + 8 * (lane % kRowQuads);
+        const int place = swizzled_place(lane / kRowQuads, lane % kRowQuads);
+        copy_async_16(stage + layout.activations + group * kPlaneQuads + place, source, wanted);
     }
     if (lane < kRecordQuads) {
         const uint4 *record = static_cast<const uint4 *>(matrix.scales) +
@@ -104,11 +106,13 @@ __device__ __forceinline__ void multiply(const uint4 *stage, Stage<kGroups> layo
     uint32_t b[kGroups][kSteps][2];
 #pragma unroll
     for (int group = 0; group < kGroups; ++group) {
-        const uint4 x = load<uint4>(stage + layout.activations + group * kPlaneQuads + lane);
-        b[group][0][0] = x.x;
-        b[group][0][1] = x.y;
-        b[group][1][0] = x.z;
-        b[group][1][1] = x.w;
+        uint32_t x[4];  // pieces 0 … 3 of the rows
+        const int place = swizzled_place(lane % kRowsPerGroup, lane / kRowsPerGroup);
+        load_matrices<4>(x, stage + layout.activations + group * kPlaneQuads + place);
+        b[group][0][0] = x[0];
+        b[group][0][1] = x[1];
+        b[group][1][0] = x[2];
+        b[group][1][1] = x[3];
     }
     uint32_t words[4 * kWidth];
     read_words<kWidth>(stage + lane, words);
@@ -117,7 +121,7 @@ __device__ __forceinline__ void multiply(const uint4 *stage, Stage<kGroups> layo
 #pragma unroll
         for (int k = 0; k < kSteps; ++k) {
             uint32_t a[4];
-            weight_fragment<kWidth>(words, scales, m, k, a);
+            weight_fragment<kWidth>(words, scales.pairs[m], m, k, a);
 #pragma unroll
             for (int group = 0; group < kGroups; ++group) mma_f16(sums[m][group], a, b[group][k]);
         }
@@ -141,7 +145,7 @@ __device__ __forceinline__ void multiply_run(const quire_cuda_exl2 &matrix, cons
         }
         copy_async_commit();
         wait_for_copies(stages - 1);
-        warp_sync();  // the record was copied by other lanes
+        warp_sync();  // record and activations were copied by other lanes
         const uint4 *stage = ring + current * layout.quads;
         const Tile tile = read_tile(matrix.tiles, index);
         if (tile.group != group_of_scales) {

@@ -47,7 +47,7 @@ def test_codes_stand_where_the_drawing_says(width: int) -> None:
     tiles = pack_tiles(tensors).reshape(2, 2, width, 32, 4)
     low, high = LOW_BITS[width], width - LOW_BITS[width]
     for row, column in zip(torch.randint(64, (200,)).tolist(), torch.randint(256, (200,)).tolist(), strict=True):
-        t, k, s, half = row % 32 // 8, row % 8 // 4, row % 4 // 2, row % 2
+        k, s, t, half = row % 32 // 16, row % 16 // 8, row % 8 // 2, row % 2
         m, d, g = column % 128 // 16, column % 16 // 8, column % 8
         pair = 8 * m + 4 * k + 2 * s + d
         planes = tiles[column // 128, row // 32, :, 4 * g + t]

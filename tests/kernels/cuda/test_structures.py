@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cuda_ext.attention import AttentionStep
-from cuda_ext.exl2 import MOST_MATRICES, Exl2Matrix, Exl2Step, Exl2Work
+from cuda_ext.exl2 import MOST_MATRICES, Exl2Many, Exl2Matrix, Exl2Step, Exl2Work
 from engine.ops.exl2_plan import SEGMENT_WORDS, WARPS
 
 CSRC = Path(__file__).parents[3] / "cuda_ext" / "csrc"
@@ -24,6 +24,7 @@ STRUCTURES = {
     "quire_cuda_exl2_work": Exl2Work,
     "quire_cuda_exl2_step": Exl2Step,
     "quire_cuda_attention": AttentionStep,
+    "quire_cuda_exl2_many": Exl2Many,
 }
 MEMBER = r"(?:const )?(\w+) (\*?)(\w+)(\[QUIRE_CUDA_EXL2_MATRICES\])?;"
 

@@ -56,6 +56,11 @@ void begin_copy(void *shared, const void *global, size_t bytes, bool wanted);
 void commit_copies();
 void wait_for_copies(int pending_groups);
 
+// Work of the current thread that goes on beside it, in groups like copies: it is done when it is waited for.
+void begin_later(std::function<void()> work);
+void commit_later();
+void wait_for_later(int pending_groups);
+
 // Runs `thread` once for each thread of the grid; 0, or a status for quire_cuda_error_message.
 int32_t run(dim3 grid, dim3 block, size_t dynamic_shared, const std::function<void()> &thread);
 
