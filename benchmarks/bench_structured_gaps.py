@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import statistics
 import threading
 import time
@@ -102,27 +101,41 @@ class Others:
                 self.answers[client.post(f"{self._url}/v1/chat/completions", json=body).status_code] += 1
 
 
+PARTS: dict[str, Callable[[int], dict[str, Any]] | None] = {
+    "alone": None,
+    "beside ordinary schemas": ordinary,
+    "beside bad grammars": bad,
+}
+
+
+def _rows(name: str, found: list[float], answers: Counter[int]) -> list[Row]:
+    return [
+        Row(f"gap, median, {name}", statistics.median(found) * 1e3, "ms"),
+        Row(f"gap, 99th percentile, {name}", found[int(len(found) * 0.99)] * 1e3, "ms"),
+        Row(f"gap, longest, {name}", found[-1] * 1e3, "ms"),
+        Row(f"grammars answered, {name}", float(answers[200]), ""),
+        Row(f"grammars refused, {name}", float(answers[400]), ""),
+    ]
+
+
 def main() -> None:
     """Measure the three and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--streams", type=int, default=10, help="plain streams in each part")
+    parser.add_argument("--rounds", type=int, default=10, help="plain streams in each part")
     add_report_option(parser)
     arguments = parser.parse_args()
-    rows: list[Row] = []
     numbers = itertools.count()
+    found: dict[str, list[float]] = {name: [] for name in PARTS}
+    answers: dict[str, Counter[int]] = {name: Counter() for name in PARTS}
     with DemoServer("--grammar-timeout", "5").ready() as server, httpx.Client(timeout=PATIENCE) as client:
         gaps(client, server.url)
-        for name, fields in (("alone", None), ("beside ordinary schemas", ordinary), ("beside bad grammars", bad)):
-            with Others(server.url, fields, numbers) as others:
-                found = sorted(gap for _ in range(arguments.streams) for gap in gaps(client, server.url))
-            print(name, json.dumps(dict(others.answers)))
-            rows += [
-                Row(f"gap, median, {name}", statistics.median(found) * 1e3, "ms"),
-                Row(f"gap, 99th percentile, {name}", found[int(len(found) * 0.99)] * 1e3, "ms"),
-                Row(f"gap, longest, {name}", found[-1] * 1e3, "ms"),
-                Row(f"grammars answered, {name}", float(others.answers[200]), ""),
-                Row(f"grammars refused, {name}", float(others.answers[400]), ""),
-            ]
+        # in turn, so that whatever else goes on on the machine meets all parts alike
+        for _ in range(arguments.rounds):
+            for name, fields in PARTS.items():
+                with Others(server.url, fields, numbers) as others:
+                    found[name] += gaps(client, server.url)
+                answers[name] += others.answers
+    rows = [row for name in PARTS for row in _rows(name, sorted(found[name]), answers[name])]
     report("structured_gaps", rows, arguments.json)
 
 
