@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import mul
 from pathlib import Path
@@ -25,6 +25,7 @@ from benchmarks.quantizer_variants import VARIANTS
 from engine.errors import QuantizationError
 from engine.model.config import load_config
 from engine.model.config_reader import read_json
+from engine.model.loader import ModelParts
 from engine.ops.torch_backend import TorchBackend
 from engine.text.tokenizer import load_tokenizer
 from quantize.evaluate import compare, read_windows
@@ -36,6 +37,8 @@ from quantize.overrides import possible_bits
 from quantize.padding import open_padded, padded_config
 from quantize.recipe import Recipe
 from quantize.source_model import SourceModel, open_source
+from quantize.streamed_model import StreamedModel
+from quantize.streams import StreamFile
 from quantize.text_windows import opening_tokens, text_tokens
 from quantize.tuning import tune
 from quantize.writer import write_model
@@ -68,6 +71,25 @@ class Extent:
     windows: int
 
 
+class Reference(StreamedModel):
+    """A model that is run on the same rows again and again, and computes them only once."""
+
+    def __init__(self, parts: ModelParts) -> None:
+        super().__init__(parts)
+        self._known: list[torch.Tensor] = []
+
+    def run(self, path: Path, rows: torch.Tensor, advanced: Callable[[], None]) -> StreamFile:
+        """See `StreamedModel`; `rows` must be those of the first call."""
+        if not self._known:
+            streams = super().run(path, rows, advanced)
+            self._known = [streams.read(index) for index in range(streams.rows)]
+            return streams
+        streams = self.open_streams(path, rows)
+        for index, stream in enumerate(self._known):
+            streams.write(index, stream)
+        return streams
+
+
 class Bench:
     """Quantizes one model again and again.
 
@@ -84,6 +106,7 @@ class Bench:
         self._opening = opening_tokens(tokenizer)
         self._tokens = text_tokens(calibration, tokenizer, QuantizationError)
         self._windows = read_windows(text, tokenizer, extent.length, extent.windows)
+        self._reference = Reference(self._open(model, Path()).model.parts)
 
     def complete(self, file: Path, name: str, sizes: Sequence[float], seed: int) -> None:
         """Add to `file` what it does not know yet of the variant `name`."""
@@ -154,8 +177,7 @@ class Bench:
             side_files_from=None,
             shard_bytes=1 << 40,
         )
-        found, known = (self._open(folder, scratch).model for folder in (scratch, self._model))
-        tally = compare(found, known, self._windows, scratch, Quiet())
+        tally = compare(self._open(scratch, scratch).model, self._reference, self._windows, scratch, Quiet())
         decoder = reports[:-1]
         weights = [report.in_features * report.out_features for report in decoder]
         bits = sum(map(mul, weights, (report.bits_per_weight for report in decoder)))

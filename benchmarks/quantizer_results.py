@@ -78,12 +78,12 @@ def add(file: Path, result: Result) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """All seeds of one variant at one size; KL of each seed, everything else as a mean."""
+    """All seeds of one variant at one size; KL and bits per weight of each seed, everything else as a mean."""
 
     variant: str
     bpw_requested: float
     kls: dict[int, float]
-    bpw: float
+    bpws: dict[int, float]
     kl_p99: float
     top1: float
     measure_seconds: float
@@ -93,6 +93,11 @@ class Point:
     def kl(self) -> float:
         """Mean KL divergence."""
         return fmean(self.kls.values())
+
+    @property
+    def bpw(self) -> float:
+        """Mean bits per weight reached."""
+        return fmean(self.bpws.values())
 
     @property
     def seconds(self) -> float:
@@ -115,7 +120,7 @@ def _point(group: Sequence[Result]) -> Point:
         variant=group[0].variant,
         bpw_requested=group[0].bpw_requested,
         kls={each.seed: each.kl for each in group if each.kl is not None},
-        bpw=fmean(each.bpw or 0.0 for each in group),
+        bpws={each.seed: each.bpw for each in group if each.bpw is not None},
         kl_p99=fmean(each.kl_p99 or 0.0 for each in group),
         top1=fmean(each.top1 or 0.0 for each in group),
         measure_seconds=fmean(each.measure_seconds or 0.0 for each in group),
@@ -125,7 +130,7 @@ def _point(group: Sequence[Result]) -> Point:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A point against the yardstick's of the same size asked for.
+    """A point against the yardstick's of the same size asked for, over the seeds both were run with.
 
     Attributes:
         ratio: of the mean KL divergences.
@@ -140,23 +145,18 @@ class Comparison:
 
 
 def compared(point: Point, known: Sequence[Point]) -> Comparison | None:
-    """How `point` compares with the yardstick among `known`; None unless that has all of its seeds."""
-    found = [
-        each
-        for each in known
-        if each.variant == YARDSTICK
-        and each.bpw_requested == point.bpw_requested
-        and point.kls.keys() <= each.kls.keys()
-    ]
-    if not found:
+    """How `point` compares with the yardstick among `known`; None where that has none of its seeds."""
+    yardstick = _yardstick(point.bpw_requested, known)
+    seeds = [] if yardstick is None else [seed for seed in point.kls if seed in yardstick.kls]
+    if yardstick is None or not seeds:
         return None
-    yardstick = found[0]
     own = [each for each in known if each.variant == point.variant]
-    at_its_size = _interpolated(own, yardstick.bpw)
+    at_its_size = [_interpolated(_curve(own, seed), yardstick.bpws[seed]) for seed in seeds]
+    known_kl = fmean(yardstick.kls[seed] for seed in seeds)
     return Comparison(
-        ratio=point.kl / fmean(yardstick.kls[seed] for seed in point.kls),
-        worst=max(kl / yardstick.kls[seed] for seed, kl in point.kls.items()),
-        same_size=None if at_its_size is None else at_its_size / yardstick.kl,
+        ratio=fmean(point.kls[seed] for seed in seeds) / known_kl,
+        worst=max(point.kls[seed] / yardstick.kls[seed] for seed in seeds),
+        same_size=None if None in at_its_size else fmean(each or 0.0 for each in at_its_size) / known_kl,
     )
 
 
@@ -164,15 +164,19 @@ def _yardstick(bpw_requested: float, known: Sequence[Point]) -> Point | None:
     return next((each for each in known if (each.variant, each.bpw_requested) == (YARDSTICK, bpw_requested)), None)
 
 
-def _interpolated(curve: Sequence[Point], bpw: float) -> float | None:
-    """Mean KL of a variant at `bpw`, from the two of its sizes around it, or the two nearest."""
-    ordered = sorted(curve, key=lambda each: each.bpw)
-    segments = list(pairwise(ordered))
+def _curve(own: Sequence[Point], seed: int) -> list[tuple[float, float]]:
+    """(bits per weight, KL divergence) of a variant's sizes for one seed, rising."""
+    return sorted((each.bpws[seed], each.kls[seed]) for each in own if seed in each.kls)
+
+
+def _interpolated(curve: Sequence[tuple[float, float]], bpw: float) -> float | None:
+    """KL divergence at `bpw`, from the two sizes around it, or the two nearest; None if there are no two."""
+    segments = list(pairwise(curve))
     if not segments:
         return None
-    left, right = next((each for each in segments if bpw <= each[1].bpw), segments[-1])
-    share = (bpw - left.bpw) / (right.bpw - left.bpw)
-    return math.exp((1 - share) * math.log(left.kl) + share * math.log(right.kl))
+    left, right = next((each for each in segments if bpw <= each[1][0]), segments[-1])
+    share = (bpw - left[0]) / (right[0] - left[0])
+    return math.exp((1 - share) * math.log(left[1]) + share * math.log(right[1]))
 
 
 def table(results: Sequence[Result]) -> str:
@@ -210,10 +214,9 @@ def _line(point: Point, known: Sequence[Point]) -> str:
 
 def _ratios(point: Point, known: Sequence[Point]) -> list[str]:
     """Of divergences, for the worst seed, at the yardstick's size, and of times: that of its quantizing pass alone."""
-    comparison = compared(point, known)
-    if comparison is None:
+    comparison, yardstick = compared(point, known), _yardstick(point.bpw_requested, known)
+    if comparison is None or yardstick is None:
         return [""] * 4
-    yardstick = next(each for each in known if (each.variant, each.bpw_requested) == (YARDSTICK, point.bpw_requested))
     time = f"{point.seconds / yardstick.quantize_seconds:.1f}"
     if point.variant == YARDSTICK:
         return ["1", "", "", time]
@@ -222,7 +225,12 @@ def _ratios(point: Point, known: Sequence[Point]) -> list[str]:
 
 
 def _spread(values: Sequence[float]) -> str:
-    """`0.149 ± 0.003`: the mean to three significant digits, and the standard deviation to as many places."""
+    """`0.149 ± 0.003`: the mean to three significant digits, and the standard deviation to one at least."""
     mean = fmean(values)
     places = max(0, 2 - math.floor(math.log10(mean)))
-    return f"{mean:.{places}f}" + (f" ± {stdev(values):.{places}f}" if len(values) > 1 else "")
+    if len(values) == 1:
+        return f"{mean:.{places}f}"
+    deviation = stdev(values)
+    if deviation > 0:
+        places = max(places, -math.floor(math.log10(deviation)))
+    return f"{mean:.{places}f} ± {deviation:.{places}f}"

@@ -82,17 +82,20 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _bench(model: Path, texts: dict[bool, tuple[Path, Path]], rows: int) -> Bench:
+    subject = SUBJECTS[model.name]
+    return Bench(model, *texts[subject.stories], Extent(rows=rows, length=LENGTH, windows=subject.windows))
+
+
 def main() -> None:
     """Run what is not known yet, seed after seed, then print a table for each model."""
     options = _parse()
     with TemporaryDirectory() as name:
         folder = Path(name)
         texts = {True: write_stories(options.stories, folder), False: write_conversations(folder)}
+        benches = {model: _bench(options.directory / model, texts, options.rows) for model in options.models}
         for seed in options.seeds:
-            for model in options.models:
-                subject = SUBJECTS[model]
-                extent = Extent(rows=options.rows, length=LENGTH, windows=subject.windows)
-                bench = Bench(options.directory / model, *texts[subject.stories], extent)
+            for model, bench in benches.items():
                 for variant in options.variants:
                     bench.complete(options.results / f"{model}.json", variant, options.bpw, seed)
     for model in options.models:
