@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from benchmarks.plain_gptq import PLAIN_GPTQ
 from quantize.recipe import DEFAULT, EXLLAMAV2, RECIPES, Recipe
 from quantize.refine import Refinement
 
@@ -25,6 +26,7 @@ class Variant:
 
 VARIANTS: dict[str, Variant] = {
     **{name: Variant(recipe) for name, recipe in RECIPES.items()},
+    "gptq": Variant(PLAIN_GPTQ),
     "default+tune": Variant(DEFAULT, TUNING_STEPS),
     "exllamav2+drift": Variant(replace(EXLLAMAV2, correct_drift=True)),
     "exllamav2+repay": Variant(replace(EXLLAMAV2, correct_drift=True, residual_share=0.5)),

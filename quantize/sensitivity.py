@@ -97,7 +97,7 @@ def carry_back(
             stream = streams.read(row).requires_grad_()
             behind = half.output(stream)
             outputs = [tap.outputs for tap in taps]
-            before, *found = torch.autograd.grad(behind, [stream, *outputs], gradients.read(row))
+            before, *found = _carried(gradients.read(row), behind, [stream, *outputs])
         if not bool(torch.isfinite(before).all()):
             raise QuantizationError(
                 f"The gradient at {linears[0].prefix} is not finite in calibration row {row}. "
@@ -125,9 +125,24 @@ def output_gradient(output: OutputLayer, stream: torch.Tensor, generator: torch.
         with torch.enable_grad():
             behind = part.detach().requires_grad_()
             logarithms = output.log_probabilities(behind)
-        # ∂KL/∂z of log p is the identity less p, so that drawing √p ∘ ξ at log p gives √p ∘ ξ − p (√p · ξ) at z
-        drawn = torch.randint(0, 2, logarithms.shape, generator=generator, dtype=torch.int8)
-        signs = drawn.to(part.device, torch.float32).mul_(2).sub_(1)
-        roots = logarithms.detach().mul(0.5).exp_().mul_(signs)
-        gradients.append(torch.autograd.grad(logarithms, behind, roots)[0])
+        gradients.append(_carried(_drawn(logarithms.detach(), generator), logarithms, [behind])[0])
     return torch.cat(gradients)
+
+
+def _drawn(logarithms: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """The random gradient at logarithms of probabilities [T, V]: √p ∘ ξ, ξ being random signs.
+
+    ∂KL/∂z of log p is the identity less p, so that √p ∘ ξ at log p gives √p ∘ ξ − p (√p · ξ) at z.
+    """
+    drawn = torch.randint(0, 2, logarithms.shape, generator=generator, dtype=torch.int8)
+    signs = drawn.to(logarithms.device, torch.float32).mul_(2).sub_(1)
+    return logarithms.mul(0.5).exp_().mul_(signs)
+
+
+def _carried(gradient: torch.Tensor, behind: torch.Tensor, before: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """The gradients of `before`, from that of what was computed from them.
+
+    A gradient that is handed to autograd as such makes torch load 30 MB of symbolic algebra to check its shape.
+    """
+    with torch.enable_grad():
+        return torch.autograd.grad((behind * gradient).sum(), before)

@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
+from numpy.typing import NDArray
+
 from engine.ops.exl2 import ROW_MULTIPLE, WIDTHS, layout_bits
 from quantize.exl2.layout import Group
 
@@ -73,9 +76,9 @@ def matrix_options(
     for group_size, by_width in errors.items():
         rows = group_rows(in_features, group_size)
         largest = max(max(each) for each in by_width.values())
-        for step in range(_PRICES + 1):
-            price = largest / (ROW_MULTIPLE * out_features) * _PRICE_RANGE ** (-step / _PRICES)
-            widths = _best_widths(rows, by_width, price * out_features)
+        highest = largest / (ROW_MULTIPLE * out_features)
+        prices = np.array([highest * _PRICE_RANGE ** (-step / _PRICES) for step in range(_PRICES + 1)])
+        for widths in dict.fromkeys(_best_widths(rows, by_width, prices * out_features)):
             groups = tuple(shared_group(bits, size) for bits, size in zip(widths, rows, strict=True))
             if groups not in found:
                 error = sum(by_width[bits][index] for index, bits in enumerate(widths))
@@ -86,27 +89,32 @@ def matrix_options(
     return lower_hull(list(found.values()))
 
 
-def _best_widths(rows: Sequence[int], errors: Mapping[int, Sequence[float]], price: float) -> list[int]:
-    """Falling widths that minimise error + price · Σ rows · width, by dynamic programming over the groups."""
-    costs = [0.0] * len(FALLING_WIDTHS)  # best total so far if the latest group has this width
-    choices: list[list[int]] = []
+def _best_widths(
+    rows: Sequence[int], errors: Mapping[int, Sequence[float]], prices: NDArray[np.float64]
+) -> list[tuple[int, ...]]:
+    """For each price [P], falling widths that minimise error + price · Σ rows · width.
+
+    By dynamic programming over the groups, for all prices at once.
+    """
+    costs = np.zeros((len(FALLING_WIDTHS), len(prices)))  # best totals so far if the latest group has this width
+    choices: list[NDArray[np.int64]] = []
     for index, size in enumerate(rows):
-        best, best_from = float("inf"), 0
-        previous: list[int] = []
-        totals: list[float] = []
+        best, best_from = costs[0].copy(), np.zeros(len(prices), dtype=np.int64)
+        previous = np.empty(costs.shape, dtype=np.int64)
+        totals = np.empty_like(costs)
         for position, bits in enumerate(FALLING_WIDTHS):
-            if costs[position] < best:
-                best, best_from = costs[position], position
-            previous.append(best_from)
-            totals.append(best + errors[bits][index] + price * size * bits)
+            best_from[costs[position] < best] = position
+            np.minimum(best, costs[position], out=best)
+            previous[position] = best_from
+            totals[position] = best + errors[bits][index] + prices * size * bits
         costs = totals
         choices.append(previous)
-    position = min(range(len(FALLING_WIDTHS)), key=costs.__getitem__)
-    widths: list[int] = []
+    position = costs.argmin(0)
+    widths: list[NDArray[np.int64]] = []
     for previous in reversed(choices):
-        widths.append(FALLING_WIDTHS[position])
-        position = previous[position]
-    return widths[::-1]
+        widths.append(np.array(FALLING_WIDTHS)[position])
+        position = np.take_along_axis(previous, position[None], 0)[0]
+    return [tuple(each) for each in np.stack(widths[::-1], axis=1).tolist()]
 
 
 def lower_hull(options: Sequence[Option]) -> list[Option]:

@@ -316,39 +316,66 @@ RUN = """
 import sys
 from pathlib import Path
 from quantize.job import QuantizeOptions, quantize_model
-from tests.quantize.models import NoProgress
+
+class Loud:
+    def stage(self, name, total, done=0):
+        print("stage", flush=True)
+
+    def advance(self, steps=1, note=""):
+        print("step", flush=True)
 
 model, out, text = map(Path, sys.argv[1:])
 options = QuantizeOptions(
     model, out, (4.0,), rows=2, length=32, calibration=(str(text),), threads=1, shard_bytes=30_000
 )
-quantize_model(options, progress=NoProgress())
+quantize_model(options, progress=Loud())
 """
+
+
+class Child:
+    """The job in a process of its own, which says whenever it has done something."""
+
+    def __init__(self, options: QuantizeOptions, out: Path) -> None:
+        self.out = out
+        environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+        command = [sys.executable, "-c", RUN, str(options.source), str(out), options.calibration[0]]
+        self._process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
+
+    def finish(self) -> int:
+        """Let it come to its end; how often it has said something."""
+        said, _ = self._process.communicate()
+        assert self._process.returncode == 0
+        return len(said.splitlines())
+
+    def kill(self, words: int, delay: float) -> bool:
+        """Kill it a moment after it has said so many words; whether it was the end of the job, but for the process."""
+        assert self._process.stdout is not None
+        for _ in zip(range(words), self._process.stdout, strict=False):
+            pass
+        time.sleep(delay)
+        self._process.send_signal(signal.SIGKILL)
+        self._process.communicate()
+        return self.out.exists() and not self.out.with_name("out.work").exists()
+
+
+@pytest.fixture(scope="module")
+def words(options: QuantizeOptions, tmp_path_factory: pytest.TempPathFactory) -> int:
+    """How often an undisturbed process says something."""
+    return Child(options, tmp_path_factory.mktemp("whole") / "out").finish()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("kills", range(20))
+@pytest.mark.parametrize("case", range(7))
 def test_killed_jobs_write_the_same_bytes(
-    options: QuantizeOptions, undisturbed: dict[str, bytes], tmp_path: Path, kills: int
+    options: QuantizeOptions, undisturbed: dict[str, bytes], words: int, tmp_path: Path, case: int
 ) -> None:
-    """A process is killed at a random moment, again and again, until one comes to the end."""
-    out = tmp_path / "out"
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    work, draws = out.with_name("out.work"), random.Random(kills)
-    command = [sys.executable, "-c", RUN, str(options.source), str(out), options.calibration[0]]
-    killed = 0
+    """A process is killed at three random moments, and then one comes to the end."""
+    out, draws = tmp_path / "out", random.Random(case)
     over = False
-    while not over:
-        process = subprocess.Popen(command, env=environment)
-        try:
-            assert process.wait(timeout=draws.uniform(1.5, 8.0) if killed < 3 else None) == 0
-            over = True
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            killed += 1
-            over = out.exists() and not work.exists()  # but for the end of the process
-            time.sleep(0.01)
+    for most in (words, words // 2, words // 4):
+        over = over or Child(options, out).kill(draws.randint(1, most), draws.uniform(0, 0.2))
+    if not over:
+        Child(options, out).finish()
     assert content(out) == undisturbed
-    assert not work.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
