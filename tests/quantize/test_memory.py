@@ -107,7 +107,10 @@ def _peak(model: Path, folder: Path, rows: int) -> int:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_measured_memory_is_bounded_by_a_layer(tmp_path: Path) -> None:
-    """A model of 2 and one of 8 layers, 8 rows and 64: the peak is that of one layer, and below the estimate."""
+    """A model of 2 and one of 8 layers, 8 rows and 64: the peak is that of one layer, and below the estimate.
+
+    Peaks are sampled, and more of them are met in a longer run.
+    """
     peaks = {}
     for layers, rows in ((2, 8), (8, 8), (2, 64)):
         folder = tmp_path / f"{layers}-{rows}"
@@ -118,5 +121,6 @@ def test_measured_memory_is_bounded_by_a_layer(tmp_path: Path) -> None:
         estimate, layer = needed_memory(options, config, layout), layer_bytes(layout)
         peaks[layers, rows] = _peak(model, folder, rows)
         assert peaks[layers, rows] < estimate
-    assert peaks[8, 8] < peaks[2, 8] + layer
+    # where a layer's weights were kept for each of the six, even in half precision, it would be three of these or more
+    assert peaks[8, 8] < peaks[2, 8] + 2 * layer
     assert peaks[2, 64] < peaks[2, 8] + 2 * layer
