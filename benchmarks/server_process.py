@@ -106,12 +106,13 @@ class ServerProcess:
         return self
 
     def children(self) -> list[int]:
-        """Process ids of the engines there are: one, or none between two."""
+        """Process ids of the engines there are: one, or none between two. The checker of grammars is none of them."""
         pid = self.process.pid
         try:
-            return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+            found = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
         except FileNotFoundError:
             return []
+        return [each for each in found if _is_engine(each)]
 
     @property
     def child(self) -> int:
@@ -225,6 +226,14 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def _is_engine(pid: int) -> bool:
+    """Whether it runs an engine; a process that ends meanwhile does not."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return not any(word.endswith(b".grammar_process") for word in words)
+    return False
 
 
 def _cpu_seconds(pid: int) -> float:

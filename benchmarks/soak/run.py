@@ -78,6 +78,8 @@ async def _run(plan: Plan, server: ServerProcess) -> Record:
         draw = random.Random(plan.seed)
         watch = Watch(server, client, record)
         load = Load(client, references, record, draw, stall_seconds=2 * STALL_TIMEOUT)
+        # the process that checks grammars comes with the first of them, and stays
+        await client.post("/v1/completions", json={"prompt": "Hello", "max_tokens": 1, "grammar": 'root ::= "a"'})
         await watch.rest()
         record.begin()
         faults = asyncio.create_task(_faults(watch, record, plan))
