@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,11 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 # how long an example takes says how busy the machine is, not whether the code is right
 settings.register_profile("without a clock", deadline=None)
 settings.load_profile("without a clock")
+
+
+def pytest_configure() -> None:
+    """Listen to Ctrl-C: what a shell runs in the background ignores it, and so would the programs that tests start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
