@@ -82,7 +82,7 @@ def random_tensors(model: RandomModel, generator: torch.Generator) -> Iterator[d
         for name, (inputs, outputs) in _shapes(model).items():
             matrix = random_matrix(inputs, outputs, model.widths, generator)
             order = orders.setdefault(SAME_INPUT.get(name, name), matrix.q_invperm)
-            tensors.update(exl2_state(f"model.layers.{layer}.{name}", replace(matrix, q_invperm=order)))
+            tensors.update(exl2_state(f"model.layers.{layer}.{name}", replace(matrix, q_invperm=order.clone())))
         yield tensors
 
 
