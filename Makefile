@@ -43,7 +43,7 @@ gpu: $(VENV)/.installed-dev
 	@$(VENV)/bin/python -m benchmarks.gpu $(ARGS)
 
 test: $(VENV)/.installed-dev
-	@$(VENV)/bin/python -m pytest
+	@$(VENV)/bin/python -m pytest -n auto --dist loadfile
 
 test-slow: $(VENV)/.installed-cuda
 	@$(VENV)/bin/python -m pytest -m slow --timeout=1800

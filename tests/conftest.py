@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
 from pathlib import Path
 
@@ -54,4 +55,7 @@ def emulated() -> EmulatedRuntime:
     if find_compiler() is None:
         pytest.skip("needs a C++ compiler")
     EMULATION_BUILD.mkdir(parents=True, exist_ok=True)
-    return EmulatedRuntime(build_emulated(EMULATION_BUILD, [EMULATION / "probes.cu"]))
+    with (EMULATION_BUILD / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes that run tests one compiles
+        library = build_emulated(EMULATION_BUILD, [EMULATION / "probes.cu"])
+    return EmulatedRuntime(library)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-import types
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from engine.errors import ConfigError, QuantizationError
 from engine.text.chat_template import ChatTemplate
@@ -84,38 +85,24 @@ def test_parquet_asks_for_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         _read(tmp_path / "a.parquet")
 
 
-class Batch:
-    """Rows as pyarrow hands them out."""
-
-    def __init__(self, rows: list[dict[str, object]]) -> None:
-        self._rows = rows
-
-    def to_pylist(self) -> list[dict[str, object]]:
-        return self._rows
-
-
-def test_parquet_rows_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a stand-in for pyarrow, which is not among the dependencies."""
-
-    class ParquetFile:
-        schema_arrow = types.SimpleNamespace(names=["id", "text"])
-
-        def __init__(self, path: Path) -> None:
-            if path.name == "broken.parquet":
-                raise ValueError("no magic bytes")
-
-        def iter_batches(self, columns: list[str]) -> list[Batch]:
-            assert columns == ["text"]
-            return [Batch([{"text": "ab"}]), Batch([{"text": "c"}])]
-
-    stand_in = types.SimpleNamespace(ParquetFile=ParquetFile)
-    monkeypatch.setitem(sys.modules, "pyarrow", types.ModuleType("pyarrow"))
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", stand_in)
-    (tmp_path / "a.parquet").touch()
+def test_parquet_rows_are_texts_or_conversations(tmp_path: Path) -> None:
+    texts = pa.table({"id": [1, 2], "text": ["ab", "c"]})
+    parquet.write_table(texts, tmp_path / "a.parquet")
     assert _read(tmp_path / "a.parquet") == [*map(ord, "ab"), 1, ord("c"), 1]
-    (tmp_path / "broken.parquet").touch()
-    with pytest.raises(QuantizationError, match=r"broken\.parquet cannot be read: no magic bytes"):
+
+    chats = pa.table({"messages": [CHAT, CHAT[:1]], "source": ["x", "y"]})
+    parquet.write_table(chats, tmp_path / "b.parquet", row_group_size=1)
+    lines = _jsonl(tmp_path / "b.jsonl", {"messages": CHAT}, {"messages": CHAT[:1]})
+    assert _read(tmp_path / "b.parquet") == _read(lines)
+
+
+def test_a_parquet_file_of_no_use_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 but nothing else")
+    with pytest.raises(QuantizationError, match=r"broken\.parquet cannot be read"):
         _read(tmp_path / "broken.parquet")
+    parquet.write_table(pa.table({"prompt": ["x"]}), tmp_path / "other.parquet")
+    with pytest.raises(QuantizationError, match="neither a column `text` nor `messages`, but prompt"):
+        _read(tmp_path / "other.parquet")
 
 
 def test_weights_share_the_rows_out(tmp_path: Path) -> None:
