@@ -36,6 +36,8 @@ class Choice:
         self._end_token_ids = end_token_ids
         self._told = False  # whether a delta has gone out
         sampling = sequence.sampling
+        hides = sampling.skip_special_tokens
+        self._hidden = tokens.special.difference(sampling.shown_special_tokens) if hides else frozenset()
         self._emitter = Emitter(
             StopMatcher(strings, min_tokens=sampling.min_tokens, include=sampling.include_stop_str_in_output)
             if strings is not None
@@ -69,8 +71,7 @@ class Choice:
         return Finish(FinishReason.LENGTH) if sequence.num_generated == sequence.max_tokens else None
 
     def _text_of(self, token_id: int) -> bytes:
-        hidden = self.sequence.sampling.skip_special_tokens and token_id in self._tokens.special
-        return b"" if hidden else self._tokens.of(token_id)
+        return b"" if token_id in self._hidden else self._tokens.of(token_id)
 
     def _logprob(self, sampled: SampledToken, data: bytes) -> TokenLogprob | None:
         if sampled.logprob is None:

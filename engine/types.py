@@ -108,6 +108,7 @@ class SamplingParams:
         ignore_eos: do not end at the model's own end tokens.
         include_stop_str_in_output: return the matched stop string.
         skip_special_tokens: leave special tokens out of the text.
+        shown_special_tokens: ids of those that stay in the text all the same: what reads the answer looks for them.
         logprobs: None for none; k for the chosen token's log-probability and the k likeliest alternatives.
         grammar: what the answer must look like. It ends when it is complete, even below `min_tokens`; stop strings,
             stop tokens and `max_tokens` cut it off as they do any answer.
@@ -133,6 +134,7 @@ class SamplingParams:
     ignore_eos: bool = False
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
+    shown_special_tokens: Sequence[int] = ()
     logprobs: int | None = None
     grammar: GrammarSpec | None = None
 
@@ -140,6 +142,7 @@ class SamplingParams:
         self._check_types()
         object.__setattr__(self, "stop", _strings(self.stop))
         object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
+        object.__setattr__(self, "shown_special_tokens", tuple(self.shown_special_tokens))
         object.__setattr__(self, "logit_bias", dict(self.logit_bias))
         self._check_lengths()
         self._check_ranges()

@@ -92,10 +92,12 @@ def test_special_tokens_are_emitted_without_text_unless_asked_for(toy_engine: Ma
     engine = toy_engine()
     engine.core.add(request("hidden", prompt, max_tokens=30))
     engine.core.add(request("shown", prompt, max_tokens=30, skip_special_tokens=False))
+    engine.core.add(request("this one", prompt, max_tokens=30, shown_special_tokens=[1]))
     deltas, _ = run(engine.core)
     assert choice_tokens(deltas["hidden"]) == choice_tokens(deltas["shown"]) == answer
     assert b"".join(delta.data for delta in deltas["hidden"]) == bytes(each for each in answer if each > 1)
     assert b"".join(delta.data for delta in deltas["shown"]) == bytes(answer)
+    assert b"".join(delta.data for delta in deltas["this one"]) == bytes(each for each in answer if each > 0)
 
 
 def test_logprobs_come_with_every_emitted_token_and_are_bounded(toy_engine: MakeEngine) -> None:

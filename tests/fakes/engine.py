@@ -54,6 +54,7 @@ class Script:
         cached_tokens: reported with every delta.
         per_delta: tokens that go out together.
         timings: told with the finish.
+        special: ids of tokens that have no text unless the request has them shown.
     """
 
     tokens: tuple[Token, ...]
@@ -61,6 +62,7 @@ class Script:
     cached_tokens: int = 0
     per_delta: int = 1
     timings: Timings | None = Timings(0.25, 0.5, 2.0, 1)
+    special: frozenset[int] = frozenset()
 
 
 def script(text: str | Sequence[bytes], **settings: object) -> Script:
@@ -169,7 +171,11 @@ class FakeEngine:
 def deltas_of(request: GenerationRequest, choice: int, what: Script) -> list[OutputDelta]:
     """A script as the engine's deltas, cut off by `max_tokens` as an engine would; the finish comes by itself."""
     limit = request.sampling.max_tokens or len(what.tokens)
-    tokens, finish = what.tokens[:limit], what.finish
+    hidden = what.special.difference(request.sampling.shown_special_tokens)
+    if not request.sampling.skip_special_tokens:
+        hidden = frozenset()
+    tokens = tuple((token_id, b"" if token_id in hidden else data) for token_id, data in what.tokens[:limit])
+    finish = what.finish
     if len(what.tokens) > limit:
         finish = Finish(FinishReason.LENGTH)
     deltas = []
