@@ -63,17 +63,19 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
         variables: Mapping[str, object] | None = None,
+        decode_arguments: bool = True,
     ) -> str:
         """The prompt for a conversation.
 
         Args:
-            messages: in the form of the chat API. Arguments of tool calls, JSON strings there, are given to the
-                template as the objects it expects.
+            messages: in the form of the chat API.
             tools: definitions in the form of the chat API.
             documents: for templates that take some, objects with `title` and `text`.
             add_generation_prompt: end with what opens an answer.
             continue_final_message: end inside the final message instead, so that the model continues it.
             variables: further values for the template (`enable_thinking`, ...); they override special tokens.
+            decode_arguments: give the arguments of tool calls, JSON strings in the chat API, to the template as the
+                objects most expect.
 
         Raises:
             TemplateError: the template refuses these messages or fails; names its line.
@@ -90,7 +92,7 @@ class ChatTemplate:
                 "continue_final_message and add_generation_prompt exclude each other; set one of them to false.",
                 param="continue_final_message",
             )
-        conversation = [_with_decoded_arguments(message) for message in messages]
+        conversation = [_with_decoded_arguments(message) if decode_arguments else dict(message) for message in messages]
         final = ""
         if continue_final_message:
             conversation, final = _marked(conversation)

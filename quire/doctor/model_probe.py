@@ -17,6 +17,7 @@ from engine.model.formats.exl2 import Exl2Format, load_exl2
 from engine.model.tensor_layout import check_tensors, tensor_layout
 from engine.ops.select import select_backend
 from engine.text.chat_template import load_chat_template
+from engine.text.template_capabilities import probe
 from engine.text.token_bytes import token_bytes
 from engine.text.tokenizer import load_tokenizer
 from quire.configuration import TABLES
@@ -99,7 +100,7 @@ def _template(directory: Path) -> Finding:
     if template is None:
         return warning("chat template", "the model has none", "Use /v1/completions; chats will be refused.")
     template.render([{"role": "user", "content": "Hello"}])
-    return ok("chat template", "renders a message")
+    return ok("chat template", probe(template).summary())
 
 
 def _memory(directory: Path, config: ModelConfig) -> Finding:

@@ -41,8 +41,14 @@ def model_card(name: str, model: ServedModel) -> dict[str, Any]:
         "owned_by": "quire",
         "loaded": model.engine is not None,
         "max_model_len": None if info is None else info.max_model_len,
-        "meta": None if info is None else _meta(info),
+        "meta": None if info is None else {**_meta(info), "chat_template": _chat_template(model)},
     }
+
+
+def _chat_template(model: ServedModel) -> dict[str, Any] | None:
+    """What the template does with conversations; null if there is none or it has not been read."""
+    capabilities = model.text.capabilities if model.has_text else None
+    return None if capabilities is None else capabilities.report()
 
 
 def _meta(model: ModelInfo) -> dict[str, Any]:
