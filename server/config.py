@@ -100,6 +100,10 @@ class ServerConfig:
     )
     dump_max_files: int = setting(1000, "most dumps; the oldest are removed")
     dump_max_bytes: int = setting(256 * 1024 * 1024, "most bytes of all dumps; the oldest are removed")
+    repair_roles: bool = setting(
+        True,
+        "give messages other roles, or join them, where the model's chat template would refuse them or leave them out",
+    )
     root_path: str = setting("", "path prefix a reverse proxy strips before it hands requests on")
 
     def __post_init__(self) -> None:

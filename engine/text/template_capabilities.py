@@ -74,7 +74,7 @@ class TemplateCapabilities:
     Attributes:
         system: a system message at the beginning.
         later_system: one after other messages.
-        several_systems: two at the beginning.
+        several_systems: two, at the beginning.
         developer: whether the template knows this role by name.
         same_role: two messages of a user in a row.
         assistant_first: a conversation that an assistant begins.
@@ -177,7 +177,7 @@ class _Prober:
         opening = self._answer_opening(user)
         return TemplateCapabilities(
             system=self._system(system, user),
-            later_system=self._treatment([system, user, answer, more, again], _SYSTEM, _FIRST, _LATER, _SECOND),
+            later_system=self._treatment([user, answer, more, again], _FIRST, _LATER, _SECOND),
             several_systems=self._treatment([system, more, user], _SYSTEM, _LATER, _FIRST),
             developer=self._developer(user),
             same_role=self._treatment([user, again], _FIRST, _SECOND),

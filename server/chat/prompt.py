@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from engine.errors import ContextLengthError, InvalidRequestError
-from engine.text.chat_template import ChatTemplate
+from engine.text.template_capabilities import CallForm
 from engine.text.tokenizer import Tokenizer
-from server.schemas.chat import ContentPart, Message, TemplateFields
+from server.chat.messages import template_messages
+from server.schemas.chat import Message, TemplateFields
 from server.schemas.completion import Prompt
 from server.text import ModelText
 
 LONG_TEXT = 8192
 """Characters or tokens from which rendering, encoding and decoding move off the event loop."""
 
-_CALL: Mapping[str, Any] = {"id": True, "type": True, "function": {"name": True, "arguments": True}}
-"""What templates are shown of a tool call: the fields of the schema, not what else a client put there."""
-
 T = TypeVar("T")
+
+
+class ChatPrompt(NamedTuple):
+    """A rendered conversation."""
+
+    text: str
+    token_ids: list[int]
 
 
 async def chat_prompt(
@@ -28,24 +33,33 @@ async def chat_prompt(
     text: ModelText,
     *,
     max_tokens: int,
+    repair_roles: bool,
     add_special_tokens: bool = False,
-) -> list[int]:
+) -> ChatPrompt:
     """Render a conversation and encode it; the template itself brings the special tokens.
+
+    Args:
+        messages: as the client sent them.
+        options: what else steers the template.
+        text: of the model.
+        max_tokens: what the prompt must stay below.
+        repair_roles: as in `template_messages`.
+        add_special_tokens: as in `Tokenizer.encode`.
 
     Raises:
         ContextLengthError: the rendered text is so long that it must have `max_tokens` tokens or more.
         InvalidRequestError: a message cannot be shown to this model, or the template refuses them (`TemplateError`).
     """
-    template = text.template
-    if template is None:
+    template, capabilities = text.template, text.capabilities
+    if template is None or capabilities is None:
         raise InvalidRequestError(
             "This model has no chat template. Send a plain prompt to /v1/completions instead.",
             param="messages",
             code="no_chat_template",
         )
-    conversation = [_for_template(message, f"messages[{index}]", template) for index, message in enumerate(messages)]
+    conversation = template_messages(messages, capabilities, repair=repair_roles)
 
-    def build() -> list[int]:
+    def build() -> ChatPrompt:
         continued = options.continue_final_message or False
         opened = options.add_generation_prompt
         rendered = template.render(
@@ -53,9 +67,10 @@ async def chat_prompt(
             add_generation_prompt=not continued if opened is None else opened,
             continue_final_message=continued,
             variables=options.chat_template_kwargs or {},
+            decode_arguments=capabilities.call_arguments is CallForm.OBJECT,
         )
         check_length(rendered, text.tokenizer, max_tokens, "messages")
-        return text.tokenizer.encode(rendered, add_special_tokens=add_special_tokens)
+        return ChatPrompt(rendered, text.tokenizer.encode(rendered, add_special_tokens=add_special_tokens))
 
     return await _off_loop_if_long(build, sum(_size(message) for message in conversation))
 
@@ -130,54 +145,11 @@ def _as_list(prompt: Prompt) -> list[str | list[int]]:
     return [each for each in prompt if not isinstance(each, int)]
 
 
-def _for_template(message: Message, path: str, template: ChatTemplate) -> dict[str, Any]:
-    """The message as templates expect it: content one string, absent fields left out."""
-    role = message.role
-    if role == "developer" and "developer" not in template.source:
-        role = "system"
-    shown: dict[str, Any] = {"role": role, "content": _content(message, path)}
-    if message.name is not None:
-        shown["name"] = message.name
-    if message.tool_calls:
-        shown["tool_calls"] = [call.model_dump(include=_CALL, exclude_none=True) for call in message.tool_calls]
-    if message.tool_call_id is not None:
-        shown["tool_call_id"] = message.tool_call_id
-    if message.reasoning_content is not None:
-        shown["reasoning_content"] = message.reasoning_content
-    return shown
-
-
-def _content(message: Message, path: str) -> str:
-    match message.content:
-        case None if message.role == "assistant":
-            return message.refusal or ""
-        case None:
-            raise InvalidRequestError(
-                f"Missing required parameter: '{path}.content'.", param=f"{path}.content", code="missing_parameter"
-            )
-        case str():
-            return message.content
-        case parts:
-            texts = [_part_text(part, f"{path}.content[{index}]") for index, part in enumerate(parts)]
-            return "\n".join(texts)
-
-
-def _part_text(part: ContentPart, path: str) -> str:
-    if part.type not in ("text", "refusal"):
-        raise InvalidRequestError(
-            f"'{path}': this model takes text only, not parts of type '{part.type[:40]}'.",
-            param=path,
-            code="unsupported_content",
-        )
-    text = part.text if part.type == "text" else part.refusal
-    if text is None:
-        param = f"{path}.{part.type}"
-        raise InvalidRequestError(f"Missing required parameter: '{param}'.", param=param, code="missing_parameter")
-    return text
-
-
-def _size(message: dict[str, Any]) -> int:
-    return len(message["content"]) + sum(len(str(call)) for call in message.get("tool_calls", ()))
+def _size(message: Mapping[str, Any]) -> int:
+    """About as many characters as the message makes."""
+    content = message["content"] or ""
+    texts = [content] if isinstance(content, str) else [part["text"] for part in content]
+    return sum(map(len, texts)) + sum(len(str(call)) for call in message.get("tool_calls", ()))
 
 
 async def _off_loop_if_long(build: Callable[[], T], length: int) -> T:

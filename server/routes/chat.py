@@ -28,9 +28,21 @@ async def create_chat_completion(body: ChatCompletionRequest, request: Request, 
     refuse_unsupported(body)
     sampling = chat_sampling(body, model.text.defaults, model.limits)
     await check_grammar(body, sampling, model, services.grammars)
-    prompt = await chat_prompt(body.messages, body, model.text, max_tokens=model.limits.max_model_len)
+    prompt = await chat_prompt(
+        body.messages,
+        body,
+        model.text,
+        max_tokens=model.limits.max_model_len,
+        repair_roles=services.config.repair_roles,
+    )
     generation = admit(
-        model, "chatcmpl", [prompt], sampling, prompt_param="messages", timeout=body.timeout, priority=body.priority
+        model,
+        "chatcmpl",
+        [prompt.token_ids],
+        sampling,
+        prompt_param="messages",
+        timeout=body.timeout,
+        priority=body.priority,
     )
     log_generation(request, model.shown_as(body.model), generation)
     return await respond(request, body, services, model, generation, ChatFormat)

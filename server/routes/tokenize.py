@@ -28,7 +28,7 @@ async def tokenize(body: TokenizeRequest, services: ServicesDep) -> Response:
     model = await services.model(body.model)
     refuse_unsupported(body)
     try:
-        tokens = await _encode(body, model)
+        tokens = await _encode(body, model, repair_roles=services.config.repair_roles)
     except ContextLengthError as error:
         raise InvalidRequestError(
             f"The text has at least {error.prompt_tokens} tokens. Texts of up to {CONTEXTS} times the model's context, "
@@ -51,7 +51,7 @@ async def detokenize(body: DetokenizeRequest, services: ServicesDep) -> Response
     return JsonResponse({"prompt": text}, headers=services.ignored_fields.headers(body))
 
 
-async def _encode(body: TokenizeRequest, model: ServedModel) -> list[int]:
+async def _encode(body: TokenizeRequest, model: ServedModel, *, repair_roles: bool) -> list[int]:
     if (body.prompt is None) == (body.messages is None):
         raise InvalidRequestError(
             "Give either 'prompt' or 'messages'.", param="prompt" if body.messages is None else "messages"
@@ -59,6 +59,9 @@ async def _encode(body: TokenizeRequest, model: ServedModel) -> list[int]:
     text, max_tokens = model.text, CONTEXTS * model.limits.max_model_len
     if body.messages is not None:
         special = body.add_special_tokens or False
-        return await chat_prompt(body.messages, body, text, max_tokens=max_tokens, add_special_tokens=special)
+        prompt = await chat_prompt(
+            body.messages, body, text, max_tokens=max_tokens, repair_roles=repair_roles, add_special_tokens=special
+        )
+        return prompt.token_ids
     special = True if body.add_special_tokens is None else body.add_special_tokens
     return await encode_text(body.prompt or "", text.tokenizer, max_tokens=max_tokens, add_special_tokens=special)

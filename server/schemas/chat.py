@@ -14,11 +14,12 @@ Role = Literal["developer", "system", "user", "assistant", "tool", "function"]
 
 
 class ContentPart(WireModel):
-    """A piece of a message; which types are taken is decided in `server/chat/prompt.py`."""
+    """A piece of a message; which types are taken is decided in `server/chat/messages.py`."""
 
-    type: str
+    type: str = Field(description="text, or refusal in an assistant's message")
     text: str | None = None
     refusal: str | None = None
+    prompt_cache_breakpoint: Any = Field(None, description="accepted; equal prompt beginnings are reused anyway")
 
 
 class FunctionCall(WireModel):

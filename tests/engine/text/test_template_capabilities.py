@@ -30,7 +30,7 @@ SHOWN, MERGED, DROPPED, REFUSED = Treatment
 EXPECTED = {
     "chatml": {"system": SHOWN, "same_role": REFUSED, "tools": DROPPED},
     "deepseek-r1-distill": {
-        **{"system": SHOWN, "later_system": DROPPED, "several_systems": DROPPED, "same_role": SHOWN, "tools": DROPPED},
+        **{"system": SHOWN, "later_system": SHOWN, "several_systems": DROPPED, "same_role": SHOWN, "tools": DROPPED},
         **{"tool_calls": SHOWN, "call_arguments": CallForm.TEXT, "call_needs_null": True, "opens_thinking": "<think>"},
     },
     "gemma-2": {"system": REFUSED, "same_role": REFUSED, "assistant_first": REFUSED, "tool_results": REFUSED},

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 from engine.errors import ContextLengthError
 from engine.text.tokenizer import Tokenizer
-from server.chat.prompt import LONG_TEXT, chat_prompt, completion_prompts, decode_tokens, encode_text
+from server.chat.prompt import LONG_TEXT, ChatPrompt, chat_prompt, completion_prompts, decode_tokens, encode_text
 from server.schemas.chat import Message, TemplateFields
 from server.text import ModelText
 from tests.fakes.text import model_text
@@ -35,6 +34,11 @@ class Watching:
         return ""
 
 
+async def build(text: ModelText, *messages: Message, max_tokens: int = 10**6) -> ChatPrompt:
+    """The prompt of a conversation, with roles repaired as by default."""
+    return await chat_prompt(messages, TemplateFields(), text, max_tokens=max_tokens, repair_roles=True)
+
+
 def test_long_conversations_leave_the_event_loop(tmp_path: Path) -> None:
     tokenizer = Watching()
     real = model_text(tmp_path)
@@ -42,7 +46,7 @@ def test_long_conversations_leave_the_event_loop(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         for content in ("short", "x" * LONG_TEXT):
-            await chat_prompt([Message(role="user", content=content)], TemplateFields(), text, max_tokens=10**6)
+            await build(text, Message(role="user", content=content))
 
     asyncio.run(scenario())
     assert tokenizer.threads[0] == threading.get_ident()
@@ -61,23 +65,6 @@ def test_long_texts_leave_the_event_loop_both_ways() -> None:
     assert [each == threading.get_ident() for each in tokenizer.threads] == [True, True, False, False]
 
 
-def test_templates_see_of_a_call_what_the_schema_knows(tmp_path: Path) -> None:
-    text = model_text(tmp_path, "{{ messages[0].tool_calls | tojson }}")
-    function = {"name": "f", "arguments": "{}", "parsed": 1}
-    message = {"role": "assistant", "tool_calls": [{"id": "1", "index": 0, "function": function}]}
-    ids = asyncio.run(chat_prompt([Message.model_validate(message)], TemplateFields(), text, max_tokens=10**6))
-    known = {"id": "1", "type": "function", "function": {"name": "f", "arguments": {}}}
-    assert json.loads(text.tokenizer.decode(ids)) == [known]
-
-
-def test_a_template_that_knows_developers_gets_them(tmp_path: Path) -> None:
-    source = "{% for m in messages %}{% if m.role == 'developer' %}D{% endif %}{{ m.role }}{% endfor %}"
-    text = model_text(tmp_path, source)
-    messages = [Message(role="developer", content="x")]
-    ids = asyncio.run(chat_prompt(messages, TemplateFields(), text, max_tokens=10**6))
-    assert text.tokenizer.decode(ids) == "Ddeveloper"
-
-
 def test_a_text_far_too_long_is_refused_before_it_is_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = model_text(tmp_path)
     longest = max(map(len, text.tokenizer.vocabulary()))
@@ -91,7 +78,7 @@ def test_a_text_far_too_long_is_refused_before_it_is_encoded(tmp_path: Path, mon
     assert asyncio.run(encode_text(fits, text.tokenizer, max_tokens=100, add_special_tokens=False))
     monkeypatch.delattr(Tokenizer, "encode")
     messages = [Message(role="user", content=exceeds)]
-    assert refused(chat_prompt(messages, TemplateFields(), text, max_tokens=100)).param == "messages"
+    assert refused(build(text, *messages, max_tokens=100)).param == "messages"
     for prompt in (exceeds, ["short", exceeds]):
         encoding = completion_prompts(prompt, text.tokenizer, max_tokens=100, add_special_tokens=False)
         assert refused(encoding).param == "prompt"

@@ -1,0 +1,80 @@
+"""From messages on the wire to messages as chat templates expect them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.errors import InvalidRequestError
+from engine.text.role_repair import repair_roles
+from engine.text.template_capabilities import TemplateCapabilities
+from server.schemas.chat import ContentPart, Message
+
+_CALL: Mapping[str, Any] = {"id": True, "type": True, "function": {"name": True, "arguments": True}}
+"""What templates are shown of a tool call: the fields of the schema, not what else a client put there."""
+
+
+def template_messages(
+    messages: Sequence[Message], template: TemplateCapabilities, *, repair: bool
+) -> list[Mapping[str, Any]]:
+    """The conversation as this template takes it.
+
+    Args:
+        messages: as the client sent them.
+        template: what it does with messages.
+        repair: give messages other roles or join them where the template would refuse them or leave them out.
+
+    Raises:
+        InvalidRequestError: a message has content that cannot be shown to a model.
+    """
+    shown = [_shown(message, f"messages[{index}]", template) for index, message in enumerate(messages)]
+    return list(repair_roles(shown, template)) if repair else list(shown)
+
+
+def _shown(message: Message, path: str, template: TemplateCapabilities) -> dict[str, Any]:
+    """The message without what it lacks."""
+    shown: dict[str, Any] = {"role": message.role, "content": _content(message, path, template)}
+    if message.name is not None:
+        shown["name"] = message.name
+    if message.tool_calls:
+        shown["tool_calls"] = [call.model_dump(include=_CALL, exclude_none=True) for call in message.tool_calls]
+        if template.call_needs_null and not shown["content"]:
+            shown["content"] = None
+    if message.tool_call_id is not None:
+        shown["tool_call_id"] = message.tool_call_id
+    if message.reasoning_content is not None:
+        shown["reasoning_content"] = message.reasoning_content
+    return shown
+
+
+def _content(message: Message, path: str, template: TemplateCapabilities) -> str | list[dict[str, str]]:
+    """The content in the form the template takes: parts only if it joins them itself, or takes nothing else."""
+    match message.content:
+        case None if message.role == "assistant":
+            text = message.refusal or ""
+        case None:
+            raise InvalidRequestError(
+                f"Missing required parameter: '{path}.content'.", param=f"{path}.content", code="missing_parameter"
+            )
+        case str():
+            text = message.content
+        case parts:
+            texts = [_part_text(part, f"{path}.content[{index}]") for index, part in enumerate(parts)]
+            if template.content_parts:
+                return [{"type": "text", "text": each} for each in texts]
+            text = "\n".join(texts)
+    return [{"type": "text", "text": text}] if template.needs_parts else text
+
+
+def _part_text(part: ContentPart, path: str) -> str:
+    if part.type not in ("text", "refusal"):
+        raise InvalidRequestError(
+            f"'{path}': this model takes text only, not parts of type '{part.type[:40]}'.",
+            param=path,
+            code="unsupported_content",
+        )
+    text = part.text if part.type == "text" else part.refusal
+    if text is None:
+        param = f"{path}.{part.type}"
+        raise InvalidRequestError(f"Missing required parameter: '{param}'.", param=param, code="missing_parameter")
+    return text
