@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from engine.errors import DeadlineExceededError, RequestFailedError
 from engine.types import GenerationRequest, OutputDelta, SamplingParams, Timings
-from server.chat.assembler import ChoiceAssembler, Piece
+from server.chat.assembler import ChoiceAssembler
+from server.chat.pieces import Piece
 from server.models.served import ServedModel
 from server.observability.metrics import RequestMetrics
 from server.observability.recent_prompts import RecentPrompt

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive
 
-from server.chat.assembler import WholeChoice
 from server.chat.formats import AnswerFormat, Envelope
+from server.chat.pieces import WholeChoice
 from server.dependencies import Services, caller_of
 from server.errors import Boundary
 from server.generation import Generation

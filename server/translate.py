@@ -96,13 +96,19 @@ def _check_together(body: GenerationRequestBody) -> None:
         raise InvalidRequestError("'stream_options' needs 'stream' to be true.", param="stream_options")
 
 
-def finish_reason(finish: Finish) -> str:
+def finish_reason(finish: Finish, *, calls: bool = False) -> str:
     """The word of the OpenAI API for how a choice ended.
+
+    Args:
+        finish: what the engine says.
+        calls: whether the choice has tool calls.
 
     Raises:
         RequestFailedError: the engine gave the request up, for which clients know no word.
     """
     match finish.reason:
+        case FinishReason.STOP if calls:
+            return "tool_calls"
         case FinishReason.STOP | FinishReason.LENGTH:
             return finish.reason.value
         case FinishReason.ABORT:

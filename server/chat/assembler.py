@@ -1,86 +1,78 @@
-"""From the engine's deltas to pieces of an answer: whole characters, and log-probabilities that travel with their text.
-
-Streamed and whole answers are made of the same pieces, so they cannot differ.
-"""
+"""From the engine's deltas to pieces of an answer: whole characters, what a parser finds in them, and
+log-probabilities that travel with the content their tokens make."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from engine.text.detokenizer import Utf8Assembler
-from engine.types import Finish, OutputDelta
+from engine.types import OutputDelta, TokenLogprob
+from server.chat.call_ids import CallIds
+from server.chat.content_tokens import ContentTokens
+from server.chat.pieces import Piece
+from server.parsing.base import CallBegins, Event, PlainParser, StreamParser, joined
 from server.translate import PlacedLogprob
-
-
-class Piece(NamedTuple):
-    """What is to be added to one choice."""
-
-    choice: int  # index among all choices of the HTTP request
-    text: str
-    logprobs: tuple[PlacedLogprob, ...]
-    finish: Finish | None
 
 
 class ChoiceAssembler:
     """Assembles one choice.
 
-    A log-probability is released together with the first text its token contributes to; tokens without bytes wait
-    for the next text. What is left goes out with the finish.
+    A log-probability is released together with the first content its token contributes to; tokens without bytes wait
+    for the next text, and at the end go out with the finish. Tokens that made a thought or a call alone are left out.
 
     Args:
         choice: index the pieces carry.
+        parser: finds thoughts and calls in the text; None if all of it is content.
+        call_ids: names the calls; shared by the choices of an answer.
     """
 
-    def __init__(self, choice: int) -> None:
+    def __init__(self, choice: int, parser: StreamParser | None = None, call_ids: CallIds | None = None) -> None:
         self._choice = choice
+        self._parser = parser or PlainParser()
+        self._tokens = ContentTokens(self._parser)
+        self._call_ids = call_ids or CallIds()
         self._utf8 = Utf8Assembler()
         self._bytes = 0  # taken in so far
-        self._characters = 0  # given out so far
+        self._characters = 0  # of the text so far
         self._held: deque[tuple[int, PlacedLogprob]] = deque()  # with the number of bytes before the token
         self.finished = False
 
     def feed(self, delta: OutputDelta) -> Piece | None:
         """The piece this delta completes, or None if there is nothing to show yet."""
         if delta.logprobs is None:
-            text = self._utf8.feed(delta.data)
+            events = self._parser.feed(self._utf8.feed(delta.data))
         else:
-            text = ""
-            for entry in delta.logprobs:
-                self._held.append((self._bytes, PlacedLogprob(entry, self._characters)))
-                text += self._add(entry.data)
+            events = [event for entry in delta.logprobs for event in self._add(entry)]
         if delta.finish is not None:
             self.finished = True
-            text += self._utf8.flush()
-        logprobs = tuple(self._release()) if self._held else ()
-        if not text and not logprobs and delta.finish is None:
+            events += self._tokens.feed(self._utf8.flush(), self._release())
+            events += self._tokens.finish()
+        logprobs = self._tokens.take()
+        if not events and not logprobs and delta.finish is None:
             return None
-        return Piece(self._choice, text, logprobs, delta.finish)
+        return Piece(self._choice, self._named(events), logprobs, delta.finish)
 
-    def _add(self, data: bytes) -> str:
-        text = self._utf8.feed(data)
-        self._bytes += len(data)
+    def _add(self, entry: TokenLogprob) -> list[Event]:
+        self._held.append((self._bytes, PlacedLogprob(entry, self._characters)))
+        text = self._utf8.feed(entry.data)
+        self._bytes += len(entry.data)
         self._characters += len(text)
-        return text
+        return self._tokens.feed(text, self._release())
 
-    def _release(self) -> Iterator[PlacedLogprob]:
+    def _release(self) -> Sequence[PlacedLogprob]:
+        """Tokens whose text has begun to come out."""
         shown = self._bytes - len(self._utf8.pending)
+        released = []
         while self._held and (self._held[0][0] < shown or self.finished):
-            yield self._held.popleft()[1]
+            released.append(self._held.popleft()[1])
+        return released
 
-
-@dataclass(slots=True)
-class WholeChoice:
-    """The fold of a choice's pieces."""
-
-    text: list[str] = field(default_factory=list)
-    logprobs: list[PlacedLogprob] = field(default_factory=list)
-    finish: Finish | None = None
-
-    def add(self, piece: Piece) -> None:
-        """Append a piece."""
-        self.text.append(piece.text)
-        self.logprobs.extend(piece.logprobs)
-        self.finish = piece.finish or self.finish
+    def _named(self, events: Sequence[Event]) -> tuple[Event, ...]:
+        """The events, as few as they can be, and every call with an id."""
+        if len(events) > 1:
+            events = joined(events)
+        return tuple(
+            event._replace(call_id=self._call_ids.name(event.call_id)) if isinstance(event, CallBegins) else event
+            for event in events
+        )

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from engine.types import Finish
-from server.chat.assembler import Piece, WholeChoice
+from server.chat.pieces import Piece, WholeChoice
 from server.generation import Usage
-from server.translate import chat_logprobs, completion_logprobs, finish_reason
+from server.parsing.base import Arguments, CallBegins, Content, Event, Thought
+from server.translate import PlacedLogprob, chat_logprobs, completion_logprobs, finish_reason
 from server.wire_json import text_to_json, to_json
 
 TEXT = "\0"
@@ -82,26 +83,26 @@ class ChatFormat:
         self._envelope = envelope
         self._logprobs = logprobs
         self._head = envelope.head("chat.completion.chunk")
-        self._around: dict[int, tuple[bytes, bytes]] = {}  # of the choices that have begun
+        self._begun: dict[int, _BegunChoice] = {}
 
     def chunks(self, piece: Piece) -> list[bytes]:
-        """The role first, once per choice; then content; then an empty delta with the finish reason."""
+        """The role first, once per choice; then what there is; then an empty delta with the finish reason."""
         chunks = []
-        around = self._around.get(piece.choice)
-        if around is None:
-            around = self._around[piece.choice] = self._envelope.chunk_around_text(
-                self._head, _delta(piece.choice, {"content": TEXT})
-            )
-            role = {"role": "assistant", "content": "", "refusal": None}
-            chunks.append(self._envelope.chunk(self._head, _delta(piece.choice, role)))
-        if self._logprobs and (piece.text or piece.logprobs):
-            choice = _delta(piece.choice, {"content": piece.text}, chat_logprobs(piece.logprobs))
-            chunks.append(self._envelope.chunk(self._head, choice))
-        elif piece.text:
-            chunks.append(text_to_json(piece.text).join(around))
+        choice = self._begun.get(piece.choice)
+        if choice is None:
+            choice = self._begun[piece.choice] = _BegunChoice(self._envelope, self._head, piece.choice)
+            chunks.append(choice.role(calls=bool(piece.events) and isinstance(piece.events[0], CallBegins)))
+        logprobs = piece.logprobs
+        for event in piece.events:
+            if self._logprobs and isinstance(event, Content):
+                chunks.append(choice.content(event.text, logprobs))
+                logprobs = ()
+            else:
+                chunks.append(choice.event(event))
+        if logprobs:
+            chunks.append(choice.content("", logprobs))
         if piece.finish is not None:
-            choice = {"index": piece.choice, "delta": {}, "logprobs": None, **_ending(piece.finish)}
-            chunks.append(self._envelope.chunk(self._head, choice))
+            chunks.append(choice.ending(piece.finish))
         return chunks
 
     def usage_chunk(self, usage: Usage) -> bytes:
@@ -114,13 +115,69 @@ class ChatFormat:
         return self._envelope.closing(self._envelope.head("chat.completion"), shown, usage)
 
     def _whole_choice(self, index: int, choice: WholeChoice) -> dict[str, Any]:
-        content = "".join(choice.text)
         return {
             "index": index,
-            "message": {"role": "assistant", "content": content, "refusal": None, "annotations": []},
+            "message": _message(choice),
             "logprobs": chat_logprobs(choice.logprobs) if self._logprobs else None,
-            **_ending(choice.finish),
+            **_ending(choice.finish, calls=bool(choice.calls)),
         }
+
+
+class _BegunChoice:
+    """Writes the chunks of one choice of a chat. What comes once per token is put between ready-made parts.
+
+    Args:
+        envelope: of the answer.
+        head: of its chunks.
+        index: of the choice.
+    """
+
+    def __init__(self, envelope: Envelope, head: bytes, index: int) -> None:
+        self._envelope = envelope
+        self._head = head
+        self._index = index
+        self._content = self._around({"content": TEXT})
+        self._thought: tuple[bytes, bytes] | None = None
+        self._arguments: tuple[bytes, bytes] | None = None  # of the latest call
+        self._calls = 0
+
+    def role(self, *, calls: bool) -> bytes:
+        """The first chunk, which says null for the content if the answer begins with a call."""
+        return self._chunk({"role": "assistant", "content": None if calls else "", "refusal": None})
+
+    def content(self, text: str, logprobs: Sequence[PlacedLogprob]) -> bytes:
+        """Content with log-probabilities."""
+        return self._chunk({"content": text}, chat_logprobs(logprobs))
+
+    def event(self, event: Event) -> bytes:
+        """A chunk without log-probabilities. Id, type and name of a call stand in its first chunk alone, since clients
+        join what they get of a call."""
+        match event:
+            case Content(text):
+                return text_to_json(text).join(self._content)
+            case Thought(text):
+                self._thought = self._thought or self._around({"reasoning_content": TEXT})
+                return text_to_json(text).join(self._thought)
+            case CallBegins(name, call_id):
+                call = _call(call_id or "", name, "")
+                self._arguments = None
+                self._calls += 1
+                return self._chunk({"tool_calls": [{"index": self._calls - 1, **call}]})
+            case Arguments(text):
+                more = {"tool_calls": [{"index": self._calls - 1, "function": {"arguments": TEXT}}]}
+                self._arguments = self._arguments or self._around(more)
+                return text_to_json(text).join(self._arguments)
+
+    def ending(self, finish: Finish) -> bytes:
+        """The last chunk."""
+        choice = {"index": self._index, "delta": {}, "logprobs": None, **_ending(finish, calls=self._calls > 0)}
+        return self._envelope.chunk(self._head, choice)
+
+    def _around(self, delta: dict[str, Any]) -> tuple[bytes, bytes]:
+        return self._envelope.chunk_around_text(self._head, _delta(self._index, delta))
+
+    def _chunk(self, delta: dict[str, Any], logprobs: dict[str, Any] | None = None) -> bytes:
+        return self._envelope.chunk(self._head, _delta(self._index, delta, logprobs))
 
 
 class CompletionFormat:
@@ -140,11 +197,12 @@ class CompletionFormat:
     def chunks(self, piece: Piece) -> list[bytes]:
         """Text as it comes; then an empty text with the finish reason."""
         chunks = []
-        if self._logprobs and (piece.text or piece.logprobs):
-            choice = _addition(piece.choice, piece.text, completion_logprobs(piece.logprobs))
+        text = piece.text
+        if self._logprobs and (text or piece.logprobs):
+            choice = _addition(piece.choice, text, completion_logprobs(piece.logprobs))
             chunks.append(self._envelope.chunk(self._head, choice))
-        elif piece.text:
-            chunks.append(text_to_json(piece.text).join(self._around_text(piece.choice)))
+        elif text:
+            chunks.append(text_to_json(text).join(self._around_text(piece.choice)))
         if piece.finish is not None:
             choice = {"index": piece.choice, "text": "", "logprobs": None, **_ending(piece.finish)}
             chunks.append(self._envelope.chunk(self._head, choice))
@@ -166,7 +224,7 @@ class CompletionFormat:
         shown = [
             {
                 "index": index,
-                "text": "".join(choice.text),
+                "text": "".join(choice.content),
                 "logprobs": completion_logprobs(choice.logprobs) if self._logprobs else None,
                 **_ending(choice.finish),
             }
@@ -183,11 +241,27 @@ def _delta(index: int, delta: dict[str, Any], logprobs: dict[str, Any] | None = 
     return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": None}
 
 
-def _ending(finish: Finish | None) -> dict[str, Any]:
+def _message(choice: WholeChoice) -> dict[str, Any]:
+    """The message; what it does not have is left out, except that an answer without anything has empty content."""
+    content = "".join(choice.content)
+    message: dict[str, Any] = {"role": "assistant", "content": content if content or not choice.calls else None}
+    if choice.thoughts:
+        message["reasoning_content"] = "".join(choice.thoughts)
+    message |= {"refusal": None, "annotations": []}
+    if choice.calls:
+        message["tool_calls"] = [_call(call.call_id, call.name, "".join(call.arguments)) for call in choice.calls]
+    return message
+
+
+def _call(call_id: str, name: str, arguments: str) -> dict[str, Any]:
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def _ending(finish: Finish | None, *, calls: bool = False) -> dict[str, Any]:
     """`stop_reason` is vLLM's addition: the stop string or token id that matched, null for the model's own end."""
     if finish is None:
         return {"finish_reason": None, "stop_reason": None}
-    return {"finish_reason": finish_reason(finish), "stop_reason": finish.stop}
+    return {"finish_reason": finish_reason(finish, calls=calls), "stop_reason": finish.stop}
 
 
 def _usage(usage: Usage) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.types import Finish, FinishReason, OutputDelta, TokenLogprob
-from server.chat.assembler import ChoiceAssembler, Piece, WholeChoice
+from server.chat.assembler import ChoiceAssembler
+from server.chat.pieces import Piece, WholeChoice
 
 FINISH = Finish(FinishReason.STOP)
 
@@ -42,7 +43,7 @@ def assemble(deltas: list[OutputDelta]) -> tuple[list[Piece], WholeChoice]:
 @given(data=st.binary(max_size=30) | texts.map(str.encode), at=cuts_of)
 def test_any_cut_of_the_bytes_gives_the_same_text(data: bytes, at: list[int]) -> None:
     pieces, whole = assemble([*(delta(part) for part in cut(data, at)), delta(b"", finish=FINISH)])
-    assert "".join(whole.text) == data.decode("utf-8", "replace")
+    assert "".join(whole.content) == data.decode("utf-8", "replace")
     assert whole.finish == FINISH
     assert all(piece.text or piece.finish for piece in pieces)
 
@@ -55,7 +56,7 @@ def test_any_coalescing_gives_the_same_text_and_logprobs(tokens: list[bytes], at
     deltas = [delta(b"".join(entry.data for entry in group), tuple(group)) for group in groups]
     _, one_by_one = assemble([*(delta(e.data, (e,)) for e in entries), delta(b"", finish=FINISH)])
     _, coalesced = assemble([*deltas, delta(b"", finish=FINISH)])
-    assert "".join(coalesced.text) == "".join(one_by_one.text) == b"".join(tokens).decode("utf-8", "replace")
+    assert "".join(coalesced.content) == "".join(one_by_one.content) == b"".join(tokens).decode("utf-8", "replace")
     assert coalesced.logprobs == one_by_one.logprobs
     assert [placed.entry for placed in coalesced.logprobs] == entries
 
@@ -73,7 +74,7 @@ def test_entries_travel_with_the_text_they_make(text: str, at: list[int]) -> Non
         if piece.logprobs and piece.text:
             last = piece.logprobs[-1].entry
             assert given_bytes - len(last.data) < shown  # no entry before any of its text
-    content = "".join(whole.text)
+    content = "".join(whole.content)
     assert content == text
     for placed in whole.logprobs:
         before = b"".join(tokens[: placed.entry.token_id])

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.types import Finish, FinishReason
-from server.chat.assembler import Piece
 from server.chat.formats import TEXT, ChatFormat, CompletionFormat, Envelope
+from server.chat.pieces import Piece
+from server.parsing.base import Content
 
 TEXTS = st.text(min_size=1) | st.sampled_from([TEXT, '"', json.dumps(TEXT)])
 
@@ -39,7 +40,7 @@ def test_chat_chunks_say_the_role_once_and_then_the_text(pieces: list[tuple[int,
         expected = [
             chunk("chat.completion.chunk", {"index": index, "delta": each, **rest}, include_usage) for each in deltas
         ]
-        assert [json.loads(each) for each in answer.chunks(Piece(index, text, (), None))] == expected
+        assert [json.loads(each) for each in answer.chunks(Piece(index, (Content(text),), (), None))] == expected
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), TEXTS), min_size=1), st.booleans())
@@ -47,14 +48,14 @@ def test_completion_chunks_say_the_text(pieces: list[tuple[int, str]], include_u
     answer = CompletionFormat(envelope(include_usage), logprobs=False)
     for index, text in pieces:
         choice = {"index": index, "text": text, "logprobs": None, "finish_reason": None}
-        shown = [json.loads(each) for each in answer.chunks(Piece(index, text, (), None))]
+        shown = [json.loads(each) for each in answer.chunks(Piece(index, (Content(text),), (), None))]
         assert shown == [chunk("text_completion", choice, include_usage)]
 
 
 @pytest.mark.parametrize("make_format", [ChatFormat, CompletionFormat])
 def test_a_model_may_be_called_anything(make_format: type[ChatFormat] | type[CompletionFormat]) -> None:
     answer = make_format(envelope(False, model=TEXT), logprobs=False)
-    chunks = [json.loads(each) for each in answer.chunks(Piece(0, "hello", (), Finish(FinishReason.STOP)))]
+    chunks = [json.loads(each) for each in answer.chunks(Piece(0, (Content("hello"),), (), Finish(FinishReason.STOP)))]
     assert {each["model"] for each in chunks} == {TEXT}
     texts = [each["choices"][0].get("text", each["choices"][0].get("delta", {}).get("content")) for each in chunks]
     assert "hello" in texts
