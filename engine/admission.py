@@ -72,6 +72,9 @@ def _check_token_ids(sampling: SamplingParams, model: RequestLimits) -> None:
         _check_token_id(token, model, "stop_token_ids")
     for token in sampling.logit_bias:
         _check_token_id(token, model, "logit_bias")
+    if sampling.reasoning is not None:
+        for token in (*sampling.reasoning.start_token_ids, *sampling.reasoning.closing_token_ids):
+            _check_token_id(token, model, "reasoning")
 
 
 def _check_token_id(token: int, model: RequestLimits, param: str) -> None:

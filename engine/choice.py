@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+from engine.constraints.reasoning_text import AnswerStops
 from engine.constraints.stop import StopMatcher, StopStrings
 from engine.emission import EmittedToken, Emitter
 from engine.scheduling.batch import SampledToken
@@ -38,11 +39,14 @@ class Choice:
         sampling = sequence.sampling
         hides = sampling.skip_special_tokens
         self._hidden = tokens.special.difference(sampling.shown_special_tokens) if hides else frozenset()
-        self._emitter = Emitter(
+        stops = (
             StopMatcher(strings, min_tokens=sampling.min_tokens, include=sampling.include_stop_str_in_output)
             if strings is not None
             else None
         )
+        self._reasoning = None if sampling.reasoning is None else AnswerStops(sampling.reasoning, stops)
+        self._emitter = Emitter(self._reasoning or stops)
+        self._num_emitted = 0
 
     def append(self, sampled: SampledToken, now: float) -> OutputDelta | None:
         """Take in the token sampled by a step that ended `now`; what has become certain by it, None if nothing has."""
@@ -82,6 +86,7 @@ class Choice:
     def _delta(self, emitted: list[EmittedToken], finish: Finish | None, timings: Timings | None) -> OutputDelta:
         sequence = self.sequence
         wants_logprobs = sequence.sampling.logprobs is not None
+        self._num_emitted += len(emitted)
         return OutputDelta(
             sequence.request.request_id,
             sequence.choice,
@@ -91,4 +96,5 @@ class Choice:
             sequence.cached_tokens,
             finish,
             timings,
+            0 if self._reasoning is None else min(self._reasoning.tokens, self._num_emitted),
         )

@@ -13,6 +13,7 @@ from engine.cache.block_manager import BlockManager
 from engine.choice import Choice
 from engine.constraints.grammar_builder import GrammarBuilder
 from engine.constraints.stop import stop_strings
+from engine.constraints.thinking import Thinking
 from engine.errors import (
     DeadlineExceededError,
     EngineDeadError,
@@ -91,6 +92,7 @@ class EngineCore:
         self._runner = runner
         self._tokens = tokens
         self._grammars = grammars
+        self._thinking = Thinking(tokens, model.eos_token_ids)
         self._pipeline_depth = pipeline_depth
         self._request_timeout = request_timeout
         self._clock = clock
@@ -156,6 +158,7 @@ class EngineCore:
                     list(request.prompt_token_ids),
                     max_tokens=max_tokens,
                     timeline=Timeline(arrived),
+                    constraint=self._thinking.constraint(request.sampling),
                 ),
                 strings=strings,
                 tokens=self._tokens,
@@ -290,7 +293,8 @@ class EngineCore:
                 continue
             sequences = [choice.sequence for choice in self._requests[request_id].values()]
             for sequence in sequences:
-                sequence.constraint = grammar.constraint(request_id, sequence.sampling.stop_token_ids)
+                answer = grammar.constraint(request_id, sequence.sampling.stop_token_ids)
+                sequence.constraint = self._thinking.constraint(sequence.sampling, answer)
             self._scheduler.add(sequences)
         return tuple(failures)
 

@@ -14,6 +14,7 @@ from numbers import Integral, Real
 from typing import NamedTuple
 
 from engine.errors import InvalidRequestError
+from engine.reasoning import ReasoningSpec
 
 MAX_LOGPROBS = 20
 """Most alternatives reported per token (the limit of the OpenAI API)."""
@@ -112,6 +113,7 @@ class SamplingParams:
         logprobs: None for none; k for the chosen token's log-probability and the k likeliest alternatives.
         grammar: what the answer must look like. It ends when it is complete, even below `min_tokens`; stop strings,
             stop tokens and `max_tokens` cut it off as they do any answer.
+        reasoning: what may stand before the answer proper, where stop strings and a grammar do not reach.
 
     Raises:
         InvalidRequestError: a value is out of range; `param` names it.
@@ -137,6 +139,7 @@ class SamplingParams:
     shown_special_tokens: Sequence[int] = ()
     logprobs: int | None = None
     grammar: GrammarSpec | None = None
+    reasoning: ReasoningSpec | None = None
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -299,6 +302,7 @@ class OutputDelta(NamedTuple):
     cached_tokens: int = 0  # prompt tokens that were not computed again; the same in every delta
     finish: Finish | None = None
     timings: Timings | None = None  # on the first and the last delta of a choice, as of then
+    reasoning_tokens: int = 0  # of all emitted so far, those up to the end of the reasoning; with `reasoning` only
 
 
 @dataclass(frozen=True, slots=True)

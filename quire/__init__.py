@@ -13,9 +13,10 @@ from quire.version import __version__
 
 if TYPE_CHECKING:
     from engine.llm import LLM
+    from engine.reasoning import ReasoningSpec
     from engine.types import GrammarKind, GrammarSpec, SamplingParams
 
-__all__ = ["LLM", "GrammarKind", "GrammarSpec", "SamplingParams", "__version__"]
+__all__ = ["LLM", "GrammarKind", "GrammarSpec", "ReasoningSpec", "SamplingParams", "__version__"]
 
 
 def __getattr__(name: str) -> object:

@@ -17,8 +17,8 @@ class Ending(NamedTuple):
     """The text is to end here.
 
     `stop` is what matched; of the bytes just given the first `end` belong to the text up to and including the match,
-    of which the last `cut` are to be taken away. `cut` may exceed `end`: it never exceeds what was held back plus
-    `end`.
+    of which the last `cut` are to be taken away. `cut` may exceed `end`, and `end` be negative, where the match lies in
+    bytes given before: it never reaches beyond what was held back.
     """
 
     stop: str
@@ -34,6 +34,13 @@ class TokenConstraint(Protocol):
     @property
     def complete(self) -> bool:
         """Whether the answer is whole and nothing can follow, not even a wish to go on."""
+        ...
+
+    def is_free(self, ahead: int = 0) -> bool:
+        """Whether any token may come next, after `ahead` tokens of which it has not been told, whatever they are.
+
+        Then no mask needs to be asked for.
+        """
         ...
 
     def mask(self) -> TokenMask:

@@ -130,6 +130,10 @@ class GrammarConstraint:
         """Whether nothing but an end token can follow."""
         return self._matcher.is_stopped() and not self._matcher.is_error()
 
+    def is_free(self, ahead: int = 0) -> bool:  # noqa: ARG002 - the protocol's
+        """As `TokenConstraint.is_free`: never."""
+        return False
+
     def mask(self) -> TokenMask:
         """As `TokenConstraint.mask`; the same array until the next token."""
         if self._mask is None:

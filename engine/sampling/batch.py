@@ -51,5 +51,5 @@ def forbids_ending(sequence: Sequence) -> bool:
 
 def _changes_logits(sequence: Sequence) -> bool:
     params = sequence.sampling
-    changed = bool(params.logit_bias) or params.has_penalties or sequence.constraint is not None
+    changed = bool(params.logit_bias) or params.has_penalties or sequence.constrained
     return changed or forbids_ending(sequence)

@@ -173,7 +173,7 @@ class DeviceSampler:
     def _row(self, sequence: Sequence, lists: _Lists, counts: list[SlotCounts]) -> tuple[float, ...]:
         """The fields of a ROW, in their order; what it points to goes to `lists` and `counts`."""
         params = sequence.sampling
-        constraint = sequence.constraint
+        constraint = sequence.constraint if sequence.constrained else None
         ends = (*self._end_token_ids, *params.stop_token_ids) if forbids_ending(sequence) else ()
         return (
             sequence.seed % 2**64,

@@ -46,7 +46,7 @@ def process_logits(logits: Float32Array, sequence: Sequence, end_token_ids: tupl
         _penalize_occurrences(logits, tokens[sequence.num_prompt :], params)
     if forbids_ending(sequence):
         logits[[*end_token_ids, *params.stop_token_ids]] = -np.inf
-    if sequence.constraint is not None:
+    if sequence.constraint is not None and sequence.constrained:
         _keep_allowed(logits, sequence.constraint.mask(), sequence.request.request_id)
 
 

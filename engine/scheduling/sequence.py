@@ -83,6 +83,11 @@ class Sequence:
         """Tokens not computed yet; at least one while the sequence lives."""
         return self.num_tokens - self.num_computed
 
+    @property
+    def constrained(self) -> bool:
+        """Whether not every token may come next."""
+        return self.constraint is not None and not self.constraint.is_free(self.num_in_flight)
+
     def awaits_token(self, *, counts_in_flight: bool = False) -> bool:
         """Whether nothing can be computed before a token in flight is known.
 
@@ -94,7 +99,7 @@ class Sequence:
         """
         if not self.num_in_flight:
             return False
-        needs_all = self.constraint is not None or (self.sampling.has_penalties and not counts_in_flight)
+        needs_all = self.constrained or (self.sampling.has_penalties and not counts_in_flight)
         return needs_all or self.num_sampled == self.max_tokens
 
     def append(self, token_id: int) -> None:

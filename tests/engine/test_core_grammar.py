@@ -215,6 +215,9 @@ class Stuck:
         self._request_id = request_id
         self._length = 0
 
+    def is_free(self, ahead: int = 0) -> bool:
+        return False
+
     def mask(self) -> TokenMask:
         if self._length == 3:
             raise ConstraintError("It is too complex.", (self._request_id,))

@@ -108,3 +108,8 @@ def test_a_reader_that_gave_up_loses_nothing() -> None:
         assert await stream.read() == [delta([1])]
 
     asyncio.run(body())
+
+
+def test_merged_deltas_say_how_much_was_reasoning_by_the_last_of_them() -> None:
+    parts = [delta([number])._replace(reasoning_tokens=count) for number, count in enumerate((1, 2, 2))]
+    assert merge(parts).reasoning_tokens == 2

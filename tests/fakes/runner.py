@@ -78,7 +78,7 @@ class ToyRunner:
             assert item.sample == (item.end == item.sequence.num_tokens)
             assert not item.void
             assert not (item.in_flight and item.sequence.sampling.has_penalties)
-            assert not (item.in_flight and item.sequence.constraint is not None)
+            assert not (item.in_flight and item.sequence.constrained)
             for position, token in zip(range(item.start, item.end), self._tokens(item), strict=True):
                 self._check_ownership(item, position)
                 self.slots[self._slot(item, position)] = token
@@ -125,7 +125,7 @@ class ToyRunner:
         sequence = item.sequence
         past = [self.slots[self._slot(item, position)] for position in range(item.end)]
         token = toy_token(past, sequence.seed, sequence.choice, self._vocab_size)
-        if sequence.constraint is not None:
+        if sequence.constraint is not None and sequence.constrained:
             mask = sequence.constraint.mask()
             allowed = [each for each in range(self._vocab_size) if int(mask[each // 32]) >> each % 32 & 1]
             token = allowed[token % len(allowed)]

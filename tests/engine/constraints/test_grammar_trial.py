@@ -31,6 +31,9 @@ class Endless:
         self._stuck_at = stuck_at
         self._length = 0
 
+    def is_free(self, ahead: int = 0) -> bool:
+        return False
+
     def mask(self) -> TokenMask:
         if self._length == self._stuck_at:
             raise ConstraintError("It is stuck.", ("",))

@@ -31,6 +31,9 @@ class Allows:
             self._mask[token // 32] |= np.uint32(1 << token % 32)
         self._mask.flags.writeable = False
 
+    def is_free(self, ahead: int = 0) -> bool:
+        return False
+
     def mask(self) -> TokenMask:
         return self._mask
 
