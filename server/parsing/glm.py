@@ -1,0 +1,116 @@
+"""Calls as GLM 4.5 and its successors write them: the function's name, then keys and values in turn.
+
+    <tool_call>get_weather
+    <arg_key>city</arg_key>
+    <arg_value>Oslo</arg_value>
+    </tool_call>
+
+GLM 4.7 leaves the line ends out. Text arguments are taken as they stand, others are JSON. Source: the chat templates
+of zai-org/GLM-4.5 and zai-org/GLM-4.6.
+
+Under load these models leave tags out. So a value may begin without its opening tag, and it also ends before a line
+with the next key or the end of the call.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from server.parsing.argument_writer import ArgumentsWriter
+from server.parsing.findings import Findings
+from server.parsing.markers import split_at_marker
+from server.parsing.region import RegionParser
+from server.parsing.step_region import MOST_OF_A_NAME, StepRegion, next_tag, through
+from server.parsing.tool_format import Tool
+
+OPENING = "<tool_call>"
+CLOSING = "</tool_call>"
+KEY = "<arg_key>"
+KEY_ENDS = "</arg_key>"
+VALUE = "<arg_value>"
+VALUE_ENDS = "</arg_value>"
+
+_NAME_SO_FAR = re.compile(rf"\s*[^\s<>{{}}]{{0,{MOST_OF_A_NAME}}}\s*")
+_BETWEEN = (KEY, CLOSING, OPENING)
+
+
+class GlmFormat:
+    """The `ToolFormat` of GLM 4.5."""
+
+    name = "glm"
+    markers = (OPENING, CLOSING, KEY, KEY_ENDS, VALUE, VALUE_ENDS)
+
+    def recognises(self, template: str) -> bool:
+        """Templates that show keys and values as tags."""
+        return KEY in template and VALUE in template
+
+    def parser(self, tools: Sequence[Tool]) -> RegionParser:
+        """As `ToolFormat.parser`."""
+        findings = Findings()
+        parameters = {tool.name: tool.parameters for tool in tools}
+        return RegionParser(findings, [OPENING], lambda marker: _Region(findings, marker, parameters))
+
+
+class _Region(StepRegion):
+    """What is between `<tool_call>` and `</tool_call>`. What stands between arguments and is none is left out."""
+
+    def __init__(self, findings: Findings, opening: str, tools: Mapping[str, Mapping[str, Any] | None]) -> None:
+        super().__init__(findings, opening)
+        self._tools = tools
+        self._writer = ArgumentsWriter(None)
+        self._step = self._function_name
+
+    def _function_name(self, text: str) -> int:
+        split = split_at_marker(text, (KEY, CLOSING))
+        name = split.text.strip()
+        if not _NAME_SO_FAR.fullmatch(split.text) or (split.marker and not name):
+            return self._give_back()
+        if split.marker is None:
+            return 0
+        self._call(name)
+        self._writer = ArgumentsWriter(self._tools.get(name))
+        return len(split.text) + self._tag(split.marker)
+
+    def _between(self, text: str) -> int:
+        split = split_at_marker(text, _BETWEEN)
+        return len(split.text) + self._tag(split.marker) if split.marker else len(split.text)
+
+    def _tag(self, tag: str) -> int:
+        """Go on behind a tag; says how much of it is used."""
+        if tag == KEY:
+            self._step = self._key
+        elif tag == VALUE_ENDS:
+            self._step = self._between
+        else:
+            self._findings.arguments(self._writer.close())
+            self.over = True
+        return 0 if tag == OPENING else len(tag)
+
+    def _key(self, text: str) -> int:
+        split = split_at_marker(text, (KEY_ENDS, VALUE, CLOSING))
+        if len(split.text) > MOST_OF_A_NAME or split.marker == CLOSING:
+            self._step = self._between
+            return len(split.text)
+        if split.marker is None:
+            return 0
+        self._writer.begin(split.text.strip())
+        self._step = self._before_value
+        return len(split.text) + (len(KEY_ENDS) if split.marker == KEY_ENDS else 0)
+
+    def _before_value(self, text: str) -> int:
+        tag = next_tag(text, [VALUE])
+        if tag == "":
+            return 0
+        self._step = self._value
+        return through(text, VALUE) if tag else 0
+
+    def _value(self, text: str) -> int:
+        split = split_at_marker(text, (VALUE_ENDS, f"\n{KEY}", f"\n{CLOSING}"))
+        self._findings.arguments(self._writer.feed(split.text))
+        if split.marker is None:
+            return len(split.text)
+        self._findings.arguments(self._writer.end())
+        tag = split.marker.lstrip("\n")
+        return len(split.text) + len(split.marker) - len(tag) + self._tag(tag)
