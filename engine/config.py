@@ -11,12 +11,15 @@ from engine.errors import ConfigError
 Device = Literal["auto", "cpu", "cuda"]
 KernelChoice = Literal["auto", "native", "torch"]
 KVCacheDtype = Literal["auto", "float16", "bfloat16", "float32"]
+ToolFormatName = Literal["auto", "hermes", "generic"]
 
 MAX_THREADS = 1024
 """Most CPU threads that can be asked for: more than any machine has cores."""
 
 MOST = {"max_num_seqs": 2**16, "max_num_batched_tokens": 2**20, "block_size": 1024, "kv_cache_tokens": 2**31 - 2**11}
 """Largest values of settings that tables are made by; places in the cache are counted in 32 bits."""
+
+_CHOICES = {"device": Device, "kernels": KernelChoice, "kv_cache_dtype": KVCacheDtype, "tool_format": ToolFormatName}
 
 
 def setting(default: Any, doc: str) -> Any:
@@ -65,6 +68,9 @@ class EngineConfig:
     grammar_timeout: float = setting(
         10.0, "seconds the grammar of a request (a JSON schema, say) may take to compile, after which the request fails"
     )
+    tool_format: ToolFormatName = setting(
+        "auto", "how the model writes tool calls; auto means as its chat template has it"
+    )
     prefix_caching: bool = setting(True, "reuse cache blocks of equal prompt beginnings")
     hang_timeout: float = setting(
         120.0, "seconds without a sign of life after which the engine counts as hung; must exceed its longest step"
@@ -77,7 +83,7 @@ class EngineConfig:
     ignore_config_keys: tuple[str, ...] = setting((), "keys of config.json to accept although Quire does not know them")
 
     def __post_init__(self) -> None:
-        for name, choices in (("device", Device), ("kernels", KernelChoice), ("kv_cache_dtype", KVCacheDtype)):
+        for name, choices in _CHOICES.items():
             value = getattr(self, name)
             if value not in get_args(choices):
                 raise ConfigError(f"{name} must be one of {', '.join(get_args(choices))}, not '{value}'.")

@@ -47,6 +47,7 @@ class GrammarKind(enum.StrEnum):
     LARK = "lark"  # Lark, as llguidance reads it
     GBNF = "gbnf"  # llama.cpp's notation
     STRUCTURAL_TAG = "structural_tag"  # free text with tagged parts, in vLLM's notation
+    TREE = "tree"  # parts of these kinds put together, as JSON; see engine/constraints/grammar_tree.py
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from engine.constraints.gbnf import gbnf_to_lark
+from engine.constraints.grammar_tree import tree_to_lark
 from engine.constraints.json_formats import with_exact_formats
 from engine.constraints.structural_tag import structural_tag_to_lark
 from engine.errors import InvalidRequestError
@@ -46,7 +47,7 @@ def lark_source(spec: GrammarSpec) -> str:
         case GrammarKind.JSON_SCHEMA:
             body = f"start: {_json_rule(_parsed(spec.source, 'The JSON schema'))}"
         case GrammarKind.REGEX:
-            body = f"start: /{_delimited(spec.source)}/"
+            body = f"start: {_regex_rule(spec.source)}"
         case GrammarKind.CHOICE:
             body = _choice(_parsed(spec.source, "The list of choices"))
         case GrammarKind.LARK:
@@ -55,6 +56,8 @@ def lark_source(spec: GrammarSpec) -> str:
             body = gbnf_to_lark(spec.source)
         case GrammarKind.STRUCTURAL_TAG:
             body = structural_tag_to_lark(_parsed(spec.source, "The structural tag"), _json_rule)
+        case GrammarKind.TREE:
+            body = tree_to_lark(_parsed(spec.source, "The grammar tree"), _json_rule, _regex_rule)
     return f"{body}\n{_OPTIONS}\n"
 
 
@@ -87,11 +90,12 @@ def _lark(source: str) -> str:
     return source
 
 
-def _delimited(pattern: str) -> str:
-    """A regular expression as it stands between slashes."""
+def _regex_rule(pattern: str) -> str:
+    """A regular expression on the right side of a rule, where it stands between slashes."""
     if not pattern:
         raise _refusal("The regular expression is empty, which only an empty answer would match.")
-    return re.sub(r"(\\.)|/|\n", _escaped, pattern, flags=re.DOTALL)
+    escaped = re.sub(r"(\\.)|/|\n", _escaped, pattern, flags=re.DOTALL)
+    return f"/{escaped}/"
 
 
 def _escaped(found: re.Match[str]) -> str:

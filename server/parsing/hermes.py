@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from server.parsing.findings import Findings
+from server.parsing.grammar_parts import answer_with_calls, call_object, marker, sequence, text
 from server.parsing.json_region import JsonRegion
 from server.parsing.region import RegionParser
-from server.parsing.tool_format import Tool
+from server.parsing.tool_format import Demand, Part, Tool
 
 OPENING = "<tool_call>"
 CLOSING = "</tool_call>"
@@ -35,3 +36,8 @@ class HermesFormat:
         """As `ToolFormat.parser`."""
         findings = Findings()
         return RegionParser(findings, [OPENING], lambda marker: JsonRegion(findings, marker, [CLOSING]))
+
+    def grammar(self, tools: Sequence[Tool], demand: Demand) -> Part:
+        """As `ToolFormat.grammar`."""
+        rest = sequence(text("\n"), call_object(tools), text("\n"), marker(CLOSING, demand.special))
+        return answer_with_calls(demand, marker(OPENING, demand.special), rest, text("\n"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from server.parsing.base import StreamParser
 
@@ -14,6 +14,19 @@ class Tool(NamedTuple):
     name: str
     parameters: Mapping[str, Any] | None  # JSON Schema of its arguments; None leaves them open
     strict: bool = False
+
+
+Part: TypeAlias = Mapping[str, Any]
+"""Of a grammar, as `engine/constraints/grammar_tree.py` reads it."""
+
+
+class Demand(NamedTuple):
+    """What a grammar is to ask of an answer."""
+
+    required: bool  # it must be calls; otherwise they may come in it, and then must be whole
+    parallel: bool  # it may have more than one
+    special: Mapping[str, int]  # ids of the markers that are special tokens of this model
+    answer: Part | None = None  # what it must look like where it has no calls; None leaves it free
 
 
 class ToolFormat(Protocol):
@@ -35,4 +48,8 @@ class ToolFormat(Protocol):
 
     def parser(self, tools: Sequence[Tool]) -> StreamParser:
         """Reads one choice; some formats need the tools to know what the arguments mean."""
+        ...
+
+    def grammar(self, tools: Sequence[Tool], demand: Demand) -> Part:
+        """What an answer with calls of these tools looks like; arguments are valid against their `parameters`."""
         ...

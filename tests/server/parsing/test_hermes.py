@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 
 from server.parsing.base import Arguments, CallBegins, Content, Event
 from server.parsing.hermes import HermesFormat
+from server.parsing.tool_format import Demand
 from tests.server.parsing.laws import assert_cut_does_not_matter, calls_in, events_of, places, texts
+from tests.server.parsing.round_trip import TOOLS, assert_round_trip, read_back
+from tests.server.parsing.sampling import Vocabulary
 
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": "</tool_call>"}}\n</tool_call>'
 PIECES = [
@@ -130,3 +133,18 @@ def test_any_cut_of_any_text_gives_the_same(text: str, cuts: list[int]) -> None:
 def test_reads_back_any_arguments(arguments: dict[str, object], ascii_only: bool) -> None:
     text = json.dumps(arguments, ensure_ascii=ascii_only)
     assert calls_in(found(f'<tool_call>\n{{"name": "f", "arguments": {text}}}\n</tool_call>')) == [("f", text)]
+
+
+@pytest.mark.parametrize("markers", [(), HermesFormat.markers], ids=["spelled", "special"])
+def test_parser_reads_back_what_the_grammar_allows(markers: tuple[str, ...]) -> None:
+    assert_round_trip(HermesFormat(), vocabulary=Vocabulary(markers))
+
+
+def test_answers_without_calls_may_be_held_to_a_grammar_of_their_own() -> None:
+    vocabulary = Vocabulary()
+    demand = Demand(required=False, parallel=True, special={}, answer={"type": "text", "text": "No."})
+    grammar = HermesFormat().grammar(TOOLS, demand)
+    answers = [vocabulary.answer(grammar, seed) for seed in range(12)]
+    assert "No." in answers
+    assert any(calls_in(read_back(HermesFormat(), demand, answer)) for answer in answers)
+    assert all(answer == "No." or answer.startswith("<tool_call>") for answer in answers)

@@ -1,0 +1,166 @@
+"""Grammars put together from parts, as a server writes them for tool calls. A part is an object with a `type`:
+
+    {"type": "text", "text": "…"}                this text, not empty
+    {"type": "token", "id": 5}                   this token; the only way to ask for a special one
+    {"type": "json", "schema": {…}}              a JSON text that is valid against the schema
+    {"type": "regex", "pattern": "…"}            a text that matches the whole expression
+    {"type": "sequence", "parts": [part, …]}     one after the other
+    {"type": "choice", "of": [part, …]}          one of them
+    {"type": "repeat", "of": part, "separator": part or null, "min": 1, "max": 3 or null}
+                                                 that many of them, one at least; the separator stands between two
+    {"type": "free", "parts": [{"trigger": part, "then": part}, …], "repeat": true}
+                                                 any text; but as soon as it has a trigger, which is a text or a token,
+                                                 one of the parts with this trigger must go on. After that the text is
+                                                 free again; it ends there if `repeat` is false
+
+Every key must be there, and no other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from engine.errors import InvalidRequestError
+
+MAX_DEPTH = 16
+"""Deepest nesting of parts in parts."""
+
+_TEXT = "/(?s:.*)/"
+
+_KEYS: dict[str, tuple[tuple[str, type | tuple[type, ...]], ...]] = {
+    "text": (("text", str),),
+    "token": (("id", int),),
+    "json": (("schema", (dict, bool)),),
+    "regex": (("pattern", str),),
+    "sequence": (("parts", list),),
+    "choice": (("of", list),),
+    "repeat": (("of", dict), ("separator", (dict, type(None))), ("min", int), ("max", (int, type(None)))),
+    "free": (("parts", list), ("repeat", bool)),
+}
+
+
+def tree_to_lark(tree: Any, json_rule: Callable[[Any], str], regex_rule: Callable[[str], str]) -> str:
+    """The grammar in Lark.
+
+    Args:
+        tree: as above.
+        json_rule: from a schema to what stands for it on the right side of a rule.
+        regex_rule: the same for a regular expression.
+
+    Raises:
+        InvalidRequestError: a part has another form, or cannot be honoured.
+    """
+    writer = _Writer(json_rule, regex_rule)
+    start = writer.rule(tree, 1)
+    return "\n".join([f"start: {start}", *writer.lines])
+
+
+class _Writer:
+    """Writes one rule for each part.
+
+    Attributes:
+        lines: the rules so far.
+    """
+
+    def __init__(self, json_rule: Callable[[Any], str], regex_rule: Callable[[str], str]) -> None:
+        self.lines: list[str] = []
+        self._json_rule = json_rule
+        self._regex_rule = regex_rule
+        self._names = 0
+
+    def rule(self, part: Any, depth: int) -> str:
+        """Write what stands for a part; gives its name."""
+        if depth > MAX_DEPTH:
+            raise _problem(f"it is nested more than {MAX_DEPTH} levels deep")
+        return self._named(self._body(_checked(part), depth + 1))
+
+    def _body(self, part: dict[str, Any], depth: int) -> str:
+        match part["type"]:
+            case "text":
+                return _literal(part["text"])
+            case "token":
+                return f"<[{part['id']}]>"
+            case "json":
+                return self._json_rule(part["schema"])
+            case "regex":
+                return self._regex_rule(part["pattern"])
+            case "sequence":
+                return " ".join(self._rules(part["parts"], depth))
+            case "choice":
+                return " | ".join(self._rules(part["of"], depth))
+            case "repeat":
+                return self._repeat(part, depth)
+            case _:
+                return self._free(part, depth)
+
+    def _rules(self, parts: Sequence[Any], depth: int) -> list[str]:
+        if not parts:
+            raise _problem("a list of parts is empty")
+        return [self.rule(each, depth) for each in parts]
+
+    def _repeat(self, part: dict[str, Any], depth: int) -> str:
+        least, most = part["min"], part["max"]
+        if least < 1 or (most is not None and most < least):
+            raise _problem(f"nothing can be repeated {least} to {most} times")
+        one = self.rule(part["of"], depth)
+        if most == 1:
+            return one
+        separator = f"{self.rule(part['separator'], depth)} " if part["separator"] is not None else ""
+        return f"{one} ({separator}{one}){{{least - 1},{'' if most is None else most - 1}}}"
+
+    def _free(self, part: dict[str, Any], depth: int) -> str:
+        text = self._named(_TEXT, terminal=True)
+        tagged = []
+        for each in part["parts"]:
+            if not isinstance(each, dict) or each.keys() != {"trigger", "then"}:
+                raise _problem("each of the parts in a free text must have 'trigger' and 'then', and nothing else")
+            trigger = _checked(each["trigger"])
+            match trigger["type"]:
+                case "text":  # lazy: the first time it is there, it counts
+                    head = self._named(f"{text} {_literal(trigger['text'])}", lazy=True)
+                case "token":
+                    head = f"{text} <[{trigger['id']}]>"
+                case _:
+                    raise _problem("a trigger must be a text or a token")
+            tagged.append(self._named(f"{head} {self.rule(each['then'], depth)}"))
+        if not tagged:
+            raise _problem("a free text has no parts")
+        return f"({' | '.join(tagged)})* {text}" if part["repeat"] else f"{' | '.join(tagged)} | {text}"
+
+    def _named(self, body: str, *, terminal: bool = False, lazy: bool = False) -> str:
+        self._names += 1
+        name = f"{'PART' if terminal else 'part'}{self._names}"
+        self.lines.append(f"{name}{'[lazy]' if lazy else ''}: {body}")
+        return name
+
+
+def _checked(part: Any) -> dict[str, Any]:
+    """The part, if it has the form that its type asks for."""
+    kind = part.get("type") if isinstance(part, dict) else None
+    keys = _KEYS.get(kind) if isinstance(kind, str) else None
+    if keys is None:
+        raise _problem(f"each part must be an object with a 'type', one of {', '.join(_KEYS)}")
+    if part.keys() != {"type", *(key for key, _ in keys)}:
+        raise _problem(f"a part of type '{kind}' must have {' and '.join(repr(key) for key, _ in keys)}, no more")
+    for key, expected in keys:
+        value = part[key]
+        of_type = isinstance(value, expected) and (bool in _types(expected) or not isinstance(value, bool))
+        if not of_type or (key == "id" and value < 0):
+            raise _problem(f"'{key}' of a part of type '{kind}' cannot be {value!r:.40}")
+    return dict(part)
+
+
+def _types(expected: type | tuple[type, ...]) -> tuple[type, ...]:
+    return expected if isinstance(expected, tuple) else (expected,)
+
+
+def _literal(text: str) -> str:
+    if not text:
+        raise _problem("a text is empty")
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _problem(message: str) -> InvalidRequestError:
+    return InvalidRequestError(f"The grammar tree cannot be used: {message}.", param="grammar")

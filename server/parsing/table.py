@@ -1,0 +1,34 @@
+"""All ways to write tool calls that are known, and which of them a model uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine.errors import ConfigError
+from server.parsing.generic import GenericFormat
+from server.parsing.hermes import HermesFormat
+from server.parsing.tool_format import ToolFormat
+
+FORMATS: Sequence[ToolFormat] = (HermesFormat(), GenericFormat())
+"""In the order in which they are asked whether they recognise a template; the first that does is taken. The last one
+takes any."""
+
+
+def choose(template: str, override: str = "auto") -> ToolFormat:
+    """The format of a model.
+
+    Args:
+        template: source of its chat template.
+        override: name of a format, or `auto`, which lets the template decide.
+
+    Raises:
+        ConfigError: no format has this name.
+    """
+    if override == "auto":
+        return next(each for each in FORMATS if each.recognises(template))
+    for each in FORMATS:
+        if each.name == override:
+            return each
+    raise ConfigError(
+        f"tool_format must be auto or one of {', '.join(each.name for each in FORMATS)}, not '{override}'."
+    )
