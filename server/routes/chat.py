@@ -7,9 +7,9 @@ from starlette.responses import Response
 
 from server.admission import admit, check_grammar
 from server.chat.formats import ChatFormat
-from server.chat.prompt import chat_prompt
 from server.dependencies import ServicesDep
 from server.observability.request_log import log_generation
+from server.request_prompts import prompt_of_chat
 from server.respond import respond
 from server.schemas.chat import ChatCompletionRequest
 from server.schemas.fields import refuse_unsupported
@@ -28,13 +28,7 @@ async def create_chat_completion(body: ChatCompletionRequest, request: Request, 
     refuse_unsupported(body)
     sampling = chat_sampling(body, model.text.defaults, model.limits)
     await check_grammar(body, sampling, model, services.grammars)
-    prompt = await chat_prompt(
-        body.messages,
-        body,
-        model.text,
-        max_tokens=model.limits.max_model_len,
-        repair_roles=services.config.repair_roles,
-    )
+    prompt = await prompt_of_chat(body, model, services.config)
     generation = admit(
         model,
         "chatcmpl",

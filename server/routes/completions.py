@@ -7,9 +7,9 @@ from starlette.responses import Response
 
 from server.admission import admit, check_grammar
 from server.chat.formats import CompletionFormat
-from server.chat.prompt import completion_prompts
 from server.dependencies import ServicesDep
 from server.observability.request_log import log_generation
+from server.request_prompts import prompts_of_completion
 from server.respond import respond
 from server.schemas.completion import CompletionRequest
 from server.schemas.fields import refuse_unsupported
@@ -28,10 +28,7 @@ async def create_completion(body: CompletionRequest, request: Request, services:
     refuse_unsupported(body)
     sampling = completion_sampling(body, model.text.defaults, model.limits)
     await check_grammar(body, sampling, model, services.grammars)
-    special = True if body.add_special_tokens is None else body.add_special_tokens
-    prompts = await completion_prompts(
-        body.prompt, model.text.tokenizer, max_tokens=model.limits.max_model_len, add_special_tokens=special
-    )
+    prompts = await prompts_of_completion(body, model)
     generation = admit(
         model, "cmpl", prompts, sampling, prompt_param="prompt", timeout=body.timeout, priority=body.priority
     )

@@ -1,46 +1,40 @@
-"""POST /tokenize and /detokenize."""
+"""POST /tokenize and /detokenize, GET /tokenizer_info."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from engine.errors import ContextLengthError, InvalidRequestError
+from engine.errors import InvalidRequestError
+from engine.text.special_tokens import NAMES
 from server.chat.prompt import chat_prompt, decode_tokens, encode_text
 from server.dependencies import ServicesDep
 from server.models.served import ServedModel
+from server.request_prompts import CONTEXTS
+from server.routes.render import longer_than_here
 from server.schemas.fields import refuse_unsupported
+from server.schemas.render import TokenizerInfo, TokenList, TokenText
 from server.schemas.tokenize import DetokenizeRequest, TokenizeRequest
 from server.scopes import AccessScope, access
 from server.validation import JsonRoute
 from server.wire_json import JsonResponse
 
-CONTEXTS = 8
-"""Texts may be this many times as long as the model's context, so that a client can see how much to cut."""
-
 router = APIRouter(route_class=JsonRoute, tags=["tokens"])
 
 
-@router.post("/tokenize", summary="Text or messages to token ids")
+@router.post("/tokenize", summary="Text or messages to token ids", response_model=TokenList)
 @access(AccessScope.USER)
 async def tokenize(body: TokenizeRequest, services: ServicesDep) -> Response:
     """Token ids of a text, or of a conversation as the model would see it."""
     model = await services.model(body.model)
     refuse_unsupported(body)
-    try:
+    with longer_than_here():
         tokens = await _encode(body, model, repair_roles=services.config.repair_roles)
-    except ContextLengthError as error:
-        raise InvalidRequestError(
-            f"The text has at least {error.prompt_tokens} tokens. Texts of up to {CONTEXTS} times the model's context, "
-            f"{error.max_model_len} tokens, are taken here.",
-            param=error.param,
-            code=error.code,
-        ) from None
     answer = {"tokens": tokens, "count": len(tokens), "max_model_len": model.limits.max_model_len}
     return JsonResponse(answer, headers=services.ignored_fields.headers(body))
 
 
-@router.post("/detokenize", summary="Token ids to text")
+@router.post("/detokenize", summary="Token ids to text", response_model=TokenText)
 @access(AccessScope.USER)
 async def detokenize(body: DetokenizeRequest, services: ServicesDep) -> Response:
     """The text of token ids."""
@@ -49,6 +43,23 @@ async def detokenize(body: DetokenizeRequest, services: ServicesDep) -> Response
     skipped = body.skip_special_tokens or False
     text = await decode_tokens(body.tokens, model.text.tokenizer, skip_special_tokens=skipped)
     return JsonResponse({"prompt": text}, headers=services.ignored_fields.headers(body))
+
+
+@router.get("/tokenizer_info", summary="The model's special tokens and template", response_model=TokenizerInfo)
+@access(AccessScope.USER)
+async def tokenizer_info(services: ServicesDep, model: str | None = None) -> Response:
+    """What a client needs to prepare prompts itself, or to have `/tokenize` do it."""
+    served = await services.model(model)
+    text = served.text
+    return JsonResponse(
+        {
+            "model": served.shown_as(model),
+            **{name: text.tokenizer.special_tokens.get(name) for name in NAMES},
+            "vocab_size": text.tokenizer.vocab_size,
+            "model_max_length": served.limits.max_model_len,
+            "chat_template": None if text.template is None else text.template.source,
+        }
+    )
 
 
 async def _encode(body: TokenizeRequest, model: ServedModel, *, repair_roles: bool) -> list[int]:
