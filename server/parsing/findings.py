@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.parsing.base import Arguments, CallBegins, Content, Event
+from server.parsing.base import Arguments, CallBegins, Content, Event, Thought
 
 
 class Findings:
@@ -26,6 +26,10 @@ class Findings:
         else:
             self._add(Content(self._blanks + text))
             self._blanks = None
+
+    def thought(self, text: str) -> None:
+        """More of the reasoning."""
+        self._add(Thought(text))
 
     def call(self, name: str, call_id: str | None = None) -> None:
         """A call begins."""
