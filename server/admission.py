@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from engine.admission import check_request, with_seed
 from engine.errors import ContextLengthError, InvalidRequestError, OverloadedError
@@ -11,6 +11,7 @@ from engine.types import GenerationRequest, SamplingParams
 from server.generation import Generation
 from server.grammar_checks import GrammarChecks
 from server.models.served import ServedModel
+from server.parsing.base import StreamParser
 from server.schemas.structured import StructuredFields
 from server.structured import naming_field, wanted_grammar
 
@@ -27,6 +28,7 @@ def admit(
     prompt_param: str,
     timeout: float | None = None,
     priority: int | None = None,
+    make_parser: Callable[[], StreamParser] | None = None,
 ) -> Generation:
     """Make the engine requests of one HTTP request, all or none of them admissible.
 
@@ -38,6 +40,7 @@ def admit(
         prompt_param: field that holds the prompt, for messages.
         timeout: seconds each prompt has to be answered; None means what the model is set to.
         priority: of each prompt; None means 0.
+        make_parser: as in `Generation`.
 
     Raises:
         EngineDeadError: the engine takes no requests, or none until it has been restarted.
@@ -67,7 +70,7 @@ def admit(
         model.metrics.unfinished("queue_full")
         raise
     metrics = model.metrics.request(sum(len(prompt) for prompt in prompts), sampling)
-    return Generation(answer_id, model, requests, places, metrics)
+    return Generation(answer_id, model, requests, places, metrics, make_parser)
 
 
 async def check_grammar(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, replace
 
@@ -15,6 +15,7 @@ from server.chat.pieces import Piece
 from server.models.served import ServedModel
 from server.observability.metrics import RequestMetrics
 from server.observability.recent_prompts import RecentPrompt
+from server.parsing.base import PlainParser, StreamParser
 from server.queue_gate import QueuePlace
 
 NO_TIME = 0.01
@@ -29,11 +30,13 @@ class Usage:
         prompt_tokens: of all prompts, each counted once whatever `n`.
         cached_tokens: of these, not computed again.
         completion_tokens: of all choices.
+        reasoning_tokens: of these, up to the end of the reasoning of each.
     """
 
     prompt_tokens: int
     cached_tokens: int = 0
     completion_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 class Generation:
@@ -45,6 +48,7 @@ class Generation:
         requests: one per prompt, all with the same number of choices.
         places: of each prompt among those that wait.
         metrics: told what happens when.
+        make_parser: makes what finds thoughts and calls in the text of a choice; None if all of it is content.
 
     Attributes:
         choices: number of choices, prompt-major: choice `k` of prompt `p` has index `p * n + k`.
@@ -61,12 +65,14 @@ class Generation:
         requests: Sequence[GenerationRequest],
         places: Sequence[QueuePlace],
         metrics: RequestMetrics,
+        make_parser: Callable[[], StreamParser] | None = None,
     ) -> None:
         self.answer_id = answer_id
         self.model = model
         self._requests = requests
         self._places = places
         self._metrics = metrics
+        self._make_parser = make_parser or PlainParser
         self._n = requests[0].sampling.n
         self._begun = [False] * len(requests)
         self.choices = self._n * len(requests)
@@ -75,6 +81,7 @@ class Generation:
         self.first_token_at: float | None = None
         self._remembered: RecentPrompt | None = None
         self._timings: dict[int, Timings] = {}  # of each choice, as it said last
+        self._reasoning_tokens: dict[int, int] = {}  # likewise
         self.usage = Usage(sum(len(request.prompt_token_ids) for request in requests))
 
     @property
@@ -124,7 +131,7 @@ class Generation:
             EngineDeadError, RequestFailedError, InvalidRequestError: as `EngineClient.generate`.
             ModelLoadError: the model cannot be loaded.
         """
-        assemblers = [ChoiceAssembler(index) for index in range(self.choices)]
+        assemblers = [ChoiceAssembler(index, self._make_parser()) for index in range(self.choices)]
         with self._metrics, self._waiting():
             async with AsyncExitStack() as stack:
                 streams = await self._begin(stack)
@@ -171,6 +178,8 @@ class Generation:
             self._places[prompt].begin()
             self.usage.cached_tokens += delta.cached_tokens
         self.usage.completion_tokens += len(delta.token_ids)
+        self.usage.reasoning_tokens += delta.reasoning_tokens - self._reasoning_tokens.get(choice, 0)
+        self._reasoning_tokens[choice] = delta.reasoning_tokens
         if self.first_token_at is None and delta.token_ids:
             self.first_token_at = time.perf_counter()
         if choice == 0 and self._remembered is not None:
