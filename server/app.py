@@ -23,6 +23,7 @@ from server.schemas.errors import ERROR_RESPONSES
 from server.schemas.fields import IGNORED_HEADER
 from server.scopes import AccessScope, RouteTable, access
 from server.text import ModelText
+from server.truncation import HEADER as TRUNCATION_HEADER
 from server.version import installed_version
 from server.wire_json import JsonResponse
 
@@ -90,5 +91,5 @@ def _allow_web_pages(app: FastAPI, config: ServerConfig) -> None:
         allow_origins=config.cors_origins,
         allow_methods=["GET", "POST"],
         allow_headers=["*"],
-        expose_headers=[REQUEST_ID, IGNORED_HEADER, PREFIX_HEADER, "retry-after"],
+        expose_headers=[REQUEST_ID, IGNORED_HEADER, PREFIX_HEADER, TRUNCATION_HEADER, "retry-after"],
     )

@@ -2,42 +2,72 @@
 
 from __future__ import annotations
 
-from server.chat.prompt import ChatPrompt, chat_prompt, completion_prompts
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from engine.errors import InvalidRequestError
+from engine.text.fill_in_middle import FillInMiddle, fill_in_middle
+from engine.text.tokenizer import Tokenizer
+from server.chat.prompt import chat_prompt, completion_prompts
 from server.config import ServerConfig
 from server.models.served import ServedModel
 from server.schemas.chat import ChatCompletionRequest
 from server.schemas.completion import CompletionRequest
+from server.truncation import HEADER, cut, room_for_prompt, wanted_truncation
 
 CONTEXTS = 8
-"""What is only counted or shown may be this many times as long as the model's context, so that a client can see how
-much to cut."""
+"""What is only counted, shown or cut may be this many times as long as the model's context, so that a client can see
+how much to cut."""
+
+
+class RequestPrompts(NamedTuple):
+    """The prompts of one request.
+
+    Attributes:
+        token_ids: of each prompt.
+        text: of the only prompt, where a template wrote it and all of it is sent.
+        truncated_tokens: how many were left out, of all prompts; None where none might be.
+        end_token_ids: with which the model ends its answer, besides those it always may.
+    """
+
+    token_ids: list[list[int]]
+    text: str | None = None
+    truncated_tokens: int | None = None
+    end_token_ids: tuple[int, ...] = ()
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What the answer must tell about them."""
+        return {} if self.truncated_tokens is None else {HEADER: str(self.truncated_tokens)}
 
 
 async def prompt_of_chat(
     body: ChatCompletionRequest, model: ServedModel, config: ServerConfig, *, contexts: int = 1
-) -> ChatPrompt:
+) -> RequestPrompts:
     """The prompt of a conversation.
 
     Args:
         body: the request.
         model: whose template renders it.
         config: settings of the HTTP side.
-        contexts: how many times as long as the model's context it may be, roughly.
+        contexts: how many times as long as the model's context it may be, roughly; if it may be cut, `CONTEXTS` times.
 
     Raises:
-        ContextLengthError, InvalidRequestError: as `chat_prompt`.
+        ContextLengthError, InvalidRequestError: as `chat_prompt`, and as `wanted_truncation`.
     """
-    return await chat_prompt(
+    contexts = contexts if wanted_truncation(body) is None else CONTEXTS
+    prompt = await chat_prompt(
         body.messages,
         body,
         model.text,
         max_tokens=contexts * model.limits.max_model_len,
         repair_roles=config.repair_roles,
     )
+    return _cut(body, RequestPrompts([prompt.token_ids], prompt.text), model)
 
 
-async def prompts_of_completion(body: CompletionRequest, model: ServedModel, *, contexts: int = 1) -> list[list[int]]:
-    """Token ids of each prompt to be continued.
+async def prompts_of_completion(body: CompletionRequest, model: ServedModel, *, contexts: int = 1) -> RequestPrompts:
+    """The prompts to be continued, or with a suffix those that have the model fill in what stands before it.
 
     Args:
         body: the request.
@@ -45,11 +75,51 @@ async def prompts_of_completion(body: CompletionRequest, model: ServedModel, *, 
         contexts: as in `prompt_of_chat`.
 
     Raises:
-        ContextLengthError, InvalidRequestError: as `completion_prompts`.
+        ContextLengthError, InvalidRequestError: as `completion_prompts`, and as `wanted_truncation`; or there is a
+            suffix and the model was not taught to fill gaps.
     """
-    return await completion_prompts(
+    tokenizer = model.text.tokenizer
+    gap = _gap(body, tokenizer)
+    contexts = contexts if wanted_truncation(body) is None else CONTEXTS
+    begins = True if body.add_special_tokens is None else body.add_special_tokens
+    prompts = await completion_prompts(
         body.prompt,
-        model.text.tokenizer,
+        tokenizer,
         max_tokens=contexts * model.limits.max_model_len,
-        add_special_tokens=True if body.add_special_tokens is None else body.add_special_tokens,
+        add_special_tokens=begins and gap is None,
+        may_be_empty=gap is not None,
     )
+    if gap is None:
+        return _cut(body, RequestPrompts(prompts), model)
+    begin = [tokenizer.bos_token_id] if begins and tokenizer.adds_bos and tokenizer.bos_token_id is not None else []
+    filled = [gap.prompt(prompt, body.suffix or "", begin) for prompt in prompts]
+    return RequestPrompts(filled, end_token_ids=gap.end_token_ids)
+
+
+def _gap(body: CompletionRequest, tokenizer: Tokenizer) -> FillInMiddle | None:
+    """How the model fills the gap before the suffix, if there is one."""
+    if not body.suffix:
+        return None
+    gap = fill_in_middle(tokenizer)
+    if gap is None:
+        raise InvalidRequestError(
+            "'suffix' is not supported by this model: its tokenizer has no tokens for filling gaps. Leave it out.",
+            param="suffix",
+            code="unsupported_parameter",
+        )
+    if wanted_truncation(body) is not None:
+        raise InvalidRequestError("A prompt with a 'suffix' cannot be truncated.", param="suffix")
+    return gap
+
+
+def _cut(
+    body: ChatCompletionRequest | CompletionRequest, prompts: RequestPrompts, model: ServedModel
+) -> RequestPrompts:
+    wanted = wanted_truncation(body)
+    if wanted is None:
+        return prompts
+    room = room_for_prompt(wanted, model.limits, body.answer_tokens)
+    pieces = [cut(each, wanted.side, room, model.text.tokenizer.bos_token_id) for each in prompts.token_ids]
+    left_out = sum(piece.left_out for piece in pieces)
+    text = None if left_out else prompts.text
+    return RequestPrompts([piece.token_ids for piece in pieces], text, left_out)

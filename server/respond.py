@@ -41,8 +41,18 @@ async def respond(
     model: ServedModel,
     generation: Generation,
     make_format: MakeFormat,
+    about_prompts: Mapping[str, str],
 ) -> Response:
     """Answer with server-sent events or with one body, as the request asks.
+
+    Args:
+        request: to be answered.
+        body: of it.
+        services: of the server.
+        model: what answers.
+        generation: the answer to be.
+        make_format: how it looks.
+        about_prompts: headers that say what became of the prompts.
 
     Raises:
         QuireError: whatever the engine raises before the answer has begun.
@@ -61,6 +71,7 @@ async def respond(
     headers = {
         **services.ignored_fields.headers(body),
         **await prefix_headers(request, model, first_prompt),
+        **about_prompts,
     }
     generation.remember(model.recent_prompts.record(caller_of(request) or "", first_prompt))
     if body.stream:

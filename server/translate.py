@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 from engine.admission import RequestLimits
@@ -12,9 +13,6 @@ from engine.types import Finish, FinishReason, SamplingParams, TokenLogprob
 from server.schemas.chat import ChatCompletionRequest
 from server.schemas.completion import CompletionRequest
 from server.structured import wanted_grammar
-
-COMPLETION_MAX_TOKENS = 16
-"""Default length of a legacy completion."""
 
 GenerationRequestBody = ChatCompletionRequest | CompletionRequest
 
@@ -36,7 +34,7 @@ def chat_sampling(body: ChatCompletionRequest, defaults: GenerationDefaults, mod
     """
     if body.top_logprobs is not None and not body.logprobs:
         raise InvalidRequestError("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs")
-    max_tokens = _first(body.max_completion_tokens, body.max_tokens, defaults.max_tokens)
+    max_tokens = defaults.max_tokens if body.answer_tokens is None else body.answer_tokens
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     return _sampling(body, defaults, model, max_tokens=max_tokens, logprobs=logprobs)
 
@@ -47,8 +45,7 @@ def completion_sampling(body: CompletionRequest, defaults: GenerationDefaults, m
     Raises:
         InvalidRequestError: a value is out of range.
     """
-    max_tokens = _first(body.max_tokens, COMPLETION_MAX_TOKENS)
-    return _sampling(body, defaults, model, max_tokens=max_tokens, logprobs=body.logprobs)
+    return _sampling(body, defaults, model, max_tokens=body.answer_tokens, logprobs=body.logprobs)
 
 
 def _sampling(
@@ -82,6 +79,13 @@ def _sampling(
         logprobs=logprobs,
         grammar=None if wanted is None else wanted.spec,
     )
+
+
+def ending_at(sampling: SamplingParams, token_ids: Sequence[int]) -> SamplingParams:
+    """The sampling of an answer that ends at these tokens too, unless nothing but its length is to end it."""
+    if sampling.ignore_eos or not token_ids:
+        return sampling
+    return replace(sampling, stop_token_ids=(*sampling.stop_token_ids, *token_ids))
 
 
 def _check_together(body: GenerationRequestBody) -> None:
@@ -169,7 +173,3 @@ def _logit_bias(bias: Mapping[str, float], vocab_size: int) -> dict[int, float]:
 
 def _or(value: T | None, default: T) -> T:
     return default if value is None else value
-
-
-def _first(*values: int | None) -> int | None:
-    return next((value for value in values if value is not None), None)

@@ -64,6 +64,11 @@ class Tokenizer:
         """Id of `eos_token`."""
         return None if self.eos_token is None else self.token_to_id(self.eos_token)
 
+    @property
+    def adds_bos(self) -> bool:
+        """Whether `encode` begins a text with `bos_token` unless told otherwise."""
+        return self.bos_token_id is not None and self.encode("")[:1] == [self.bos_token_id]
+
     def vocabulary(self) -> dict[str, int]:
         """Every token as the tokenizer spells it (`Ġthe`, `▁the`, `<0x0A>`), with its id."""
         vocabulary: dict[str, int] = self._backend.get_vocab(with_added_tokens=True)

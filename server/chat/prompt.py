@@ -76,13 +76,13 @@ async def chat_prompt(
 
 
 async def completion_prompts(
-    prompt: Prompt, tokenizer: Tokenizer, *, max_tokens: int, add_special_tokens: bool
+    prompt: Prompt, tokenizer: Tokenizer, *, max_tokens: int, add_special_tokens: bool, may_be_empty: bool = False
 ) -> list[list[int]]:
     """Token ids of each prompt, in order.
 
     Raises:
         ContextLengthError: a text is so long that it must have `max_tokens` tokens or more.
-        InvalidRequestError: there is no prompt, or one is empty.
+        InvalidRequestError: there is no prompt, or one is empty that must not be.
     """
     prompts = _as_list(prompt)
     if not prompts:
@@ -99,7 +99,7 @@ async def completion_prompts(
 
     encoded = await _off_loop_if_long(build, sum(len(each) for each in prompts))
     for index, ids in enumerate(encoded):
-        if not ids:
+        if not ids and not may_be_empty:
             where = "prompt" if len(encoded) == 1 else f"prompt[{index}]"
             raise InvalidRequestError(f"'{where}' is empty; it must have at least one token.", param=where)
     return encoded

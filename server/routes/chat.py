@@ -28,15 +28,15 @@ async def create_chat_completion(body: ChatCompletionRequest, request: Request, 
     refuse_unsupported(body)
     sampling = chat_sampling(body, model.text.defaults, model.limits)
     await check_grammar(body, sampling, model, services.grammars)
-    prompt = await prompt_of_chat(body, model, services.config)
+    prompts = await prompt_of_chat(body, model, services.config)
     generation = admit(
         model,
         "chatcmpl",
-        [prompt.token_ids],
+        prompts.token_ids,
         sampling,
         prompt_param="messages",
         timeout=body.timeout,
         priority=body.priority,
     )
     log_generation(request, model.shown_as(body.model), generation)
-    return await respond(request, body, services, model, generation, ChatFormat)
+    return await respond(request, body, services, model, generation, ChatFormat, prompts.headers)

@@ -14,7 +14,7 @@ from server.respond import respond
 from server.schemas.completion import CompletionRequest
 from server.schemas.fields import refuse_unsupported
 from server.scopes import AccessScope, access
-from server.translate import completion_sampling
+from server.translate import completion_sampling, ending_at
 from server.validation import JsonRoute
 
 router = APIRouter(route_class=JsonRoute, tags=["generation"])
@@ -30,7 +30,13 @@ async def create_completion(body: CompletionRequest, request: Request, services:
     await check_grammar(body, sampling, model, services.grammars)
     prompts = await prompts_of_completion(body, model)
     generation = admit(
-        model, "cmpl", prompts, sampling, prompt_param="prompt", timeout=body.timeout, priority=body.priority
+        model,
+        "cmpl",
+        prompts.token_ids,
+        ending_at(sampling, prompts.end_token_ids),
+        prompt_param="prompt",
+        timeout=body.timeout,
+        priority=body.priority,
     )
     log_generation(request, model.shown_as(body.model), generation)
-    return await respond(request, body, services, model, generation, CompletionFormat)
+    return await respond(request, body, services, model, generation, CompletionFormat, prompts.headers)

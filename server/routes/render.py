@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from engine.errors import ContextLengthError, InvalidRequestError
 from server.chat.prompt import decode_tokens
 from server.dependencies import Services, ServicesDep
 from server.models.served import ServedModel
-from server.request_prompts import CONTEXTS, prompt_of_chat, prompts_of_completion
+from server.request_prompts import CONTEXTS, RequestPrompts, prompt_of_chat, prompts_of_completion
 from server.schemas.base import WireModel
 from server.schemas.chat import ChatCompletionRequest
 from server.schemas.completion import CompletionRequest
@@ -30,25 +30,21 @@ router = APIRouter(route_class=JsonRoute, tags=["tokens"])
 @access(AccessScope.USER)
 async def render_chat(body: ChatCompletionRequest, services: ServicesDep) -> Response:
     """Text and token ids of the prompt that this request would send to the model; nothing is generated."""
-    model, prompts, texts = await _chat_prompts(body, services)
-    return _rendered(body, services, model, prompts, texts)
+    return await _rendered(body, services, *await _chat_prompts(body, services))
 
 
 @router.post("/v1/completions/render", summary="The prompts to be continued", response_model=RenderedPrompts)
 @access(AccessScope.USER)
 async def render_completion(body: CompletionRequest, services: ServicesDep) -> Response:
     """Text and token ids of each prompt that this request would send to the model; nothing is generated."""
-    model, prompts = await _completion_prompts(body, services)
-    tokenizer = model.text.tokenizer
-    texts = [await decode_tokens(prompt, tokenizer, skip_special_tokens=False) for prompt in prompts]
-    return _rendered(body, services, model, prompts, texts)
+    return await _rendered(body, services, *await _completion_prompts(body, services))
 
 
 @router.post("/v1/chat/completions/input_tokens", summary="Length of a conversation", response_model=InputTokens)
 @access(AccessScope.USER)
 async def count_chat(body: ChatCompletionRequest, services: ServicesDep) -> Response:
     """How many tokens the prompt of this request has."""
-    _, prompts, _ = await _chat_prompts(body, services)
+    _, prompts = await _chat_prompts(body, services)
     return _counted(body, services, "chat.completion.input_tokens", prompts)
 
 
@@ -60,17 +56,14 @@ async def count_completion(body: CompletionRequest, services: ServicesDep) -> Re
     return _counted(body, services, "text_completion.input_tokens", prompts)
 
 
-async def _chat_prompts(
-    body: ChatCompletionRequest, services: Services
-) -> tuple[ServedModel, list[list[int]], list[str]]:
+async def _chat_prompts(body: ChatCompletionRequest, services: Services) -> tuple[ServedModel, RequestPrompts]:
     model = await services.model(body.model)
     refuse_unsupported(body)
     with longer_than_here():
-        prompt = await prompt_of_chat(body, model, services.config, contexts=CONTEXTS)
-    return model, [prompt.token_ids], [prompt.text]
+        return model, await prompt_of_chat(body, model, services.config, contexts=CONTEXTS)
 
 
-async def _completion_prompts(body: CompletionRequest, services: Services) -> tuple[ServedModel, list[list[int]]]:
+async def _completion_prompts(body: CompletionRequest, services: Services) -> tuple[ServedModel, RequestPrompts]:
     model = await services.model(body.model)
     refuse_unsupported(body)
     with longer_than_here():
@@ -91,17 +84,17 @@ def longer_than_here() -> Iterator[None]:
         ) from None
 
 
-def _rendered(
-    body: WireModel, services: Services, model: ServedModel, prompts: Sequence[Sequence[int]], texts: Sequence[str]
-) -> Response:
-    data: list[dict[str, Any]] = [
-        {"index": index, "prompt": text, "token_ids": ids, "prompt_tokens": len(ids)}
-        for index, (ids, text) in enumerate(zip(prompts, texts, strict=True))
-    ]
+async def _rendered(body: WireModel, services: Services, model: ServedModel, prompts: RequestPrompts) -> Response:
+    data: list[dict[str, Any]] = []
+    for index, ids in enumerate(prompts.token_ids):
+        text = prompts.text
+        if text is None:
+            text = await decode_tokens(ids, model.text.tokenizer, skip_special_tokens=False)
+        data.append({"index": index, "prompt": text, "token_ids": ids, "prompt_tokens": len(ids)})
     answer = {"object": "list", "data": data, "max_model_len": model.limits.max_model_len}
-    return JsonResponse(answer, headers=services.ignored_fields.headers(body))
+    return JsonResponse(answer, headers={**services.ignored_fields.headers(body), **prompts.headers})
 
 
-def _counted(body: WireModel, services: Services, kind: str, prompts: Sequence[Sequence[int]]) -> Response:
-    answer = {"object": kind, "input_tokens": sum(map(len, prompts))}
-    return JsonResponse(answer, headers=services.ignored_fields.headers(body))
+def _counted(body: WireModel, services: Services, kind: str, prompts: RequestPrompts) -> Response:
+    answer = {"object": kind, "input_tokens": sum(map(len, prompts.token_ids))}
+    return JsonResponse(answer, headers={**services.ignored_fields.headers(body), **prompts.headers})

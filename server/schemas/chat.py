@@ -9,6 +9,7 @@ from pydantic import Field
 from engine.types import MAX_LOGPROBS
 from server.schemas.base import GenerationFields, PositiveInt, WireModel
 from server.schemas.structured import StructuredFields
+from server.schemas.truncation import TruncationFields
 
 Role = Literal["developer", "system", "user", "assistant", "tool", "function"]
 
@@ -58,7 +59,7 @@ class TemplateFields(WireModel):
     chat_template_kwargs: dict[str, Any] | None = Field(None, description="variables for the chat template")
 
 
-class ChatCompletionRequest(GenerationFields, StructuredFields, TemplateFields):
+class ChatCompletionRequest(GenerationFields, StructuredFields, TemplateFields, TruncationFields):
     """Messages to be answered."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
@@ -74,3 +75,8 @@ class ChatCompletionRequest(GenerationFields, StructuredFields, TemplateFields):
     prompt_cache_retention: str | None = Field(None, description="accepted; has no effect")
     prediction: Any = Field(None, description="accepted; it can only change speed")
     parallel_tool_calls: bool | None = Field(None, description="accepted; has no effect without tools")
+
+    @property
+    def answer_tokens(self) -> int | None:
+        """Most tokens of the answer, as far as the request says."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens

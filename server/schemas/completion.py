@@ -9,11 +9,15 @@ from pydantic import Field
 from engine.types import MAX_LOGPROBS
 from server.schemas.base import GenerationFields, PositiveInt, TokenId
 from server.schemas.structured import StructuredFields
+from server.schemas.truncation import TruncationFields
+
+DEFAULT_MAX_TOKENS = 16
+"""Length of an answer that the request says nothing about."""
 
 Prompt = str | list[str] | list[TokenId] | list[list[TokenId]]
 
 
-class CompletionRequest(GenerationFields, StructuredFields):
+class CompletionRequest(GenerationFields, StructuredFields, TruncationFields):
     """One or several prompts to be continued."""
 
     prompt: Prompt = Field(description="text or token ids, one prompt or a list of them")
@@ -21,4 +25,10 @@ class CompletionRequest(GenerationFields, StructuredFields):
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = Field(
         None, description="report each token's log-probability and this many alternatives"
     )
+    suffix: str | None = Field(None, description="text behind the gap to be filled, where the model was taught that")
     add_special_tokens: bool | None = Field(None, description="begin a text as the model expects (BOS); default true")
+
+    @property
+    def answer_tokens(self) -> int:
+        """Most tokens of the answer."""
+        return DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens

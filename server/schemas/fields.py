@@ -40,7 +40,6 @@ REFUSED: Mapping[str, Callable[[Any], bool]] = {
     "web_search_options": _OFF,
     "reasoning_effort": _OFF,
     "verbosity": _one_of("medium"),
-    "suffix": _one_of(""),
     "echo": _one_of(False),
     "chat_template": _OFF,
     "documents": _one_of([]),
