@@ -11,7 +11,7 @@ from engine.errors import ConfigError
 Device = Literal["auto", "cpu", "cuda"]
 KernelChoice = Literal["auto", "native", "torch"]
 KVCacheDtype = Literal["auto", "float16", "bfloat16", "float32"]
-ToolFormatName = Literal["auto", "hermes", "generic"]
+ToolFormatName = Literal["auto", "mistral_named", "mistral", "granite", "phi4", "hermes", "llama3_json", "generic"]
 
 MAX_THREADS = 1024
 """Most CPU threads that can be asked for: more than any machine has cores."""

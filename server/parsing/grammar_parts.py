@@ -44,9 +44,9 @@ def repeat(part: Part, separator: Part | None, *, most: int | None) -> Part:
     return {"type": "repeat", "of": part, "separator": separator, "min": 1, "max": most}
 
 
-def free(trigger: Part, then: Part, *, many: bool) -> Part:
-    """Any text; where it has the trigger, this must go on. Once, or as often as it likes."""
-    return {"type": "free", "parts": [{"trigger": trigger, "then": then}], "repeat": many}
+def free(parts: Sequence[tuple[Part, Part]], *, many: bool) -> Part:
+    """Any text; but a trigger, the first of a pair, must be followed by the second. Once, or as often as it likes."""
+    return {"type": "free", "parts": [{"trigger": first, "then": then} for first, then in parts], "repeat": many}
 
 
 def arguments(tool: Tool) -> Part:
@@ -63,20 +63,28 @@ def call_object(tools: Sequence[Tool], key: str = "arguments") -> Part:
 
 def call_list(tools: Sequence[Tool], *, parallel: bool) -> Part:
     """`[{"name": …, "arguments": …}, …]`."""
-    return sequence(text("["), repeat(call_object(tools), text(", "), most=None if parallel else 1), text("]"))
+    return sequence(text("["), rest_of_call_list(tools, parallel=parallel))
 
 
-def answer_with_calls(demand: Demand, opening: Part, rest: Part, separator: Part | None) -> Part:
+def rest_of_call_list(tools: Sequence[Tool], *, parallel: bool) -> Part:
+    """The same, behind its opening bracket."""
+    return sequence(repeat(call_object(tools), text(", "), most=None if parallel else 1), text("]"))
+
+
+def answer_with_calls(
+    demand: Demand, ways: Sequence[tuple[Part, Part]], *, separator: Part | None = None, together: bool = False
+) -> Part:
     """The whole answer, for formats in which a call can be told by how it begins.
 
     Args:
         demand: what is asked of it.
-        opening: a text or a token that every call begins with, and nothing else.
-        rest: of the call.
-        separator: between two calls; None if `opening` and `rest` have all the calls.
+        ways: to write a call: the text or the token it begins with, which nothing else does, and the rest of it.
+            Calls that are required are written in the first way.
+        separator: between two calls.
+        together: one call has them all, as a list.
     """
-    many = demand.parallel and separator is not None
     if not demand.required and demand.answer is None:
-        return free(opening, rest, many=demand.parallel)
-    calls = repeat(sequence(opening, rest), separator, most=None if many else 1)
+        return free(ways, many=demand.parallel)
+    most = None if demand.parallel and not together else 1
+    calls = repeat(sequence(*ways[0]), separator, most=most)
     return calls if demand.required or demand.answer is None else choice([demand.answer, calls])

@@ -50,8 +50,8 @@ class StepRegion:
         if self._unread is not None:
             self._findings.content(self._unread + rest)
 
-    def _call(self, name: str) -> None:
-        self._findings.call(name)
+    def _call(self, name: str, call_id: str | None = None) -> None:
+        self._findings.call(name, call_id)
         self._unread = None
 
     def _give_back(self, _text: str = "") -> int:

@@ -6,10 +6,22 @@ from collections.abc import Sequence
 
 from engine.errors import ConfigError
 from server.parsing.generic import GenericFormat
+from server.parsing.granite import GraniteFormat
 from server.parsing.hermes import HermesFormat
+from server.parsing.llama3_json import Llama3JsonFormat
+from server.parsing.mistral import MistralFormat, NamedMistralFormat
+from server.parsing.phi4 import Phi4Format
 from server.parsing.tool_format import ToolFormat
 
-FORMATS: Sequence[ToolFormat] = (HermesFormat(), GenericFormat())
+FORMATS: Sequence[ToolFormat] = (
+    NamedMistralFormat(),
+    MistralFormat(),
+    GraniteFormat(),
+    Phi4Format(),
+    HermesFormat(),
+    Llama3JsonFormat(),
+    GenericFormat(),
+)
 """In the order in which they are asked whether they recognise a template; the first that does is taken. The last one
 takes any."""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import jsonschema
 
-from server.parsing.base import CallBegins, Event
+from server.parsing.base import Event
 from server.parsing.tool_format import Demand, Tool, ToolFormat
 from tests.server.parsing.laws import calls_in, content_in, events_of
 from tests.server.parsing.sampling import Vocabulary
@@ -23,7 +23,15 @@ TOOLS = (
         "add", {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "string"}}, "required": ["a"]}
     ),
     Tool("add_all", {"type": "object", "properties": {"items": {"type": "array", "items": _ITEM, "maxItems": 3}}}),
-    Tool("say-it_2", {"type": "object", "properties": {"how": {"enum": ['é "x"', "</tool_call>", "{'["]}}}),
+    Tool(
+        "say-it_2",
+        {
+            "type": "object",
+            "properties": {"how": {"enum": ['é "x"', "</tool_call>", "{'[", "[ARGS]{", "<|tool_call|>"]}},
+            "required": ["how"],
+            "additionalProperties": False,
+        },
+    ),
     Tool("anything", None),
     Tool("nothing", {"type": "object", "properties": {}, "additionalProperties": False}),
 )
@@ -47,17 +55,17 @@ def read_back(fmt: ToolFormat, demand: Demand, answer: str, tools: Sequence[Tool
 
 
 def assert_round_trip(fmt: ToolFormat, *, vocabulary: Vocabulary) -> None:
-    """Sampled answers of every demand."""
-    names = set()
+    """Sampled answers of every demand, and of every tool."""
     most = 0
     for required in (True, False):
         for parallel in (True, False):
             demand = Demand(required, parallel, vocabulary.special)
             grammar = fmt.grammar(TOOLS, demand)
             for seed in SEEDS:
-                events = read_back(fmt, demand, vocabulary.answer(grammar, seed))
-                calls = [event.name for event in events if isinstance(event, CallBegins)]
-                names |= set(calls)
-                most = max(most, len(calls))
-    assert names == {tool.name for tool in TOOLS}
+                most = max(most, len(calls_in(read_back(fmt, demand, vocabulary.answer(grammar, seed)))))
     assert most > 1, "no sampled answer had several calls"
+    demand = Demand(required=True, parallel=False, special=vocabulary.special)
+    for tool in TOOLS:
+        grammar = fmt.grammar([tool], demand)
+        for seed in SEEDS[:5]:
+            assert calls_in(read_back(fmt, demand, vocabulary.answer(grammar, seed)))[0][0] == tool.name

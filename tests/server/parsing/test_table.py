@@ -10,7 +10,22 @@ from engine.errors import ConfigError
 from server.parsing.table import FORMATS, choose
 
 TEMPLATES = Path(__file__).parents[4] / "shared" / "data" / "chat-templates"
-FORMAT_OF = {"hermes-3-tool-use": "hermes", "qwen2.5": "hermes"}
+FORMAT_OF = {
+    "hermes-3-tool-use": "hermes",
+    "qwen2.5": "hermes",
+    "llama-3.1": "llama3_json",
+    "mistral-nemo": "mistral",
+}
+SNIPPETS = [
+    ('{{ \'<tool_call>\' }}{"name": x, "arguments": y}</tool_call>', "hermes"),
+    ("{{ '[TOOL_CALLS]' + name + '[ARGS]' + arguments }}", "mistral_named"),
+    ("{{ '[TOOL_CALLS]' + name + '[CALL_ID]' + id + '[ARGS]' + arguments }}", "mistral_named"),
+    ("{{ '[TOOL_CALLS] [' }}", "mistral"),
+    ("<|start_of_role|>system<|end_of_role|>respond only with <|tool_call|> followed by a JSON list", "granite"),
+    ('<|start_of_role|>system: <tool_call>{"name": x, "arguments": y}</tool_call>', "hermes"),
+    ("{{ '<|tool|>' + message['tools'] + '<|/tool|>' }}", "phi4"),
+    ('<|start_header_id|>ipython<|end_header_id|> {"name": x, "parameters": y}', "llama3_json"),
+]
 
 
 def test_the_setting_has_the_names_of_all_formats() -> None:
@@ -26,7 +41,7 @@ def test_the_setting_wins_over_the_template(name: str) -> None:
 def test_a_name_no_format_has_is_refused() -> None:
     with pytest.raises(ConfigError, match="must be one of auto"):
         EngineConfig(tool_format="other")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="auto or one of hermes"):
+    with pytest.raises(ConfigError, match="must be auto or one of"):
         choose("", "other")
 
 
@@ -34,6 +49,11 @@ def test_a_name_no_format_has_is_refused() -> None:
 def test_formats_of_well_known_templates() -> None:
     found = {path.stem: choose(path.read_text()).name for path in TEMPLATES.glob("*.jinja")}
     assert found == {name: FORMAT_OF.get(name, "generic") for name in found}
+
+
+@pytest.mark.parametrize(("template", "name"), SNIPPETS, ids=[name for _, name in SNIPPETS])
+def test_formats_of_snippets_of_templates(template: str, name: str) -> None:
+    assert choose(template).name == name
 
 
 def test_a_template_without_tools_gets_the_generic_format() -> None:
