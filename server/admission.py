@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from engine.admission import check_request, with_seed
 from engine.errors import ContextLengthError, InvalidRequestError, OverloadedError
 from engine.types import GenerationRequest, SamplingParams
+from server.chat.call_ids import CallIds
 from server.generation import Generation
 from server.grammar_checks import GrammarChecks
 from server.models.served import ServedModel
 from server.parsing.base import StreamParser
 from server.schemas.structured import StructuredFields
 from server.structured import naming_field, wanted_grammar
+from server.tool_grammar import Check
 
 MAX_CHOICES_PER_REQUEST = 4096
 """Most prompts times choices of one HTTP request."""
@@ -29,6 +31,7 @@ def admit(
     timeout: float | None = None,
     priority: int | None = None,
     make_parser: Callable[[], StreamParser] | None = None,
+    call_ids: CallIds | None = None,
 ) -> Generation:
     """Make the engine requests of one HTTP request, all or none of them admissible.
 
@@ -41,6 +44,7 @@ def admit(
         timeout: seconds each prompt has to be answered; None means what the model is set to.
         priority: of each prompt; None means 0.
         make_parser: as in `Generation`.
+        call_ids: as in `Generation`.
 
     Raises:
         EngineDeadError: the engine takes no requests, or none until it has been restarted.
@@ -70,7 +74,7 @@ def admit(
         model.metrics.unfinished("queue_full")
         raise
     metrics = model.metrics.request(sum(len(prompt) for prompt in prompts), sampling)
-    return Generation(answer_id, model, requests, places, metrics, make_parser)
+    return Generation(answer_id, model, requests, places, metrics, make_parser, call_ids)
 
 
 async def check_grammar(
@@ -92,9 +96,14 @@ async def check_grammar(
     if sampling.grammar is None or wanted is None:
         return
     try:
-        await checks.check(sampling.grammar, model.name, model.text, model.known.config.grammar_timeout)
+        await grammar_check(model, checks)(sampling.grammar)
     except InvalidRequestError as error:
         raise naming_field(error, wanted.param) from None
+
+
+def grammar_check(model: ServedModel, checks: GrammarChecks) -> Check:
+    """What refuses grammars that this model cannot follow."""
+    return lambda grammar: checks.check(grammar, model.name, model.text, model.known.config.grammar_timeout)
 
 
 def _check(request: GenerationRequest, model: ServedModel, prompt_param: str) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from engine.errors import DeadlineExceededError, RequestFailedError
 from engine.types import GenerationRequest, OutputDelta, SamplingParams, Timings
 from server.chat.assembler import ChoiceAssembler
+from server.chat.call_ids import CallIds
 from server.chat.pieces import Piece
 from server.models.served import ServedModel
 from server.observability.metrics import RequestMetrics
@@ -49,6 +50,7 @@ class Generation:
         places: of each prompt among those that wait.
         metrics: told what happens when.
         make_parser: makes what finds thoughts and calls in the text of a choice; None if all of it is content.
+        call_ids: names the calls.
 
     Attributes:
         choices: number of choices, prompt-major: choice `k` of prompt `p` has index `p * n + k`.
@@ -66,6 +68,7 @@ class Generation:
         places: Sequence[QueuePlace],
         metrics: RequestMetrics,
         make_parser: Callable[[], StreamParser] | None = None,
+        call_ids: CallIds | None = None,
     ) -> None:
         self.answer_id = answer_id
         self.model = model
@@ -73,6 +76,7 @@ class Generation:
         self._places = places
         self._metrics = metrics
         self._make_parser = make_parser or PlainParser
+        self._call_ids = call_ids or CallIds()
         self._n = requests[0].sampling.n
         self._begun = [False] * len(requests)
         self.choices = self._n * len(requests)
@@ -131,7 +135,7 @@ class Generation:
             EngineDeadError, RequestFailedError, InvalidRequestError: as `EngineClient.generate`.
             ModelLoadError: the model cannot be loaded.
         """
-        assemblers = [ChoiceAssembler(index, self._make_parser()) for index in range(self.choices)]
+        assemblers = [ChoiceAssembler(index, self._make_parser(), self._call_ids) for index in range(self.choices)]
         with self._metrics, self._waiting():
             async with AsyncExitStack() as stack:
                 streams = await self._begin(stack)

@@ -9,6 +9,7 @@ from engine.errors import InvalidRequestError
 from engine.text.fill_in_middle import FillInMiddle, fill_in_middle
 from engine.text.tokenizer import Tokenizer
 from server.chat.prompt import chat_prompt, completion_prompts
+from server.chat.tool_use import wanted_tools
 from server.config import ServerConfig
 from server.models.served import ServedModel
 from server.schemas.chat import ChatCompletionRequest
@@ -56,10 +57,12 @@ async def prompt_of_chat(
         ContextLengthError, InvalidRequestError: as `chat_prompt`, and as `wanted_truncation`.
     """
     contexts = contexts if wanted_truncation(body) is None else CONTEXTS
+    tools = wanted_tools(body)
     prompt = await chat_prompt(
         body.messages,
         body,
         model.text,
+        tools=() if tools is None else tools.definitions,
         max_tokens=contexts * model.limits.max_model_len,
         repair_roles=config.repair_roles,
     )

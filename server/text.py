@@ -10,6 +10,8 @@ from engine.text.chat_template import ChatTemplate, load_chat_template
 from engine.text.defaults import GenerationDefaults, generation_defaults
 from engine.text.template_capabilities import TemplateCapabilities, probe
 from engine.text.tokenizer import Tokenizer, load_tokenizer
+from server.parsing.table import choose
+from server.parsing.tool_format import ToolFormat
 
 logger = logging.getLogger(__name__)
 
@@ -22,28 +24,44 @@ class ModelText:
         tokenizer: of the model.
         template: how conversations become prompts; None if the model brings none.
         defaults: values for what a request leaves open.
+        tool_format_name: which format of tool calls the model has, as in `EngineConfig.tool_format`.
         capabilities: what the template makes of conversations; None without one.
+        tool_format: how the model writes tool calls.
+
+    Raises:
+        ConfigError: there is no such format.
     """
 
     tokenizer: Tokenizer
     template: ChatTemplate | None
     defaults: GenerationDefaults
+    tool_format_name: str = "auto"
     capabilities: TemplateCapabilities | None = field(init=False)
+    tool_format: ToolFormat = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "capabilities", None if self.template is None else probe(self.template))
+        capabilities = None if self.template is None else probe(self.template)
+        shows_tools = self.template is not None and capabilities is not None and capabilities.tools.taken
+        object.__setattr__(self, "capabilities", capabilities)
+        source = self.template.tool_source if self.template is not None and shows_tools else ""
+        object.__setattr__(self, "tool_format", choose(source, self.tool_format_name))
 
 
-def load_model_text(directory: Path) -> ModelText:
+def load_model_text(directory: Path, tool_format: str = "auto") -> ModelText:
     """Read the text files of a model directory.
 
+    Args:
+        directory: of the model.
+        tool_format: as in `EngineConfig`.
+
     Raises:
+        ConfigError: there is no such format of tool calls.
         TokenizerError: the tokenizer is missing or unreadable.
         TemplateError: the chat template is not valid.
         CheckpointError: a configuration file is corrupt.
     """
     tokenizer = load_tokenizer(directory)
-    text = ModelText(tokenizer, load_chat_template(directory), generation_defaults(directory, tokenizer))
+    text = ModelText(tokenizer, load_chat_template(directory), generation_defaults(directory, tokenizer), tool_format)
     found = "the model has none" if text.capabilities is None else text.capabilities.summary()
-    logger.info("chat template of %s: %s", directory.name, found)
+    logger.info("chat template of %s: %s; tool calls as in %s", directory.name, found, text.tool_format.name)
     return text

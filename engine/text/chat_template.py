@@ -33,6 +33,10 @@ class ChatTemplate:
         named: further templates by name; `tool_use` is taken when a request has tools.
         clock: what the template's `strftime_now` reads.
 
+    Attributes:
+        source: the template.
+        tool_source: the one that is taken when a request has tools.
+
     Raises:
         TemplateError: a template is not valid; names the line.
     """
@@ -48,6 +52,7 @@ class ChatTemplate:
         clock: Callable[[], datetime] = datetime.now,
     ) -> None:
         self.source = source
+        self.tool_source = (named or {}).get(_TOOL_USE, source)
         tokens = {**(special_tokens or {}), "bos_token": bos_token, "eos_token": eos_token}
         self._tokens = {name: token for name, token in tokens.items() if token is not None}
         self._templates = {

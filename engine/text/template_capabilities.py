@@ -37,6 +37,7 @@ _FIRST, _SECOND, _ANSWER, _OTHER = "qzfirst", "qzsecond", "qzanswer", "qzother"
 _SYSTEM, _LATER, _TOOL, _VALUE = "qzsystem", "qzlater", "qztool", "qzvalue"
 _RESULT, _THOUGHT, _DEVELOPER = "qzresult", "qzthought", "qzdeveloper"
 _CALL_IDS = ("qz0000001", "qz0000002")  # nine characters: some templates take no others
+_USUAL_CALL_IDS = ("call_qzqzqzqzqzqzqzqzqzqzqz01", "call_qzqzqzqzqzqzqzqzqzqzqz02")
 
 
 class Treatment(StrEnum):
@@ -85,6 +86,7 @@ class TemplateCapabilities:
         tool_results: the answer of a tool.
         call_arguments: how the arguments of a call must be given.
         call_needs_null: whether the content of a message that calls must be null.
+        short_call_ids: whether ids of calls must have nine characters.
         text_content: content that is a string.
         content_parts: whether content may be a list of parts, so that the template joins them as the model knows it.
         thoughts: `reasoning_content` of an answer after the last user message.
@@ -107,6 +109,7 @@ class TemplateCapabilities:
     tool_results: Treatment
     call_arguments: CallForm
     call_needs_null: bool
+    short_call_ids: bool
     text_content: Treatment
     content_parts: bool
     thoughts: Treatment
@@ -191,6 +194,7 @@ class _Prober:
             ),
             call_arguments=form,
             call_needs_null=needs_null,
+            short_call_ids=calls.taken and not self._call_treatment(form, needs_null, _USUAL_CALL_IDS).taken,
             text_content=self._text_content,
             content_parts=self._parts,
             thoughts=self._treatment([user, {**answer, "reasoning_content": _THOUGHT}], _FIRST, _ANSWER, _THOUGHT),
@@ -265,22 +269,24 @@ class _Prober:
         null, form = forms[best]
         return form, null, found[best]
 
-    def _call_treatment(self, form: CallForm, null: bool) -> Treatment:
-        called = self._tool_conversation(form, calls=1, null=null)[:2]
+    def _call_treatment(self, form: CallForm, null: bool, call_ids: Sequence[str] = _CALL_IDS) -> Treatment:
+        called = self._tool_conversation(form, calls=1, null=null, call_ids=call_ids)[:2]
         return self._treatment(called, _FIRST, _TOOL, _VALUE, tools=_TOOLS)
 
-    def _tool_conversation(self, form: CallForm, *, calls: int, null: bool) -> list[Message]:
+    def _tool_conversation(
+        self, form: CallForm, *, calls: int, null: bool, call_ids: Sequence[str] = _CALL_IDS
+    ) -> list[Message]:
         """A question, calls, and what the first of them answers."""
         arguments = [
             {"place": word} if form is CallForm.OBJECT else f'{{"place": "{word}"}}' for word in (_VALUE, _OTHER)
         ]
         made = [
             {"id": call_id, "type": "function", "function": {"name": _TOOL, "arguments": each}}
-            for call_id, each in zip(_CALL_IDS, arguments, strict=True)
+            for call_id, each in zip(call_ids, arguments, strict=True)
         ]
         content = None if null else self._message("assistant", "")["content"]
         calling = {"role": "assistant", "content": content, "tool_calls": made[:calls]}
-        result = {**self._message("tool", _RESULT), "tool_call_id": _CALL_IDS[0], "name": _TOOL}
+        result = {**self._message("tool", _RESULT), "tool_call_id": call_ids[0], "name": _TOOL}
         return [self._message("user", _FIRST), calling, result]
 
     def _switches(self, user: Message) -> Iterator[str]:

@@ -8,6 +8,8 @@ from typing import Any
 from engine.errors import InvalidRequestError
 from engine.text.role_repair import repair_roles
 from engine.text.template_capabilities import TemplateCapabilities
+from server.chat.tool_history import in_order_of_calls, one_call_each, with_short_ids
+from server.chat.tools_as_text import with_tools_as_text
 from server.schemas.chat import ContentPart, Message
 
 _CALL: Mapping[str, Any] = {"id": True, "type": True, "function": {"name": True, "arguments": True}}
@@ -15,20 +17,32 @@ _CALL: Mapping[str, Any] = {"id": True, "type": True, "function": {"name": True,
 
 
 def template_messages(
-    messages: Sequence[Message], template: TemplateCapabilities, *, repair: bool
+    messages: Sequence[Message],
+    template: TemplateCapabilities,
+    *,
+    repair: bool,
+    tools: Sequence[Mapping[str, Any]] = (),
 ) -> list[Mapping[str, Any]]:
     """The conversation as this template takes it.
 
     Args:
         messages: as the client sent them.
+        tools: definitions, which become part of the conversation if the template does not show them itself.
         template: what it does with messages.
         repair: give messages other roles or join them where the template would refuse them or leave them out.
 
     Raises:
-        InvalidRequestError: a message has content that cannot be shown to a model.
+        InvalidRequestError: a message has content that cannot be shown to a model, or is the result of no call.
     """
-    shown = [_shown(message, f"messages[{index}]", template) for index, message in enumerate(messages)]
-    return list(repair_roles(shown, template)) if repair else list(shown)
+    ordered = in_order_of_calls(messages)
+    shown = with_tools_as_text(
+        [_shown(message, f"messages[{place}]", template) for place, message in ordered], tools, template
+    )
+    if not template.parallel_tool_calls.taken:
+        shown = one_call_each(shown)
+    if template.short_call_ids:
+        shown = [with_short_ids(message) for message in shown]
+    return repair_roles(shown, template) if repair else shown
 
 
 def _shown(message: Message, path: str, template: TemplateCapabilities) -> dict[str, Any]:

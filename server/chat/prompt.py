@@ -34,12 +34,14 @@ async def chat_prompt(
     *,
     max_tokens: int,
     repair_roles: bool,
+    tools: Sequence[Mapping[str, Any]] = (),
     add_special_tokens: bool = False,
 ) -> ChatPrompt:
     """Render a conversation and encode it; the template itself brings the special tokens.
 
     Args:
         messages: as the client sent them.
+        tools: definitions of those that are offered.
         options: what else steers the template.
         text: of the model.
         max_tokens: what the prompt must stay below.
@@ -57,13 +59,14 @@ async def chat_prompt(
             param="messages",
             code="no_chat_template",
         )
-    conversation = template_messages(messages, capabilities, repair=repair_roles)
+    conversation = template_messages(messages, capabilities, repair=repair_roles, tools=tools)
 
     def build() -> ChatPrompt:
         continued = options.continue_final_message or False
         opened = options.add_generation_prompt
         rendered = template.render(
             conversation,
+            tools=tools if tools and capabilities.tools.taken else None,
             add_generation_prompt=not continued if opened is None else opened,
             continue_final_message=continued,
             variables=options.chat_template_kwargs or {},
@@ -72,7 +75,8 @@ async def chat_prompt(
         check_length(rendered, text.tokenizer, max_tokens, "messages")
         return ChatPrompt(rendered, text.tokenizer.encode(rendered, add_special_tokens=add_special_tokens))
 
-    return await _off_loop_if_long(build, sum(_size(message) for message in conversation))
+    size = sum(_size(message) for message in conversation) + sum(len(str(tool)) for tool in tools)
+    return await _off_loop_if_long(build, size)
 
 
 async def completion_prompts(

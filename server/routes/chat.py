@@ -5,8 +5,11 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from server.admission import admit, check_grammar
+from server.admission import admit, check_grammar, grammar_check
+from server.chat.call_ids import CallIds
 from server.chat.formats import ChatFormat
+from server.chat.tool_calling import tool_calling
+from server.chat.tool_history import call_ids
 from server.dependencies import ServicesDep
 from server.observability.request_log import log_generation
 from server.request_prompts import prompt_of_chat
@@ -14,6 +17,7 @@ from server.respond import respond
 from server.schemas.chat import ChatCompletionRequest
 from server.schemas.fields import refuse_unsupported
 from server.scopes import AccessScope, access
+from server.structured import wanted_grammar
 from server.translate import chat_sampling
 from server.validation import JsonRoute
 
@@ -28,6 +32,9 @@ async def create_chat_completion(body: ChatCompletionRequest, request: Request, 
     refuse_unsupported(body)
     sampling = chat_sampling(body, model.text.defaults, model.limits)
     await check_grammar(body, sampling, model, services.grammars)
+    calling = tool_calling(body, model.text)
+    if calling is not None:
+        sampling = await calling.sampling(sampling, wanted_grammar(body), grammar_check(model, services.grammars))
     prompts = await prompt_of_chat(body, model, services.config)
     generation = admit(
         model,
@@ -37,6 +44,8 @@ async def create_chat_completion(body: ChatCompletionRequest, request: Request, 
         prompt_param="messages",
         timeout=body.timeout,
         priority=body.priority,
+        make_parser=None if calling is None else calling.parser,
+        call_ids=CallIds(call_ids(body.messages)),
     )
     log_generation(request, model.shown_as(body.model), generation)
     return await respond(request, body, services, model, generation, ChatFormat, prompts.headers)

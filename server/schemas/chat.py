@@ -9,6 +9,7 @@ from pydantic import Field
 from engine.types import MAX_LOGPROBS
 from server.schemas.base import GenerationFields, PositiveInt, WireModel
 from server.schemas.structured import StructuredFields
+from server.schemas.tools import ToolFields
 from server.schemas.truncation import TruncationFields
 
 Role = Literal["developer", "system", "user", "assistant", "tool", "function"]
@@ -59,7 +60,7 @@ class TemplateFields(WireModel):
     chat_template_kwargs: dict[str, Any] | None = Field(None, description="variables for the chat template")
 
 
-class ChatCompletionRequest(GenerationFields, StructuredFields, TemplateFields, TruncationFields):
+class ChatCompletionRequest(GenerationFields, StructuredFields, TemplateFields, ToolFields, TruncationFields):
     """Messages to be answered."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
@@ -74,7 +75,6 @@ class ChatCompletionRequest(GenerationFields, StructuredFields, TemplateFields, 
     prompt_cache_options: Any = Field(None, description="accepted; has no effect")
     prompt_cache_retention: str | None = Field(None, description="accepted; has no effect")
     prediction: Any = Field(None, description="accepted; it can only change speed")
-    parallel_tool_calls: bool | None = Field(None, description="accepted; has no effect without tools")
 
     @property
     def answer_tokens(self) -> int | None:

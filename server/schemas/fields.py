@@ -83,8 +83,13 @@ def _refused(path: FieldPath) -> Callable[[Any], bool] | None:
 
 
 def _hint(name: str | int) -> str:
-    values = {"tool_choice": "'none'", "modalities": "['text']"}
-    return f" beyond {values[name]}" if name in values else ""
+    hints = {
+        "tool_choice": " beyond 'none'",
+        "modalities": " beyond ['text']",
+        "functions": "; 'tools' has taken its place",
+        "function_call": "; 'tool_choice' and 'tool_calls' have taken its place",
+    }
+    return hints.get(str(name), "")
 
 
 class IgnoredFields:

@@ -185,7 +185,8 @@ def test_messages_reach_the_template(client: TestClient, engine: FakeEngine, tex
     ask(client, messages=messages, chat_template_kwargs={"mood": "merry"})
     prompt = text.tokenizer.decode(engine.requests[0].prompt_token_ids, skip_special_tokens=False)
     assert prompt == (
-        "<s><system>Be brief.</s><user>a\nb</s><assistant></s><tool>42</s><assistant>No.</s><assistant>[merry]"
+        '<s><system>Be brief.</s><user>a\nb</s><assistant><tool_call>\n{"name": "f", "arguments": {}}\n</tool_call></s>'
+        "<tool>42</s><assistant>No.</s><assistant>[merry]"
     )
 
 

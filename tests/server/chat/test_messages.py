@@ -18,6 +18,8 @@ NULL_CALLS = (
     "{% else %}{{ m.content }}{% endif %}{% endfor %}"
 )
 
+WITH_TOOLS = "{{ tools | tojson if tools }}" + CHATML.replace("m.content", "m.content ~ (m.tool_calls or '')")
+
 
 def shown(source: str, *messages: dict[str, Any], repair: bool = True) -> list[Mapping[str, Any]]:
     """The messages as a template of this source gets them."""
@@ -32,7 +34,7 @@ def parts(*texts: str) -> list[dict[str, Any]]:
 def test_a_call_is_shown_with_the_fields_of_the_schema() -> None:
     function = {"name": "f", "arguments": "{}", "parsed": 1}
     message = {"role": "assistant", "tool_calls": [{"id": "1", "index": 0, "function": function}]}
-    (assistant,) = shown(CHATML, message)
+    (assistant,) = shown(WITH_TOOLS, message)
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     assert assistant == {"role": "assistant", "content": "", "tool_calls": [call]}
 
