@@ -90,9 +90,11 @@ class ValueWriter:
         return text_to_json(self._held, self._types)
 
     def literal(self, source: str) -> str:
-        """The value of a whole text in Python's notation; the text as a string, if only a string is right."""
+        """The value of a whole text in Python's notation; a string if it has none, or is a number where none may be."""
         written = literal_to_json(source)
-        return json.dumps(source, ensure_ascii=False) if written is None or self._types == STRING else written
+        if written is None or (self._types == STRING and written[0] in "-0123456789"):
+            return json.dumps(source, ensure_ascii=False)
+        return written
 
 
 def text_to_json(text: str, types: Types) -> str:

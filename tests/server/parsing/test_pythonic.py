@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.parsing.base import Arguments, CallBegins, Content
+from server.parsing.pythonic import PythonicFormat
+from server.parsing.tool_format import Tool
+from tests.server.parsing.laws import assert_cut_does_not_matter, calls_in, events_of, places, texts
+from tests.server.parsing.tools import calls_of, parser_of, values_of
+
+PYTHONIC = PythonicFormat()
+CALL = '[get_weather(city="Oslo", days=3)]'
+PIECES = [
+    CALL,
+    "[",
+    "]",
+    "(",
+    ")",
+    ",",
+    "get_weather(",
+    "write_file(",
+    "days=",
+    "content=",
+    "'",
+    '"""',
+    '"',
+    "'a\\'b\\u00e9'",
+    "\\",
+    "{'a': [1, None]}",
+    "-3",
+    "x",
+    " ",
+    "\n",
+    "<|python_start|>",
+    "<|python_end|>",
+    "Hello.",
+]
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@pytest.mark.parametrize(
+    "text", [f"{CALL}", f"\n {CALL}\n", f"<|python_start|>{CALL}<|python_end|>", f"<|python_tag|>{CALL}"]
+)
+def test_a_call(text: str) -> None:
+    assert events_of(parser_of(PYTHONIC), [text]) == [
+        CallBegins("get_weather"),
+        Arguments('{"city": "Oslo", "days": 3}'),
+    ]
+
+
+def test_several_calls() -> None:
+    text = "[ get_time( ) , get_weather(days = 1,) , other.tool-2(x=[1]),]\n[get_time()]"
+    assert values_of(PYTHONIC, text) == [
+        ("get_time", {}),
+        ("get_weather", {"days": 1}),
+        ("other.tool-2", {"x": [1]}),
+        ("get_time", {}),
+    ]
+
+
+def test_content_may_stand_behind_a_list_and_before_a_marker() -> None:
+    assert events_of(parser_of(PYTHONIC), ["I look.<|python_start|>[get_time()]<|python_end|> Done."]) == [
+        Content("I look."),
+        CallBegins("get_time"),
+        Arguments("{}"),
+        Content(" Done."),
+    ]
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z_][a-z0-9_]{0,5}", fullmatch=True), values, max_size=4))
+def test_what_python_prints_is_read_as_what_it_is(arguments: dict[str, object]) -> None:
+    parser = PYTHONIC.parser([Tool("f.g", None)])
+    text = f"[f.g({', '.join(f'{name}={value!r}' for name, value in arguments.items())})]"
+
+    ((name, written),) = calls_in(events_of(parser, list(text)))
+    read = json.loads(written)
+    assert name == "f.g"
+    # a text that is a JSON value itself is taken for one where no schema says otherwise
+    assert {name: value for name, value in read.items() if not isinstance(arguments[name], str)} == {
+        name: value for name, value in arguments.items() if not isinstance(value, str)
+    }
+
+
+@given(st.text())
+def test_texts_are_what_they_are(text: str) -> None:
+    assert values_of(PYTHONIC, f"[write_file(content={text!r})]") == [("write_file", {"content": text})]
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("days=-3", {"days": -3}),
+        ("days='3'", {"days": 3}),
+        ("alerts=True", {"alerts": True}),
+        ("alerts='true'", {"alerts": True}),
+        ("units=None", {"units": None}),
+        ("city=12345", {"city": "12345"}),
+        ("city='12345'", {"city": "12345"}),
+        ("places=[{'name': 'Bærum', 'at': (59.9, 10.5)}]", {"places": [{"name": "Bærum", "at": [59.9, 10.5]}]}),
+        ('"Oslo", 3', {"city": "Oslo", "days": 3}),
+        ("city=Oslo", {"city": "Oslo"}),
+        ("city=L'Aquila, days=1", {"city": "L'Aquila", "days": 1}),
+        ("days=one + two", {"days": "one + two"}),
+        ("city='Os' 'lo'", {"city": "Oslo"}),
+        ("city=r'a\\n'", {"city": "a\\n"}),
+        ("city='it's here', days=1", {"city": "it's here", "days": 1}),
+        ('city="say "hi" now"', {"city": 'say "hi" now'}),
+        ("city='''a\n'b'\n'''", {"city": "a\n'b'\n"}),
+        ("city=''", {"city": ""}),
+        ("city='a', city='b'", {"city": "a"}),
+    ],
+)
+def test_arguments(argument: str, value: object) -> None:
+    assert values_of(PYTHONIC, f"[get_weather({argument})]") == [("get_weather", value)]
+
+
+def test_a_bracket_that_is_forgotten_does_no_harm() -> None:
+    assert values_of(PYTHONIC, '[get_weather(city="Oslo"]') == [("get_weather", {"city": "Oslo"})]
+
+
+def test_a_long_text_goes_out_as_it_comes() -> None:
+    parser = parser_of(PYTHONIC)
+
+    assert parser.feed('[write_file(content="def f') == [CallBegins("write_file"), Arguments('{"content": "def f')]
+    assert parser.feed('():\\n  \\"x') == [Arguments('():\\n  \\"x')]
+    assert parser.feed('"') == []
+    assert parser.feed(")]") == [Arguments('"'), Arguments("}")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Hello.",
+        "[1, 2, 3]",
+        "[link](https://example.org)",
+        "[unknown(x=1)]",
+        "[get_time]",
+        "[get_ti",
+        "[",
+        " \n",
+        f"I call {CALL}",
+        "get_time()",
+        "<|python_start|>print(1)<|python_end|>",
+        "<|python_start|>",
+    ],
+)
+def test_text_that_is_no_call_stays_content(text: str) -> None:
+    assert events_of(parser_of(PYTHONIC), [text]) == [Content(text)]
+
+
+@pytest.mark.parametrize("length", range(len("[get_weather("), len(CALL)))
+def test_a_call_that_is_cut_off_has_the_beginning_of_its_arguments(length: int) -> None:
+    ((name, arguments),) = calls_of(PYTHONIC, CALL[:length])
+
+    assert name == "get_weather"
+    assert '{"city": "Oslo", "days": 3}'.startswith(arguments)
+
+
+def test_a_cut_off_list_keeps_its_whole_calls() -> None:
+    assert values_of(PYTHONIC, "[get_time(), ") == [("get_time", {})]
+
+
+@pytest.mark.parametrize("deep", ["[" * 100_000, "(" * 100_000, "-" * 100_000, "{1:" * 50_000, "a." * 50_000])
+def test_deep_nesting_is_a_text(deep: str) -> None:
+    ((_, arguments),) = calls_of(PYTHONIC, f"[get_weather(places={deep}")
+    assert arguments == ""
+    closing = {"[": "]", "(": ")", "{": "}"}.get(deep[0], "") * 100_000
+    (call,) = calls_of(PYTHONIC, f"[get_weather(places={deep}{closing}, days=1)]")
+    assert call[0] == "get_weather"
+
+
+@given(texts(PIECES), places())
+def test_how_the_text_is_cut_does_not_matter(text: str, places: list[int]) -> None:
+    assert_cut_does_not_matter(lambda: parser_of(PYTHONIC), text, places)
+
+
+@given(texts(PIECES), places())
+def test_nor_within_a_call(text: str, places: list[int]) -> None:
+    assert_cut_does_not_matter(lambda: parser_of(PYTHONIC), f"[write_file({text}", places)
+
+
+@given(texts(PIECES))
+def test_calls_that_are_followed_by_another_have_an_object_for_arguments(text: str) -> None:
+    calls = calls_in(events_of(parser_of(PYTHONIC), [f"[write_file({text}"]))
+
+    assert all(isinstance(json.loads(arguments), dict) for _, arguments in calls[:-1])
