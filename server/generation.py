@@ -54,7 +54,6 @@ class Generation:
 
     Attributes:
         choices: number of choices, prompt-major: choice `k` of prompt `p` has index `p * n + k`.
-        with_logprobs: whether log-probabilities were asked for.
         usage: grows while pieces are read.
         finish_reasons: of each choice, once it has ended; None before.
         first_token_at: when the first token came, by `time.perf_counter`.
@@ -80,7 +79,6 @@ class Generation:
         self._n = requests[0].sampling.n
         self._begun = [False] * len(requests)
         self.choices = self._n * len(requests)
-        self.with_logprobs = requests[0].sampling.logprobs is not None
         self.finish_reasons: list[str | None] = [None] * self.choices
         self.first_token_at: float | None = None
         self._remembered: RecentPrompt | None = None

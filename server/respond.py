@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive
 
+from server.chat.best_of import best_of
 from server.chat.formats import AnswerFormat, Envelope
 from server.chat.pieces import WholeChoice
 from server.dependencies import Services, caller_of
@@ -19,8 +21,9 @@ from server.errors import Boundary
 from server.generation import Generation
 from server.models.served import ServedModel
 from server.observability.prefix_report import prefix_headers
-from server.schemas.base import GenerationFields
+from server.schemas.completion import CompletionRequest
 from server.sse import DONE, event_stream, frame
+from server.translate import GenerationRequestBody
 
 CLIENT_CLOSED_REQUEST = 499
 """Status for the log; the client is gone."""
@@ -36,7 +39,7 @@ class MakeFormat(Protocol):
 
 async def respond(
     request: Request,
-    body: GenerationFields,
+    body: GenerationRequestBody,
     services: Services,
     model: ServedModel,
     generation: Generation,
@@ -65,7 +68,7 @@ async def respond(
     def begin() -> AnswerFormat:
         fingerprint = model.fingerprint  # which is known once the model is loaded
         envelope = Envelope(generation.answer_id, created, name, fingerprint, include_usage=include_usage)
-        return make_format(envelope, logprobs=generation.with_logprobs)
+        return make_format(envelope, logprobs=body.wants_logprobs)
 
     first_prompt = generation.prompts[0]
     headers = {
@@ -77,14 +80,12 @@ async def respond(
     if body.stream:
         events = _events(request.state.request_id, generation, begin, include_usage=include_usage)
         return event_stream(events, services.config, headers)
-    return await _whole(request, generation, begin, headers)
+    return await _whole(request, _fold(generation, begin, partial(_chosen, body)), headers)
 
 
-async def _whole(
-    request: Request, generation: Generation, begin: Callable[[], AnswerFormat], headers: Mapping[str, str]
-) -> Response:
+async def _whole(request: Request, fold: Coroutine[Any, Any, bytes], headers: Mapping[str, str]) -> Response:
     """Answer with one JSON body; a client that leaves before it is there ends the work."""
-    work = asyncio.create_task(_fold(generation, begin))
+    work = asyncio.create_task(fold)
     watcher = asyncio.create_task(_disconnected(request.receive))
     try:
         await asyncio.wait({work, watcher}, return_when=asyncio.FIRST_COMPLETED)
@@ -114,12 +115,24 @@ async def _events(
     yield DONE
 
 
-async def _fold(generation: Generation, begin: Callable[[], AnswerFormat]) -> bytes:
+async def _fold(
+    generation: Generation,
+    begin: Callable[[], AnswerFormat],
+    chosen: Callable[[list[WholeChoice]], list[WholeChoice]],
+) -> bytes:
     choices = [WholeChoice() for _ in range(generation.choices)]
     async with aclosing(generation.pieces()) as pieces:
         async for piece in pieces:
             choices[piece.choice].add(piece)
-    return begin().whole(choices, generation.usage)
+    return begin().whole(chosen(choices), generation.usage)
+
+
+def _chosen(body: GenerationRequestBody, choices: list[WholeChoice]) -> list[WholeChoice]:
+    """Those of the choices that were asked for."""
+    keep = body.n or 1
+    if isinstance(body, CompletionRequest) and body.candidates > keep:
+        return best_of(choices, body.candidates, keep)
+    return choices
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -32,11 +32,17 @@ def chat_sampling(body: ChatCompletionRequest, defaults: GenerationDefaults, mod
     Raises:
         InvalidRequestError: a value is out of range.
     """
+    if body.best_of is not None and body.best_of != _or(body.n, 1):
+        raise InvalidRequestError(
+            "'best_of' is not supported for chats unless it equals 'n'. Leave it out.",
+            param="best_of",
+            code="unsupported_parameter",
+        )
     if body.top_logprobs is not None and not body.logprobs:
         raise InvalidRequestError("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs")
     max_tokens = defaults.max_tokens if body.answer_tokens is None else body.answer_tokens
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    return _sampling(body, defaults, model, max_tokens=max_tokens, logprobs=logprobs)
+    return _sampling(body, defaults, model, n=_or(body.n, 1), max_tokens=max_tokens, logprobs=logprobs)
 
 
 def completion_sampling(body: CompletionRequest, defaults: GenerationDefaults, model: RequestLimits) -> SamplingParams:
@@ -45,7 +51,16 @@ def completion_sampling(body: CompletionRequest, defaults: GenerationDefaults, m
     Raises:
         InvalidRequestError: a value is out of range.
     """
-    return _sampling(body, defaults, model, max_tokens=body.answer_tokens, logprobs=body.logprobs)
+    n, candidates = _or(body.n, 1), body.candidates
+    if body.best_of is not None and body.best_of < n:
+        raise InvalidRequestError(f"'best_of' must be at least 'n', which is {n}.", param="best_of")
+    if body.stream and candidates > n:
+        raise InvalidRequestError(
+            "'best_of' above 'n' cannot be streamed, since which choices are the best is known at their end.",
+            param="best_of",
+        )
+    logprobs = 0 if candidates > n and body.logprobs is None else body.logprobs
+    return _sampling(body, defaults, model, n=candidates, max_tokens=body.answer_tokens, logprobs=logprobs)
 
 
 def _sampling(
@@ -53,13 +68,14 @@ def _sampling(
     defaults: GenerationDefaults,
     model: RequestLimits,
     *,
+    n: int,
     max_tokens: int | None,
     logprobs: int | None,
 ) -> SamplingParams:
     _check_together(body)
     wanted = wanted_grammar(body)
     return SamplingParams(
-        n=_or(body.n, 1),
+        n=n,
         max_tokens=max_tokens,
         min_tokens=_or(body.min_tokens, 0),
         temperature=_or(body.temperature, _or(defaults.temperature, 1.0)),
@@ -90,12 +106,6 @@ def ending_at(sampling: SamplingParams, token_ids: Sequence[int]) -> SamplingPar
 
 def _check_together(body: GenerationRequestBody) -> None:
     """Refuse fields that do not go with each other."""
-    if body.best_of is not None and body.best_of != _or(body.n, 1):
-        raise InvalidRequestError(
-            "'best_of' is not supported by this server unless it equals 'n'. Leave it out.",
-            param="best_of",
-            code="unsupported_parameter",
-        )
     if body.stream_options is not None and not body.stream:
         raise InvalidRequestError("'stream_options' needs 'stream' to be true.", param="stream_options")
 

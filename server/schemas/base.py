@@ -63,7 +63,6 @@ class GenerationFields(ModelChoice):
     """Fields that chat and legacy completions share. Null means absent everywhere."""
 
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = Field(None, description="choices per prompt")
-    best_of: PositiveInt | None = Field(None, description="accepted if it equals n")
     stream: bool | None = Field(None, description="answer with server-sent events")
     stream_options: StreamOptions | None = None
     stop: str | list[str] | None = Field(None, description="strings that end the answer; not returned")

@@ -64,6 +64,7 @@ class ChatCompletionRequest(GenerationFields, StructuredFields, TemplateFields, 
     """Messages to be answered."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
+    best_of: PositiveInt | None = Field(None, description="accepted if it equals n")
     max_completion_tokens: PositiveInt | None = Field(None, description="default is up to the end of the context")
     max_tokens: PositiveInt | None = Field(None, description="older name; max_completion_tokens wins")
     logprobs: bool | None = None
@@ -80,3 +81,8 @@ class ChatCompletionRequest(GenerationFields, StructuredFields, TemplateFields, 
     def answer_tokens(self) -> int | None:
         """Most tokens of the answer, as far as the request says."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+    @property
+    def wants_logprobs(self) -> bool:
+        """Whether the answer shows log-probabilities."""
+        return bool(self.logprobs)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from engine.types import MAX_LOGPROBS
+from engine.types import MAX_CHOICES, MAX_LOGPROBS
 from server.schemas.base import GenerationFields, PositiveInt, TokenId
 from server.schemas.structured import StructuredFields
 from server.schemas.truncation import TruncationFields
@@ -21,6 +21,9 @@ class CompletionRequest(GenerationFields, StructuredFields, TruncationFields):
     """One or several prompts to be continued."""
 
     prompt: Prompt = Field(description="text or token ids, one prompt or a list of them")
+    best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = Field(
+        None, description="make so many choices per prompt and return the n likeliest; default n"
+    )
     max_tokens: PositiveInt | None = Field(None, description="default 16")
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = Field(
         None, description="report each token's log-probability and this many alternatives"
@@ -32,3 +35,13 @@ class CompletionRequest(GenerationFields, StructuredFields, TruncationFields):
     def answer_tokens(self) -> int:
         """Most tokens of the answer."""
         return DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens
+
+    @property
+    def wants_logprobs(self) -> bool:
+        """Whether the answer shows log-probabilities."""
+        return self.logprobs is not None
+
+    @property
+    def candidates(self) -> int:
+        """Choices that are made of each prompt, of which `n` are returned."""
+        return max(self.n or 1, self.best_of or 1)

@@ -54,6 +54,7 @@ class Script:
         cached_tokens: reported with every delta.
         per_delta: tokens that go out together.
         timings: told with the finish.
+        logprob: of every token.
         special: ids of tokens that have no text unless the request has them shown.
     """
 
@@ -62,6 +63,7 @@ class Script:
     cached_tokens: int = 0
     per_delta: int = 1
     timings: Timings | None = Timings(0.25, 0.5, 2.0, 1)
+    logprob: float = -0.25
     special: frozenset[int] = frozenset()
 
 
@@ -181,7 +183,7 @@ def deltas_of(request: GenerationRequest, choice: int, what: Script) -> list[Out
     deltas = []
     for start in range(0, len(tokens), what.per_delta):
         group = tokens[start : start + what.per_delta]
-        logprobs = tuple(_logprob(token, request.sampling.logprobs) for token in group)
+        logprobs = tuple(_logprob(token, what.logprob, request.sampling.logprobs) for token in group)
         deltas.append(
             OutputDelta(
                 request.request_id,
@@ -197,8 +199,8 @@ def deltas_of(request: GenerationRequest, choice: int, what: Script) -> list[Out
     return deltas
 
 
-def _logprob(token: Token, alternatives: int | None) -> TokenLogprob:
+def _logprob(token: Token, logprob: float, alternatives: int | None) -> TokenLogprob:
     token_id, data = token
-    first = TopLogprob(token_id, data, -0.25)
+    first = TopLogprob(token_id, data, logprob)
     others = (TopLogprob(900 + rank, b"other%d" % rank, -1.0 - rank) for rank in range(20))
-    return TokenLogprob(token_id, data, -0.25, (first, *others)[: alternatives or 0])
+    return TokenLogprob(token_id, data, logprob, (first, *others)[: alternatives or 0])
