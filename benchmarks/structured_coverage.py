@@ -146,7 +146,7 @@ def examine(case: Case, compiler: GrammarCompiler, tally: Tally) -> None:
         grammar = compiler.compile(GrammarSpec(GrammarKind.JSON_SCHEMA, json.dumps(case.schema, ensure_ascii=False)))
         try_grammar(grammar, len(TOKENS), [END])
     except InvalidRequestError as error:
-        tally.refused[_reason(error.message)] += 1
+        tally.refused[reason_of(error.message)] += 1
         return
     finally:
         tally.slowest = max(tally.slowest, time.perf_counter() - began)
@@ -157,7 +157,7 @@ def examine(case: Case, compiler: GrammarCompiler, tally: Tally) -> None:
     rejected = 0
     for instance in case.instances:
         tally.instances += 1
-        accepted = any(_accepts(grammar, text) for text in _spellings(instance.value, order))
+        accepted = any(accepts(grammar, text) for text in _spellings(instance.value, order))
         if accepted and not instance.valid:
             if _is_valid(judge, instance.value):
                 tally.doubtful += 1
@@ -187,7 +187,7 @@ def _is_valid(judge: Any, value: Any) -> bool | None:
     return valid
 
 
-def _reason(message: str) -> str:
+def reason_of(message: str) -> str:
     """The kind of a refusal: its message without what it quotes of the schema."""
     message = message.removeprefix("The grammar cannot be used: ").removeprefix("failed to compile JSON schema: ")
     if message.startswith("Resource "):
@@ -236,7 +236,8 @@ def _names_in_order(schema: Any) -> dict[str, int]:
     return found
 
 
-def _accepts(grammar: CompiledGrammar, text: str) -> bool:
+def accepts(grammar: CompiledGrammar, text: str) -> bool:
+    """Whether a text, in tokens of one byte each, is an answer."""
     constraint = grammar.constraint()
     try:
         for byte in text.encode("utf-8", "surrogatepass"):

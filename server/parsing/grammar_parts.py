@@ -72,19 +72,22 @@ def rest_of_call_list(tools: Sequence[Tool], *, parallel: bool) -> Part:
 
 
 def answer_with_calls(
-    demand: Demand, ways: Sequence[tuple[Part, Part]], *, separator: Part | None = None, together: bool = False
+    demand: Demand, ways: Sequence[tuple[str, Part]], *, separator: Part | None = None, together: bool = False
 ) -> Part:
     """The whole answer, for formats in which a call can be told by how it begins.
 
     Args:
         demand: what is asked of it.
-        ways: to write a call: the text or the token it begins with, which nothing else does, and the rest of it.
-            Calls that are required are written in the first way.
+        ways: to write a call: the marker it begins with, and the rest of it. Calls that are required are written in the
+            first way.
         separator: between two calls.
         together: one call has them all, as a list.
     """
     if not demand.required and demand.answer is None:
-        return free(ways, many=demand.parallel)
-    most = None if demand.parallel and not together else 1
-    calls = repeat(sequence(*ways[0]), separator, most=most)
+        special = [(marker(opening, demand.special), rest) for opening, rest in ways if opening in demand.special]
+        # parsers take the spelling of a special token for it
+        return free([*special, *((text(opening), rest) for opening, rest in ways)], many=demand.parallel)
+    opening, rest = ways[0]
+    one = sequence(marker(opening, demand.special), rest)
+    calls = repeat(one, separator, most=None if demand.parallel and not together else 1)
     return calls if demand.required or demand.answer is None else choice([demand.answer, calls])

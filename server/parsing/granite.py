@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from server.parsing.findings import Findings
-from server.parsing.grammar_parts import answer_with_calls, call_list, marker
+from server.parsing.grammar_parts import answer_with_calls, call_list
 from server.parsing.json_region import JsonRegion
 from server.parsing.region import RegionParser
 from server.parsing.tool_format import Demand, Part, Tool
@@ -37,4 +37,4 @@ class GraniteFormat:
     def grammar(self, tools: Sequence[Tool], demand: Demand) -> Part:
         """As `ToolFormat.grammar`."""
         calls = call_list(tools, parallel=demand.parallel)
-        return answer_with_calls(demand, [(marker(each, demand.special), calls) for each in _OPENINGS], together=True)
+        return answer_with_calls(demand, [(each, calls) for each in _OPENINGS], together=True)

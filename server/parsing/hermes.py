@@ -40,4 +40,4 @@ class HermesFormat:
     def grammar(self, tools: Sequence[Tool], demand: Demand) -> Part:
         """As `ToolFormat.grammar`."""
         rest = sequence(text("\n"), call_object(tools), text("\n"), marker(CLOSING, demand.special))
-        return answer_with_calls(demand, [(marker(OPENING, demand.special), rest)], separator=text("\n"))
+        return answer_with_calls(demand, [(OPENING, rest)], separator=text("\n"))

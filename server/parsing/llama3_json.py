@@ -46,8 +46,10 @@ class Llama3JsonFormat:
         calls = repeat(call_object(tools, "parameters"), text("; "), most=None if demand.parallel else 1)
         if demand.required:
             return calls
-        tag = marker(_TAG, demand.special)
+        spelled, special = text(_TAG), marker(_TAG, demand.special)
+        tags = [spelled] if special == spelled else [spelled, special]
+        tagged = sequence(choice(tags), calls)
         if demand.answer is not None:
-            return choice([demand.answer, calls, sequence(tag, calls)])
-        words = sequence(regex(_NO_CALL), free([(tag, calls)], many=False))
-        return choice([calls, sequence(tag, calls), words, regex(f"{_BLANKS}*")])
+            return choice([demand.answer, calls, tagged])
+        words = sequence(regex(_NO_CALL), free([(tag, calls) for tag in tags], many=False))
+        return choice([calls, tagged, words, regex(f"{_BLANKS}*")])

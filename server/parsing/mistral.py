@@ -48,7 +48,7 @@ class MistralFormat:
         """As `ToolFormat.grammar`."""
         calls = call_list(tools, parallel=demand.parallel)
         spaced = choice([calls, sequence(text(" "), calls)])  # tokenizers differ in this
-        return answer_with_calls(demand, [(marker(_CALLS, demand.special), spaced)], together=True)
+        return answer_with_calls(demand, [(_CALLS, spaced)], together=True)
 
 
 class NamedMistralFormat:
@@ -72,7 +72,7 @@ class NamedMistralFormat:
             call_id = sequence(marker(_ID, demand.special), regex("[A-Za-z0-9]{9}"))
             before = choice([before, sequence(call_id, before)])
         rest = choice([sequence(text(tool.name), before, arguments(tool)) for tool in tools])
-        return answer_with_calls(demand, [(marker(_CALLS, demand.special), rest)])
+        return answer_with_calls(demand, [(_CALLS, rest)])
 
 
 def _parser() -> RegionParser:

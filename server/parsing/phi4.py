@@ -47,5 +47,4 @@ class Phi4Format:
         """As `ToolFormat.grammar`."""
         rest = rest_of_call_list(tools, parallel=demand.parallel)
         native = sequence(text("["), rest, marker(_CLOSING, demand.special))
-        ways = [(marker(_OPENING, demand.special), native), (text(_FUNCTOOLS), rest)]
-        return answer_with_calls(demand, ways, together=True)
+        return answer_with_calls(demand, [(_OPENING, native), (_FUNCTOOLS, rest)], together=True)

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.types import GrammarKind
 from server.parsing.base import Arguments, CallBegins, Content, Event
 from server.parsing.hermes import HermesFormat
 from server.parsing.tool_format import Demand
+from tests.engine.constraints.test_grammar import accepts
 from tests.server.parsing.laws import assert_cut_does_not_matter, calls_in, events_of, places, texts
 from tests.server.parsing.round_trip import TOOLS, assert_round_trip, read_back
 from tests.server.parsing.sampling import Vocabulary
@@ -148,3 +150,11 @@ def test_answers_without_calls_may_be_held_to_a_grammar_of_their_own() -> None:
     assert "No." in answers
     assert any(calls_in(read_back(HermesFormat(), demand, answer)) for answer in answers)
     assert all(answer == "No." or answer.startswith("<tool_call>") for answer in answers)
+
+
+def test_the_spelling_of_a_special_marker_in_free_text_opens_a_call_too() -> None:
+    """The parser cannot tell them apart, so what follows must be a call in either case."""
+    demand = Demand(required=False, parallel=False, special={"<tool_call>": 1})
+    grammar = HermesFormat().grammar(TOOLS, demand)
+    assert accepts(GrammarKind.TREE, grammar, 'x <tool_call>\n{"name": "nothing", "arguments": {}}\n</tool_call>')
+    assert not accepts(GrammarKind.TREE, grammar, "x <tool_call> y")

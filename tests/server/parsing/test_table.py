@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import get_args
 
@@ -10,6 +11,7 @@ from engine.errors import ConfigError
 from server.parsing.table import FORMATS, choose
 
 TEMPLATES = Path(__file__).parents[4] / "shared" / "data" / "chat-templates"
+PAGE = Path(__file__).parents[3] / "docs" / "tools.md"
 FORMAT_OF = {
     "hermes-3-tool-use": "hermes",
     "qwen2.5": "hermes",
@@ -31,6 +33,11 @@ SNIPPETS = [
 def test_the_setting_has_the_names_of_all_formats() -> None:
     assert get_args(ToolFormatName) == ("auto", *(each.name for each in FORMATS))
     assert EngineConfig().tool_format == "auto"
+
+
+def test_the_documentation_has_all_formats_in_their_order() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", PAGE.read_text(), re.MULTILINE)
+    assert rows == [each.name for each in FORMATS]
 
 
 @pytest.mark.parametrize("name", [each.name for each in FORMATS])
