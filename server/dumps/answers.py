@@ -15,7 +15,7 @@ class Answer:
     Attributes:
         error: the `error` object, where it is or ends with one.
         usage: the `usage` object, where there is one.
-        texts: text of each choice, by index.
+        texts: text of each choice, by index: its thoughts, its content and what it calls.
         finish_reasons: of each choice, by index.
     """
 
@@ -30,9 +30,17 @@ class Answer:
         for choice in body.get("choices") or ():
             index = choice.get("index", 0)
             said = choice.get("delta") or choice.get("message") or {}
-            text = choice.get("text") or said.get("content") or ""
-            self.texts[index] = self.texts.get(index, "") + text
+            self.texts[index] = self.texts.get(index, "") + (choice.get("text") or "".join(_parts(said)))
             self.finish_reasons[index] = choice.get("finish_reason") or self.finish_reasons.get(index)
+
+
+def _parts(said: dict[str, Any]) -> Iterator[str]:
+    """The texts of a message or delta. Ids of calls are no part of them: they are drawn anew each time."""
+    for name in ("reasoning_content", "reasoning", "content"):
+        yield said.get(name) or ""
+    for call in said.get("tool_calls") or ():
+        function = call.get("function") or {}
+        yield (function.get("name") or "") + (function.get("arguments") or "")
 
 
 def read_answer(body: bytes) -> Answer:

@@ -11,7 +11,10 @@ from server.schemas.chat import Role
 from server.schemas.fields import REFUSED
 
 CHOSEN_FROM_A_LIST = frozenset(
-    {"role", "type", "tool_choice", "service_tier", "reasoning_effort", "verbosity", "format", "detail", "modalities"}
+    {
+        *("role", "type", "tool_choice", "mode", "service_tier", "reasoning_effort", "verbosity", "format", "detail"),
+        "modalities",
+    }
 )
 """Fields whose values are words of the API where they are among `WORDS`."""
 
@@ -19,6 +22,7 @@ WORDS = frozenset(
     {
         *get_args(Role),
         *("text", "refusal", "image_url", "input_audio", "file", "function", "custom", "tool_call", "tool_result"),
+        "allowed_tools",
         *("json_object", "json_schema", "grammar", "regex", "structural_tag"),
         *("object", "array", "string", "number", "integer", "boolean", "null"),
         *("none", "auto", "required", "any", "default", "low", "medium", "high", "minimal", "flex", "priority"),
@@ -34,6 +38,9 @@ SCHEMA_WORDS = frozenset(
     }
 )
 """Keys of tool definitions and JSON schemas that are the same in everybody's."""
+
+NAMES = frozenset({"required", "name", "id", "tool_call_id"})
+"""Fields whose values name something, and are not any text: of a property, a tool, a call."""
 
 
 class Redactor:
@@ -84,7 +91,7 @@ class Redactor:
     def _text(self, value: str, key: str) -> str:
         if (key in CHOSEN_FROM_A_LIST and value in WORDS) or (key == "model" and value in self._names):
             return value
-        return self._filler.name(value) if key == "required" else self._filler.text(value)
+        return self._filler.name(value) if key in NAMES else self._filler.text(value)
 
 
 def _field_names() -> frozenset[str]:

@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 
 from engine.text.tokenizer import load_tokenizer
 from quire.demo_model import demo_model
+from server.chat.tool_history import in_order_of_calls
+from server.chat.tool_use import wanted_tools
 from server.dumps.filler import Filler
 from server.dumps.redaction import WORDS, Redactor
+from server.schemas.chat import ChatCompletionRequest
 
 CANARY = "canary-4711"
 REDACTOR = Redactor(Filler(load_tokenizer(demo_model())), ("quire-demo",))
@@ -65,6 +68,26 @@ def test_a_conversation_with_a_tool() -> None:
     schema = redacted["tools"][0]["function"]["parameters"]
     assert schema["type"] == "object"
     assert list(schema["properties"]) == schema["required"]
+
+
+def test_a_request_with_tools_can_be_sent_again() -> None:
+    name, names = "canary.4711-x", {"type": "function", "function": {"name": "canary.4711-x"}}
+    body = {
+        "messages": [
+            {"role": "user", "content": CANARY},
+            {"role": "assistant", "tool_calls": [{"id": CANARY, **names}]},
+            {"role": "tool", "tool_call_id": CANARY, "content": CANARY},
+        ],
+        "tools": [{"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}],
+        "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [names]}},
+    }
+    redacted = REDACTOR.redacted(body)
+    assert "canary" not in json.dumps(redacted)
+    request = ChatCompletionRequest.model_validate(redacted)
+    use = wanted_tools(request)
+    assert use is not None
+    assert use.required
+    assert [message.role for _, message in in_order_of_calls(request.messages)] == ["user", "assistant", "tool"]
 
 
 def test_token_ids_of_prompts_are_words_too() -> None:
