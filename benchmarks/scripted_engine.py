@@ -18,7 +18,7 @@ from engine.constraints.grammar_builder import GrammarBuilder
 from engine.core import EngineCore
 from engine.load_report import LoadReport
 from engine.logs import LogSettings, configure_logging
-from engine.scheduling.batch import SampledToken, ScheduledBatch
+from engine.scheduling.batch import SampledToken, ScheduledBatch, StepOutcome
 from engine.scheduling.scheduler import Scheduler
 from engine.step_loop import run_engine_process
 from engine.text.token_bytes import TokenBytes, token_bytes
@@ -47,13 +47,14 @@ class ScriptedRunner:
         """Nothing to start."""
         return batch
 
-    def collect(self, handle: ScheduledBatch) -> list[SampledToken | None]:
+    def collect(self, handle: ScheduledBatch) -> StepOutcome:
         """The next word for each sequence that samples, with log-probabilities where they are asked for."""
         if self._step_seconds:
             time.sleep(self._step_seconds)
         self._steps += 1
         word = self._words[self._steps % len(self._words)]
-        return [self._token(word, item.sequence.sampling.logprobs) if item.sample else None for item in handle.items]
+        sampled = (self._token(word, item.sequence.sampling.logprobs) if item.sample else None for item in handle.items)
+        return StepOutcome(list(sampled))
 
     def _token(self, word: int, logprobs: int | None) -> SampledToken:
         if logprobs is None:

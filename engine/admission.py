@@ -36,10 +36,10 @@ def check_request(request: GenerationRequest, model: RequestLimits) -> None:
     """Refuse what this model can never answer.
 
     Raises:
-        ContextLengthError: the prompt leaves no room for a token within the model's context.
+        ContextLengthError: the prompt leaves no room for a token within the model's context, where one is wanted.
         InvalidRequestError: the prompt is empty, does not fit the cache, or a token id is not in the vocabulary.
     """
-    _check_prompt(request.prompt_token_ids, model)
+    _check_prompt(request.prompt_token_ids, model, room=0 if request.sampling.max_tokens == 0 else 1)
     _check_token_ids(request.sampling, model)
     _check_stop_strings(request.sampling)
 
@@ -51,12 +51,12 @@ def with_seed(request: GenerationRequest) -> GenerationRequest:
     return replace(request, sampling=replace(request.sampling, seed=random.getrandbits(63)))
 
 
-def _check_prompt(prompt: tuple[int, ...], model: RequestLimits) -> None:
+def _check_prompt(prompt: tuple[int, ...], model: RequestLimits, room: int) -> None:
     if not prompt:
         raise InvalidRequestError("The prompt is empty; it must have at least one token.", param="prompt")
-    if len(prompt) + 1 > model.max_model_len:
+    if len(prompt) + room > model.max_model_len:
         raise ContextLengthError(len(prompt), model.max_model_len, param="prompt")
-    if len(prompt) + 1 > model.kv_cache_tokens:
+    if len(prompt) + room > model.kv_cache_tokens:
         raise InvalidRequestError(
             f"The prompt has {len(prompt)} tokens, but the KV cache holds {model.kv_cache_tokens}, an answer included. "
             "Shorten the prompt, or start the server with a larger kv_cache_tokens.",

@@ -7,11 +7,11 @@ from collections.abc import Container
 from engine.constraints.reasoning_text import AnswerStops
 from engine.constraints.stop import StopMatcher, StopStrings
 from engine.emission import EmittedToken, Emitter
-from engine.scheduling.batch import SampledToken
+from engine.scheduling.batch import PromptReading, SampledToken
 from engine.scheduling.sequence import Sequence
 from engine.scheduling.stopping import finish_at_token
 from engine.text.token_bytes import TokenBytes
-from engine.types import Finish, FinishReason, OutputDelta, Timings, TokenLogprob, TopLogprob
+from engine.types import Finish, FinishReason, OutputDelta, PromptLogprob, TokenLogprob, TopLogprob
 
 
 class Choice:
@@ -36,6 +36,8 @@ class Choice:
         self._tokens = tokens
         self._end_token_ids = end_token_ids
         self._told = False  # whether a delta has gone out
+        self._prompt: list[PromptLogprob] = []  # what has been read of it, its first token left out
+        self._end_logprob: TokenLogprob | None = None  # of the token that ended it
         sampling = sequence.sampling
         hides = sampling.skip_special_tokens
         self._hidden = tokens.special.difference(sampling.shown_special_tokens) if hides else frozenset()
@@ -48,21 +50,32 @@ class Choice:
         self._emitter = Emitter(self._reasoning or stops)
         self._num_emitted = 0
 
+    def read(self, reading: PromptReading) -> None:
+        """Take in what a step read of the prompt."""
+        for token in reading.tokens:
+            self._prompt.append(
+                PromptLogprob(token.token_id, self._tokens.of(token.token_id), token.logprob, self._top(token))
+            )
+        self.sequence.num_read = reading.reads.stop
+
+    def end_with_prompt(self, now: float) -> OutputDelta:
+        """The only delta of a choice that samples nothing; its prompt was computed by a step that ended `now`."""
+        return self._delta([], Finish(FinishReason.LENGTH), now)
+
     def append(self, sampled: SampledToken, now: float) -> OutputDelta | None:
         """Take in the token sampled by a step that ended `now`; what has become certain by it, None if nothing has."""
         self.sequence.append(sampled.token_id)
         finish = self._push(sampled)
         emitted = self._emitter.take(final=finish is not None)
-        if not emitted and finish is None:
+        if not emitted and finish is None and (self._told or not self._reads_prompt):
             return None
-        told = self._told and finish is None
-        self._told = True
-        return self._delta(emitted, finish, None if told else self.sequence.timeline.timings(now))
+        return self._delta(emitted, finish, now)
 
     def _push(self, sampled: SampledToken) -> Finish | None:
         sequence = self.sequence
         finish = finish_at_token(sampled.token_id, sequence.sampling, self._end_token_ids)
         if finish is not None:
+            self._end_logprob = self._logprob(sampled, b"")
             return finish
         if sequence.constraint is not None:
             sequence.constraint.advance(sampled.token_id)
@@ -80,13 +93,25 @@ class Choice:
     def _logprob(self, sampled: SampledToken, data: bytes) -> TokenLogprob | None:
         if sampled.logprob is None:
             return None
-        top = tuple(TopLogprob(token_id, self._tokens.of(token_id), logprob) for token_id, logprob in sampled.top)
-        return TokenLogprob(sampled.token_id, data, sampled.logprob, top)
+        return TokenLogprob(sampled.token_id, data, sampled.logprob, self._top(sampled))
 
-    def _delta(self, emitted: list[EmittedToken], finish: Finish | None, timings: Timings | None) -> OutputDelta:
+    def _top(self, token: SampledToken) -> tuple[TopLogprob, ...]:
+        return tuple(TopLogprob(token_id, self._tokens.of(token_id), logprob) for token_id, logprob in token.top)
+
+    @property
+    def _reads_prompt(self) -> bool:
+        """Whether its first delta tells of the prompt."""
+        return self.sequence.choice == 0 and self.sequence.sampling.prompt_logprobs is not None
+
+    def _prompt_logprobs(self) -> tuple[PromptLogprob, ...]:
+        first = self.sequence.token_ids[0]
+        return (PromptLogprob(first, self._tokens.of(first), None, ()), *self._prompt)
+
+    def _delta(self, emitted: list[EmittedToken], finish: Finish | None, now: float) -> OutputDelta:
         sequence = self.sequence
         wants_logprobs = sequence.sampling.logprobs is not None
         self._num_emitted += len(emitted)
+        first, self._told = not self._told, True
         return OutputDelta(
             sequence.request.request_id,
             sequence.choice,
@@ -95,6 +120,8 @@ class Choice:
             tuple(token.logprob for token in emitted if token.logprob is not None) if wants_logprobs else None,
             sequence.cached_tokens,
             finish,
-            timings,
+            sequence.timeline.timings(now) if first or finish is not None else None,
             0 if self._reasoning is None else min(self._reasoning.tokens, self._num_emitted),
+            self._prompt_logprobs() if first and self._reads_prompt else None,
+            self._end_logprob,
         )

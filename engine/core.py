@@ -25,7 +25,7 @@ from engine.errors import (
 )
 from engine.logs import FIELDS
 from engine.messages import RequestFailed, StepOutput
-from engine.scheduling.batch import ScheduledBatch
+from engine.scheduling.batch import SampledToken, ScheduledBatch, ScheduledSequence
 from engine.scheduling.deadlines import Deadlines
 from engine.scheduling.runner import Runner
 from engine.scheduling.scheduler import Scheduler
@@ -222,25 +222,38 @@ class EngineCore:
         self._scheduler.launch(batch)
 
     def _collect(self, step: StepUnderWay, deltas: list[OutputDelta]) -> None:
-        tokens = self._runner.collect(step.handle)
+        outcome = self._runner.collect(step.handle)
         # a step that was submitted while another was computed began when that one ended
         began, ended = max(step.started, self._collected), self._clock()
         self._collected = ended
         self._failures = 0
         self._scheduler.advance(step.batch, ended - began)
-        for item, sampled in zip(step.batch.items, tokens, strict=True):
+        for reading in outcome.readings:
+            item = step.batch.items[reading.item]
+            if not item.void:
+                self._choice(item.sequence).read(reading)
+        for item, sampled in zip(step.batch.items, outcome.tokens, strict=True):
             if item.void:
                 continue
-            sequence = item.sequence
-            sequence.timeline.computed(began, ended, sampled=sampled is not None)
-            if sampled is None:
-                continue
-            self._generated += 1
-            delta = self._requests[sequence.request.request_id][sequence.choice].append(sampled, ended)
+            item.sequence.timeline.computed(began, ended, sampled=sampled is not None)
+            delta = self._delta(item, sampled, ended)
             if delta is not None:
                 deltas.append(delta)
                 if delta.finish is not None:
-                    self._finish(sequence)
+                    self._finish(item.sequence)
+
+    def _choice(self, sequence: Sequence) -> Choice:
+        return self._requests[sequence.request.request_id][sequence.choice]
+
+    def _delta(self, item: ScheduledSequence, sampled: SampledToken | None, now: float) -> OutputDelta | None:
+        """What has become certain of a choice by its share of a step that ended `now`, if anything has."""
+        choice = self._choice(item.sequence)
+        if sampled is not None:
+            self._generated += 1
+            return choice.append(sampled, now)
+        if item.end == item.sequence.num_prompt and not item.sequence.samples:
+            return choice.end_with_prompt(now)
+        return None
 
     def _finish(self, sequence: Sequence) -> None:
         self._scheduler.remove(sequence)

@@ -79,4 +79,5 @@ def merge(deltas: Sequence[OutputDelta]) -> OutputDelta:
         data=b"".join(delta.data for delta in deltas),
         logprobs=logprobs,
         timings=last.timings or deltas[0].timings,
+        prompt_logprobs=deltas[0].prompt_logprobs,
     )

@@ -12,7 +12,7 @@ from engine.build import build_engine
 from engine.config import EngineConfig, KVCacheDtype
 from engine.core import EngineCore
 from engine.errors import ConfigError, InvalidRequestError
-from engine.llm_outputs import RequestOutput, fold_choice
+from engine.llm_outputs import RequestOutput, fold_choice, fold_prompt
 from engine.revival import revive
 from engine.text.chat_template import load_chat_template
 from engine.text.defaults import generation_defaults
@@ -209,6 +209,7 @@ def _output(text: str | None, request: GenerationRequest, deltas: Sequence[Outpu
         prompt=text,
         prompt_token_ids=list(request.prompt_token_ids),
         outputs=[fold_choice(index, choice) for index, choice in enumerate(choices)],
+        prompt_logprobs=fold_prompt(deltas[0].prompt_logprobs),
         num_cached_tokens=deltas[0].cached_tokens,
     )
 

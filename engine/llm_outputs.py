@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
-from engine.types import Finish, FinishReason, OutputDelta, TokenLogprob
+from engine.types import Finish, FinishReason, OutputDelta, PromptLogprob, TokenLogprob
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class RequestOutput:
         prompt: its text; None where token ids were given.
         prompt_token_ids: its tokens.
         outputs: the choices, by index.
+        prompt_logprobs: as `logprobs` of a choice, for the prompt, if asked for; None in place of its first token.
         num_cached_tokens: prompt tokens found in the prefix cache.
         finished: always true; answers are returned when they are complete.
     """
@@ -63,6 +65,7 @@ class RequestOutput:
     prompt: str | None
     prompt_token_ids: list[int]
     outputs: list[CompletionOutput]
+    prompt_logprobs: list[dict[int, Logprob] | None] | None
     num_cached_tokens: int
     finished: bool = True
 
@@ -83,7 +86,18 @@ def fold_choice(index: int, deltas: Sequence[OutputDelta]) -> CompletionOutput:
     )
 
 
-def _alternatives(entry: TokenLogprob) -> dict[int, Logprob]:
+def fold_prompt(entries: Sequence[PromptLogprob] | None) -> list[dict[int, Logprob] | None] | None:
+    """Log-probabilities of a prompt, as the engine tells them."""
+    return None if entries is None else [_alternatives(entry) for entry in entries]
+
+
+@overload
+def _alternatives(entry: TokenLogprob) -> dict[int, Logprob]: ...
+@overload
+def _alternatives(entry: PromptLogprob) -> dict[int, Logprob] | None: ...
+def _alternatives(entry: TokenLogprob | PromptLogprob) -> dict[int, Logprob] | None:
+    if entry.logprob is None:
+        return None
     ranked = {top.token_id: Logprob(top.logprob, rank, _text(top.data)) for rank, top in enumerate(entry.top, start=1)}
     if entry.token_id in ranked:
         return ranked

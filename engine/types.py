@@ -93,7 +93,7 @@ class SamplingParams:
 
     Attributes:
         n: independent choices to generate from the one prompt.
-        max_tokens: most tokens of each choice; None means up to the end of the context.
+        max_tokens: most tokens of each choice; None means up to the end of the context, 0 only reads the prompt.
         min_tokens: end and stop tokens are not sampled, and stop strings not looked for, before this many tokens.
         temperature: 0 means greedy.
         top_k: keep the k likeliest tokens; 0 or -1 keeps all.
@@ -112,6 +112,8 @@ class SamplingParams:
         skip_special_tokens: leave special tokens out of the text.
         shown_special_tokens: ids of those that stay in the text all the same: what reads the answer looks for them.
         logprobs: None for none; k for the chosen token's log-probability and the k likeliest alternatives.
+        prompt_logprobs: the same for each token of the prompt after the first, given those before it. Such a prompt is
+            computed whole, whatever of it is in the prefix cache.
         grammar: what the answer must look like. It ends when it is complete, even below `min_tokens`; stop strings,
             stop tokens and `max_tokens` cut it off as they do any answer.
         reasoning: what may stand before the answer proper, where stop strings and a grammar do not reach.
@@ -139,6 +141,7 @@ class SamplingParams:
     skip_special_tokens: bool = True
     shown_special_tokens: Sequence[int] = ()
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     grammar: GrammarSpec | None = None
     reasoning: ReasoningSpec | None = None
 
@@ -167,9 +170,9 @@ class SamplingParams:
         return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
 
     def _check_types(self) -> None:
-        for name in ("n", "min_tokens", "top_k", "max_tokens", "seed", "logprobs"):
+        for name in ("n", "min_tokens", "top_k", "max_tokens", "seed", "logprobs", "prompt_logprobs"):
             value = getattr(self, name)
-            optional = name in ("max_tokens", "seed", "logprobs")
+            optional = name in ("max_tokens", "seed", "logprobs", "prompt_logprobs")
             whole = isinstance(value, Integral) and not isinstance(value, bool)
             _require(whole or (optional and value is None), f"{name} must be a whole number, not {value!r}.", name)
         for name in ("temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"):
@@ -180,8 +183,8 @@ class SamplingParams:
     def _check_lengths(self) -> None:
         _require(1 <= self.n <= MAX_CHOICES, f"n must be between 1 and {MAX_CHOICES}, not {self.n}.", "n")
         _require(
-            self.max_tokens is None or self.max_tokens >= 1,
-            f"max_tokens must be at least 1, not {self.max_tokens}.",
+            self.max_tokens is None or self.max_tokens >= 0,
+            f"max_tokens must not be negative, not {self.max_tokens}.",
             "max_tokens",
         )
         _require(self.min_tokens >= 0, f"min_tokens must not be negative, not {self.min_tokens}.", "min_tokens")
@@ -191,11 +194,12 @@ class SamplingParams:
             "min_tokens",
         )
         _require(all(self.stop_strings), "A stop string must not be empty.", "stop")
-        _require(
-            self.logprobs is None or 0 <= self.logprobs <= MAX_LOGPROBS,
-            f"logprobs must be between 0 and {MAX_LOGPROBS}, not {self.logprobs}.",
-            "logprobs",
-        )
+        for name, count in (("logprobs", self.logprobs), ("prompt_logprobs", self.prompt_logprobs)):
+            _require(
+                count is None or 0 <= count <= MAX_LOGPROBS,
+                f"{name} must be between 0 and {MAX_LOGPROBS}, not {count}.",
+                name,
+            )
         _require(
             self.grammar is None or not self.ignore_eos,
             "ignore_eos does not go with a grammar, which says itself where an answer may end.",
@@ -272,6 +276,15 @@ class TokenLogprob(NamedTuple):
     top: tuple[TopLogprob, ...]
 
 
+class PromptLogprob(NamedTuple):
+    """Log-probability of a token of the prompt, given the tokens before it; None for the first, which has none."""
+
+    token_id: int
+    data: bytes  # the token's own bytes
+    logprob: float | None
+    top: tuple[TopLogprob, ...]
+
+
 class Finish(NamedTuple):
     """How a choice ended, and the stop string or token id that matched, if one did."""
 
@@ -304,6 +317,8 @@ class OutputDelta(NamedTuple):
     finish: Finish | None = None
     timings: Timings | None = None  # on the first and the last delta of a choice, as of then
     reasoning_tokens: int = 0  # of all emitted so far, those up to the end of the reasoning; with `reasoning` only
+    prompt_logprobs: tuple[PromptLogprob, ...] | None = None  # of the whole prompt; on the request's first delta
+    end_logprob: TokenLogprob | None = None  # of the token that ended the choice and is no part of it; with `finish`
 
 
 @dataclass(frozen=True, slots=True)

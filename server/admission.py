@@ -9,6 +9,7 @@ from engine.admission import check_request, with_seed
 from engine.errors import ContextLengthError, InvalidRequestError, OverloadedError
 from engine.types import GenerationRequest, SamplingParams
 from server.chat.call_ids import CallIds
+from server.chat.shown_prompt import PromptView
 from server.generation import Generation
 from server.grammar_checks import GrammarChecks
 from server.models.served import ServedModel
@@ -32,6 +33,7 @@ def admit(
     priority: int | None = None,
     make_parser: Callable[[], StreamParser] | None = None,
     call_ids: CallIds | None = None,
+    views: Sequence[PromptView] | None = None,
 ) -> Generation:
     """Make the engine requests of one HTTP request, all or none of them admissible.
 
@@ -45,6 +47,7 @@ def admit(
         priority: of each prompt; None means 0.
         make_parser: as in `Generation`.
         call_ids: as in `Generation`.
+        views: what the answer shows of each prompt; None for nothing.
 
     Raises:
         EngineDeadError: the engine takes no requests, or none until it has been restarted.
@@ -74,7 +77,7 @@ def admit(
         model.metrics.unfinished("queue_full")
         raise
     metrics = model.metrics.request(sum(len(prompt) for prompt in prompts), sampling)
-    return Generation(answer_id, model, requests, places, metrics, make_parser, call_ids)
+    return Generation(answer_id, model, requests, places, metrics, make_parser, call_ids, views)
 
 
 async def check_grammar(

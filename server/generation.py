@@ -13,6 +13,7 @@ from engine.types import GenerationRequest, OutputDelta, SamplingParams, Timings
 from server.chat.assembler import ChoiceAssembler
 from server.chat.call_ids import CallIds
 from server.chat.pieces import Piece
+from server.chat.shown_prompt import PromptView
 from server.models.served import ServedModel
 from server.observability.metrics import RequestMetrics
 from server.observability.recent_prompts import RecentPrompt
@@ -51,6 +52,7 @@ class Generation:
         metrics: told what happens when.
         make_parser: makes what finds thoughts and calls in the text of a choice; None if all of it is content.
         call_ids: names the calls.
+        views: what the answer shows of each prompt; None for nothing.
 
     Attributes:
         choices: number of choices, prompt-major: choice `k` of prompt `p` has index `p * n + k`.
@@ -68,6 +70,7 @@ class Generation:
         metrics: RequestMetrics,
         make_parser: Callable[[], StreamParser] | None = None,
         call_ids: CallIds | None = None,
+        views: Sequence[PromptView] | None = None,
     ) -> None:
         self.answer_id = answer_id
         self.model = model
@@ -76,6 +79,7 @@ class Generation:
         self._metrics = metrics
         self._make_parser = make_parser or PlainParser
         self._call_ids = call_ids or CallIds()
+        self._views = views or [PromptView()] * len(requests)
         self._n = requests[0].sampling.n
         self._begun = [False] * len(requests)
         self.choices = self._n * len(requests)
@@ -133,19 +137,35 @@ class Generation:
             EngineDeadError, RequestFailedError, InvalidRequestError: as `EngineClient.generate`.
             ModelLoadError: the model cannot be loaded.
         """
-        assemblers = [ChoiceAssembler(index, self._make_parser(), self._call_ids) for index in range(self.choices)]
+        assemblers = [self._assembler(index) for index in range(self.choices)]
         with self._metrics, self._waiting():
             async with AsyncExitStack() as stack:
                 streams = await self._begin(stack)
                 deltas = await stack.enter_async_context(aclosing(_merged(streams)))
                 async for prompt, delta in deltas:
                     choice = prompt * self._n + delta.choice
+                    for shown in self._shown(prompt, delta):
+                        yield shown
                     self._count(prompt, choice, delta)
                     piece = assemblers[choice].feed(delta)
                     if piece is not None:
                         yield piece
             if not all(assembler.finished for assembler in assemblers):
                 raise RequestFailedError("The engine ended the answer before it was complete. Please try again.")
+
+    def _assembler(self, choice: int) -> ChoiceAssembler:
+        view = self._views[choice // self._n]
+        parser, tells_end = self._make_parser(), view.placed is not None
+        return ChoiceAssembler(choice, parser, self._call_ids, start=len(view.text), tells_end=tells_end)
+
+    def _shown(self, prompt: int, delta: OutputDelta) -> Iterator[Piece]:
+        """What each choice shows of its prompt, in front of all else. The first delta of a prompt tells of it."""
+        if self._begun[prompt]:
+            return
+        shown = self._views[prompt].show(delta.prompt_logprobs)
+        if shown is not None:
+            for choice in range(prompt * self._n, (prompt + 1) * self._n):
+                yield Piece(choice, (), (), None, shown)
 
     async def _begin(self, stack: AsyncExitStack) -> list[AsyncIterator[OutputDelta]]:
         """Wait for the model, not longer than the request may take, and send it the prompts.

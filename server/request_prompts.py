@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from engine.errors import InvalidRequestError
 from engine.text.fill_in_middle import FillInMiddle, fill_in_middle
 from engine.text.tokenizer import Tokenizer
-from server.chat.prompt import chat_prompt, completion_prompts
+from server.chat.prompt import chat_prompt, completion_prompts, decode_tokens
+from server.chat.shown_prompt import PromptView
 from server.chat.tool_use import wanted_tools
 from server.config import ServerConfig
 from server.models.served import ServedModel
@@ -126,3 +127,32 @@ def _cut(
     left_out = sum(piece.left_out for piece in pieces)
     text = None if left_out else prompts.text
     return RequestPrompts([piece.token_ids for piece in pieces], text, left_out)
+
+
+async def views_of_completion(
+    body: CompletionRequest, prompts: RequestPrompts, model: ServedModel
+) -> Sequence[PromptView]:
+    """What the answer is to show of each prompt: a text as it was sent, unless some of it has been cut off.
+
+    Args:
+        body: the request.
+        prompts: what was made of it.
+        model: whose tokenizer spells other prompts.
+
+    Raises:
+        InvalidRequestError: a prompt with a suffix is to be shown, whose tokens stand in another order than the text.
+    """
+    if not body.echo:
+        return [PromptView(listed=body.prompt_logprobs)] * len(prompts.token_ids)
+    if body.suffix:
+        raise InvalidRequestError("'echo' does not go with 'suffix'.", param="echo")
+    sent = [body.prompt] if isinstance(body.prompt, str) else body.prompt
+    tokenizer = model.text.tokenizer
+    skipped = True if body.skip_special_tokens is None else body.skip_special_tokens
+    views = []
+    for index, ids in enumerate(prompts.token_ids):
+        text = None if prompts.truncated_tokens or not isinstance(sent[0], str) else sent[index]
+        if not isinstance(text, str):
+            text = await decode_tokens(ids, tokenizer, skip_special_tokens=skipped)
+        views.append(PromptView(text, tokenizer.special_ids, placed=body.logprobs, listed=body.prompt_logprobs))
+    return views

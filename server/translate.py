@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from engine.admission import RequestLimits
 from engine.errors import InvalidRequestError, RequestFailedError
 from engine.text.defaults import GenerationDefaults
-from engine.types import Finish, FinishReason, SamplingParams, TokenLogprob
+from engine.types import Finish, FinishReason, PromptLogprob, SamplingParams, TokenLogprob
 from server.schemas.chat import ChatCompletionRequest
 from server.schemas.completion import CompletionRequest
 from server.structured import wanted_grammar
@@ -23,6 +23,13 @@ class PlacedLogprob(NamedTuple):
     """A token's log-probability and the offset in characters at which the token begins in the answer's text."""
 
     entry: TokenLogprob
+    offset: int
+
+
+class PlacedPromptLogprob(NamedTuple):
+    """The same for a token of the prompt, in the prompt's text."""
+
+    entry: PromptLogprob
     offset: int
 
 
@@ -42,7 +49,15 @@ def chat_sampling(body: ChatCompletionRequest, defaults: GenerationDefaults, mod
         raise InvalidRequestError("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs")
     max_tokens = defaults.max_tokens if body.answer_tokens is None else body.answer_tokens
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    return _sampling(body, defaults, model, n=_or(body.n, 1), max_tokens=max_tokens, logprobs=logprobs)
+    return _sampling(
+        body,
+        defaults,
+        model,
+        n=_or(body.n, 1),
+        max_tokens=max_tokens,
+        logprobs=logprobs,
+        prompt_logprobs=body.prompt_logprobs,
+    )
 
 
 def completion_sampling(body: CompletionRequest, defaults: GenerationDefaults, model: RequestLimits) -> SamplingParams:
@@ -60,7 +75,17 @@ def completion_sampling(body: CompletionRequest, defaults: GenerationDefaults, m
             param="best_of",
         )
     logprobs = 0 if candidates > n and body.logprobs is None else body.logprobs
-    return _sampling(body, defaults, model, n=candidates, max_tokens=body.answer_tokens, logprobs=logprobs)
+    echoed = body.logprobs if body.echo else None
+    wanted = [count for count in (echoed, body.prompt_logprobs) if count is not None]
+    return _sampling(
+        body,
+        defaults,
+        model,
+        n=candidates,
+        max_tokens=body.answer_tokens,
+        logprobs=logprobs,
+        prompt_logprobs=max(wanted, default=None),
+    )
 
 
 def _sampling(
@@ -71,6 +96,7 @@ def _sampling(
     n: int,
     max_tokens: int | None,
     logprobs: int | None,
+    prompt_logprobs: int | None,
 ) -> SamplingParams:
     _check_together(body)
     wanted = wanted_grammar(body)
@@ -93,6 +119,7 @@ def _sampling(
         include_stop_str_in_output=_or(body.include_stop_str_in_output, False),
         skip_special_tokens=_or(body.skip_special_tokens, True),
         logprobs=logprobs,
+        prompt_logprobs=prompt_logprobs,
         grammar=None if wanted is None else wanted.spec,
     )
 
@@ -108,6 +135,11 @@ def _check_together(body: GenerationRequestBody) -> None:
     """Refuse fields that do not go with each other."""
     if body.stream_options is not None and not body.stream:
         raise InvalidRequestError("'stream_options' needs 'stream' to be true.", param="stream_options")
+    if body.prompt_logprobs is not None and body.stream:
+        raise InvalidRequestError(
+            "'prompt_logprobs' does not go with 'stream'. For completions, 'echo' with 'logprobs' does.",
+            param="prompt_logprobs",
+        )
 
 
 def finish_reason(finish: Finish, *, calls: bool = False) -> str:
@@ -138,13 +170,17 @@ def chat_logprobs(placed: Sequence[PlacedLogprob]) -> dict[str, Any]:
     return {"content": content, "refusal": None}
 
 
-def completion_logprobs(placed: Sequence[PlacedLogprob]) -> dict[str, Any]:
+def completion_logprobs(placed: Sequence[PlacedLogprob | PlacedPromptLogprob]) -> dict[str, Any]:
     """The `logprobs` object of a legacy choice or chunk: four parallel arrays.
 
-    `top_logprobs` always holds the chosen token; where two tokens are spelled alike the likelier one counts.
+    `top_logprobs` always holds the chosen token; where two tokens are spelled alike the likelier one counts. Of the
+    first token of a prompt there is nothing to say.
     """
-    top_logprobs = []
+    top_logprobs: list[dict[str, float] | None] = []
     for entry, _ in placed:
+        if entry.logprob is None:
+            top_logprobs.append(None)
+            continue
         top: dict[str, float] = {}
         for each in entry.top:
             top.setdefault(_legacy_token(each.data), each.logprob)
@@ -156,6 +192,21 @@ def completion_logprobs(placed: Sequence[PlacedLogprob]) -> dict[str, Any]:
         "top_logprobs": top_logprobs,
         "text_offset": [offset for _, offset in placed],
     }
+
+
+def prompt_logprobs(listed: Sequence[PromptLogprob]) -> list[dict[str, Any] | None]:
+    """vLLM's list: for each token of a prompt the token and its alternatives by id; null for the first token."""
+    return [None if entry.logprob is None else _by_id(entry, entry.logprob) for entry in listed]
+
+
+def _by_id(entry: PromptLogprob, logprob: float) -> dict[str, Any]:
+    shown = {entry.token_id: _listed_token(entry.data, logprob, None)}
+    shown |= {top.token_id: _listed_token(top.data, top.logprob, rank) for rank, top in enumerate(entry.top, start=1)}
+    return {str(token_id): each for token_id, each in shown.items()}
+
+
+def _listed_token(data: bytes, logprob: float, rank: int | None) -> dict[str, Any]:
+    return {"logprob": logprob, "rank": rank, "decoded_token": data.decode("utf-8", "replace")}
 
 
 def _chat_token(data: bytes, logprob: float) -> dict[str, Any]:

@@ -24,10 +24,12 @@ class ModelInput:
     Attributes:
         forward: tokens, positions, rows of logits.
         attention: where the tokens stand in the cache.
+        read_rows: [R] int32 tokens whose output is wanted besides.
     """
 
     forward: ForwardBatch
     attention: AttentionBatch
+    read_rows: torch.Tensor
 
 
 class BatchBuilder:
@@ -48,6 +50,7 @@ class BatchBuilder:
         self._positions = _Buffer(max_tokens, device)
         self._slots = _Buffer(max_tokens, device)
         self._logit_rows = _Buffer(max_seqs, device)
+        self._read_rows = _Buffer(max_tokens, device)
         self._query_start = _Buffer(max_seqs + 1, device)
         self._context_lens = _Buffer(max_seqs, device)
         self._block_tables = _Buffer(max_seqs * max_blocks, device)
@@ -72,6 +75,7 @@ class BatchBuilder:
                 block_tables=self._block_tables.fill(step.block_tables),
                 slots=self._slots.fill(step.slots),
             ),
+            read_rows=self._read_rows.fill(step.read_rows),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 from engine.cache.paged_kv_cache import PagedKVCache
@@ -17,7 +18,8 @@ from engine.model.loader import LoadedModel
 from engine.ops.step_device import StepDevice
 from engine.sampling.device_layout import RECORD
 from engine.sampling.device_sampler import DeviceSampler
-from engine.scheduling.batch import SampledToken, ScheduledBatch
+from engine.sampling.prompt_tokens import AskedToken, as_readings, asked_tokens
+from engine.scheduling.batch import ScheduledBatch, StepOutcome
 from engine.scheduling.sequence import Sequence
 
 
@@ -28,10 +30,14 @@ class StepHandle:
     Attributes:
         host: where what it sampled will be told.
         sequences: of each item of the batch; None where it does not sample.
+        batch: the step; only what never changes of it is looked at.
+        asked: tokens of prompts that it reads.
     """
 
     host: HostSet
     sequences: tuple[Sequence | None, ...]
+    batch: ScheduledBatch
+    asked: Seq[AskedToken]
 
 
 class DeviceModelRunner:
@@ -72,10 +78,13 @@ class DeviceModelRunner:
             table_width=min(cache.num_blocks, -(-max_len // cache.block_size)),
             copies=most_rows,
             sampling_bytes=sampler.input_bytes(most_rows),
+            reads=config.max_num_batched_tokens,
         )
         self._max_len = max_len
         self._sampler = sampler
-        self._buffers = StepBuffers(device, most_rows, RECORD.itemsize, self._largest.layout().nbytes)
+        self._buffers = StepBuffers(
+            device, most_rows, self._largest.reads, RECORD.itemsize, self._largest.layout().nbytes
+        )
         self._parts = StepParts(loaded.model, cache, sampler, self._buffers, self._largest)
         self._decodes = {
             size: StepProgram(self._parts, self._size(size, size, size, self._largest.table_width))
@@ -107,10 +116,10 @@ class DeviceModelRunner:
             host = self._give(self._program(batch), batch)
         sampling = (sequence for sequence in sequences if sequence is not None)
         self._sampled = {sequence: row for row, sequence in enumerate(sampling)}
-        return StepHandle(host, sequences)
+        return StepHandle(host, sequences, batch, asked_tokens(batch))
 
-    def collect(self, handle: StepHandle) -> list[SampledToken | None]:
-        """Wait until the device is done with a step: one entry per item, None where it does not sample.
+    def collect(self, handle: StepHandle) -> StepOutcome:
+        """Wait until the device is done with a step.
 
         Raises:
             InvalidLogitsError: requests whose logits are unusable.
@@ -119,8 +128,11 @@ class DeviceModelRunner:
         with naming_device_errors():
             handle.host.finished.wait()
         sequences = [sequence for sequence in handle.sequences if sequence is not None]
-        sampled = iter(self._sampler.results(handle.host.records.numpy(), sequences))
-        return [None if sequence is None else next(sampled) for sequence in handle.sequences]
+        records = handle.host.records.numpy()
+        sampled = iter(self._sampler.results(records, sequences))
+        scored = self._sampler.scores(records[self._largest.rows :], handle.asked)
+        tokens = [None if sequence is None else next(sampled) for sequence in handle.sequences]
+        return StepOutcome(tokens, as_readings(handle.batch, scored))
 
     def warm_up(self) -> None:
         """Make the largest step there can be, then one of each size that recurs, and record these, largest first.
@@ -157,20 +169,22 @@ class DeviceModelRunner:
             self._buffers.upload(host, written.nbytes)
             program.prepare(written)
             program.start()
-            self._buffers.download(host, len(step.logit_rows))
+            self._buffers.download(host, len(step.logit_rows), len(step.read_rows))
         return host
 
     def _program(self, batch: ScheduledBatch) -> StepProgram:
         items = batch.items
         if all(item.sample and item.num_tokens == 1 for item in items):
+            # a prompt is read before its last token, and such steps compute last tokens alone
             return self._decodes[next(size for size in self._decodes if size >= len(items))]
         width = max(-(-item.end // self._cache.block_size) for item in items)
         rows = sum(item.sample for item in items)
-        return StepProgram(self._parts, self._size(batch.num_tokens, len(items), rows, width))
+        reads = sum(len(item.reads) for item in items)
+        return StepProgram(self._parts, self._size(batch.num_tokens, len(items), rows, width, reads))
 
-    def _size(self, tokens: int, sequences: int, rows: int, table_width: int) -> StepSize:
+    def _size(self, tokens: int, sequences: int, rows: int, table_width: int, reads: int = 0) -> StepSize:
         copies, sampling_bytes = self._largest.copies, self._sampler.input_bytes(rows)
-        return StepSize(tokens, sequences, rows, table_width, copies, sampling_bytes)
+        return StepSize(tokens, sequences, rows, table_width, copies, sampling_bytes, reads)
 
 
 FINE = (1, 2, 4, 8, 16, 24, 32, 48, 64)

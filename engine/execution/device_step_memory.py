@@ -14,7 +14,7 @@ GRAPHS = 256 * 2**20
 def device_step_bytes(kv_format: KVFormat, block_size: int, vocab_size: int, tokens: int, rows: int) -> int:
     """Bytes for steps of at most so many tokens and rows of logits; block tables, which depend on lengths, left out."""
     copied = kv_format.num_kv_heads * block_size * kv_format.head_dim * kv_format.dtype.itemsize
-    size = StepSize(tokens, rows, rows, 0, rows, most_bytes(rows, vocab_size))
+    size = StepSize(tokens, rows, rows, 0, rows, most_bytes(rows, vocab_size), reads=tokens)
     token_ids = 4 * tokens
-    results = rows * (4 + RECORD.itemsize) + 16  # the tokens are filled up to a multiple of 16 bytes
+    results = (rows + tokens) * (4 + RECORD.itemsize) + 16  # the tokens are filled up to a multiple of 16 bytes
     return size.layout().nbytes + token_ids + results + rows * copied + held_bytes(vocab_size, rows) + GRAPHS

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 
 import torch
 
 from engine.cache.paged_kv_cache import PagedKVCache
 from engine.config import EngineConfig
-from engine.execution.batch_builder import BatchBuilder
+from engine.execution.batch_builder import BatchBuilder, ModelInput
 from engine.execution.device_errors import naming_device_errors
 from engine.execution.paged_attention import PagedAttention
 from engine.execution.warm_up import largest_step
-from engine.model.forward_batch import ForwardBatch
 from engine.model.loader import LoadedModel
+from engine.sampling.prompt_tokens import as_readings, asked_tokens, score_tokens
 from engine.sampling.sampler import Sampler
-from engine.scheduling.batch import SampledToken, ScheduledBatch
+from engine.scheduling.batch import PromptReading, SampledToken, ScheduledBatch, StepOutcome
 from engine.scheduling.sequence import Sequence
-
-StepResult = list[SampledToken | None]
 
 
 class ModelRunner:
@@ -61,8 +58,8 @@ class ModelRunner:
         """Whether penalties take tokens into account that the host does not know yet."""
         return False
 
-    def submit(self, batch: ScheduledBatch) -> StepResult:
-        """Compute the step's keys, values and logits, and choose the next tokens.
+    def submit(self, batch: ScheduledBatch) -> StepOutcome:
+        """Compute the step's keys, values and logits, choose the next tokens, and read the prompts that ask for it.
 
         Raises:
             InvalidLogitsError: requests whose logits are unusable; the step may be submitted again without them.
@@ -70,16 +67,18 @@ class ModelRunner:
         """
         items = batch.items
         with naming_device_errors():
-            logits = self._forward(batch, self._latest)
+            step = self._builder.build(batch, self._latest)
+            logits = self._forward(batch, step)
             sampled = iter(self._sampler.sample(logits, [item.sequence for item in items if item.sample]))
-        result = [next(sampled) if item.sample else None for item in items]
+            readings = self._read(batch, step.read_rows)
+        tokens = [next(sampled) if item.sample else None for item in items]
         self._latest = {
-            item.sequence: token.token_id for item, token in zip(items, result, strict=True) if token is not None
+            item.sequence: token.token_id for item, token in zip(items, tokens, strict=True) if token is not None
         }
-        return result
+        return StepOutcome(tokens, readings)
 
-    def collect(self, handle: StepResult) -> StepResult:
-        """The sampled tokens: one entry per item of the batch, None where the item does not sample."""
+    def collect(self, handle: StepOutcome) -> StepOutcome:
+        """What the step gave when it was submitted."""
         return handle
 
     def warm_up(self) -> None:
@@ -89,16 +88,25 @@ class ModelRunner:
         """
         cache = self._cache
         step = largest_step(self._max_tokens, self._max_seqs, self._max_len, cache.num_blocks, cache.block_size)
-        logits = self._model.warm_up(*self._input(step, {}))
+        model_input = self._builder.build(step, {})
+        logits = self._model.warm_up(model_input.forward, self._attention(model_input))
         # what the model says to made-up tokens may be anything; how much there is to choose from is what matters
         self._sampler.sample(torch.zeros_like(logits), [item.sequence for item in step.items])
 
-    def _forward(self, batch: ScheduledBatch, in_flight: Mapping[Sequence, int]) -> torch.Tensor:
+    def _forward(self, batch: ScheduledBatch, step: ModelInput) -> torch.Tensor:
         """Logits, float32 [sampling items, vocabulary], valid until the next step."""
         if batch.copies:
             self._cache.copy_blocks(batch.copies)
-        return self._model.forward(*self._input(batch, in_flight))
+        return self._model.forward(step.forward, self._attention(step))
 
-    def _input(self, batch: ScheduledBatch, in_flight: Mapping[Sequence, int]) -> tuple[ForwardBatch, PagedAttention]:
-        model_input = self._builder.build(batch, in_flight)
-        return model_input.forward, PagedAttention(self._cache, self._backend, model_input.attention)
+    def _read(self, batch: ScheduledBatch, rows: torch.Tensor) -> tuple[PromptReading, ...]:
+        """As many rows at a time as a step samples from at most: logits are wide, and there is room for so many."""
+        asked = asked_tokens(batch)
+        scored: list[SampledToken] = []
+        for start in range(0, len(asked), self._max_seqs):
+            part = slice(start, start + self._max_seqs)
+            scored += score_tokens(self._model.logits_at(rows[part]), asked[part])
+        return as_readings(batch, scored)
+
+    def _attention(self, step: ModelInput) -> PagedAttention:
+        return PagedAttention(self._cache, self._backend, step.attention)

@@ -24,6 +24,7 @@ class StepArrays:
         context_lens: [S] tokens of each sequence in the cache after the step.
         block_tables: [S, B] blocks of each sequence, as many as the longest has; unused entries are 0.
         logit_rows: [L] the last token of each sequence that samples.
+        read_rows: [R] the tokens at positions that a sequence reads.
     """
 
     positions: Int32Array
@@ -32,6 +33,7 @@ class StepArrays:
     context_lens: Int32Array
     block_tables: Int32Array
     logit_rows: Int32Array
+    read_rows: Int32Array
 
     @classmethod
     def of(cls, batch: ScheduledBatch, block_size: int, known: BlockTables) -> StepArrays:
@@ -65,4 +67,14 @@ class StepArrays:
             context_lens=context_lens,
             block_tables=tables,
             logit_rows=query_start[1:][sampling] - 1,
+            read_rows=_read_rows(batch, query_start),
         )
+
+
+def _read_rows(batch: ScheduledBatch, query_start: Int32Array) -> Int32Array:
+    rows = [
+        np.arange(item.reads.start, item.reads.stop, dtype=np.int32) - np.int32(item.start) + first
+        for item, first in zip(batch.items, query_start[:-1], strict=True)
+        if item.reads
+    ]
+    return np.concatenate(rows) if rows else np.zeros(0, np.int32)

@@ -24,7 +24,7 @@ class HostSet:
 
     Attributes:
         input: uint8; the host writes it and the device reads it.
-        records: uint8 [rows, bytes]; the device writes them.
+        records: uint8 [rows + reads, bytes]; the device writes them.
         finished: after this the host may write the one and read the other.
     """
 
@@ -38,7 +38,8 @@ class StepBuffers:
 
     Args:
         device: where steps are computed.
-        rows: most rows of logits of a step.
+        rows: most rows of logits from which a step samples.
+        reads: most rows of logits that are only read.
         record_bytes: what sampling says of one row.
         input_bytes: what the largest step's input takes.
 
@@ -46,23 +47,27 @@ class StepBuffers:
         words: int32, all of the device's buffer.
         tokens: int32 [rows], its front: the tokens sampled last.
         records: uint8 [rows, record_bytes]: what else sampling says of them.
+        read_tokens: int32 [reads]: the tokens that were read.
+        read_records: uint8 [reads, record_bytes]: what sampling says of these.
         input: uint8, the rest.
         first_word: where in `words` the input begins.
     """
 
-    def __init__(self, device: StepDevice, rows: int, record_bytes: int, input_bytes: int) -> None:
+    def __init__(self, device: StepDevice, rows: int, reads: int, record_bytes: int, input_bytes: int) -> None:
         self._device = device
-        results = PackedLayout({"tokens": Field((rows,), INT32), "records": Field((rows, record_bytes), UINT8)})
+        self._rows, most = rows, rows + reads
+        results = PackedLayout({"tokens": Field((most,), INT32), "records": Field((most, record_bytes), UINT8)})
         buffer = torch.zeros(results.nbytes + input_bytes, dtype=torch.uint8, device=device.device)
         self.words = buffer.view(torch.int32)
         views = results.tensors(buffer[: results.nbytes])
-        self.tokens, self.records = views["tokens"], views["records"]
+        self.tokens, self.read_tokens = views["tokens"][:rows], views["tokens"][rows:]
+        self.records, self.read_records = views["records"][:rows], views["records"][rows:]
         self.input = buffer[results.nbytes :]
         self.first_word = results.nbytes // INT32.itemsize
         self._sets = [
             HostSet(
                 input=device.host_buffer(input_bytes),
-                records=device.host_buffer(rows * record_bytes).view(rows, record_bytes),
+                records=device.host_buffer(most * record_bytes).view(most, record_bytes),
                 finished=device.event(),
             )
             for _ in range(SETS)
@@ -86,8 +91,10 @@ class StepBuffers:
         self._device.copy(host.input[:nbytes], self.input[:nbytes])
         host.finished.record()  # where the step gets no further
 
-    def download(self, host: HostSet, rows: int) -> None:
+    def download(self, host: HostSet, rows: int, reads: int) -> None:
         """Copy the records of so many rows to the host; `finished` is after that."""
         if rows:
             self._device.copy(self.records[:rows], host.records[:rows])
+        if reads:
+            self._device.copy(self.read_records[:reads], host.records[self._rows : self._rows + reads])
         host.finished.record()

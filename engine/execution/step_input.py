@@ -19,6 +19,7 @@ from engine.execution.packed import Field, PackedLayout
 from engine.execution.step_arrays import StepArrays
 from engine.ops.backend import AttentionBatch
 from engine.ops.tensor_checks import require_indices
+from engine.sampling.device_layout import ASKED_BYTES
 from engine.scheduling.batch import ScheduledBatch
 from engine.scheduling.sequence import Sequence
 
@@ -38,6 +39,7 @@ class StepSize:
         table_width: B, blocks in a row of the block tables.
         copies: most blocks of the cache that are copied.
         sampling_bytes: most bytes that sampling asks for.
+        reads: R, tokens of prompts whose log-probabilities are wanted.
     """
 
     tokens: int
@@ -46,6 +48,7 @@ class StepSize:
     table_width: int
     copies: int
     sampling_bytes: int
+    reads: int
 
     def layout(self) -> PackedLayout:
         """Where everything lies; what sampling asks for stands last, since only its beginning is used."""
@@ -61,6 +64,8 @@ class StepSize:
                 "copy_sources": Field((self.copies,), INT64),
                 "copy_targets": Field((self.copies,), INT64),
                 "block_tables": Field((self.sequences, self.table_width), INT32),
+                "read_rows": Field((self.reads,), INT32),
+                "asked": Field((self.reads * ASKED_BYTES,), UINT8),
                 "sampling": Field((self.sampling_bytes,), UINT8),
             }
         )
@@ -116,6 +121,7 @@ class StepWriter:
         _fill(arrays["context_lens"], step.context_lens, 0)
         _fill(arrays["query_start"], step.query_start, tokens)
         _fill(arrays["logit_rows"], step.logit_rows, np.arange(tokens, len(arrays["logit_rows"])))
+        _fill(arrays["read_rows"], step.read_rows, 0)
         sequences, width = step.block_tables.shape
         arrays["block_tables"].fill(0)
         arrays["block_tables"][:sequences, :width] = step.block_tables

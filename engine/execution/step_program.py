@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,9 @@ from engine.execution.step_input import StepSize, StepWriter, attention_batch
 from engine.model.forward_batch import ForwardBatch
 from engine.model.transformer import Transformer
 from engine.ops.step_device import StepDevice, StepGraph
+from engine.sampling.device_layout import ASKED_BYTES, describe_asked
 from engine.sampling.device_sampler import DeviceSampler, SamplingInputs
+from engine.sampling.prompt_tokens import asked_tokens
 from engine.scheduling.batch import ScheduledBatch
 from engine.scheduling.sequence import Sequence
 
@@ -64,6 +66,7 @@ class StepParts:
             largest.copies, *cache.keys(0).shape[1:], dtype=cache.format.dtype, device=cache.device
         )
         self.token_ids = torch.zeros(largest.tokens, dtype=torch.int32, device=cache.device)
+        self.most_rows = largest.rows
         self.writer = StepWriter(buffers.first_word, model.config.vocab_size)
 
     @property
@@ -90,6 +93,7 @@ class StepProgram:
         self._attention = PagedAttention(parts.cache, parts.model.backend, attention_batch(tensors))
         self._copies = tensors["copy_sources"], tensors["copy_targets"]
         self._sampling = tensors["sampling"]
+        self._read_rows, self._asked = tensors["read_rows"], tensors["asked"]
         self._tokens = parts.buffers.tokens[: size.rows]
         self._records = parts.buffers.records[: size.rows]
         self._graph: StepGraph | None = None
@@ -108,6 +112,9 @@ class StepProgram:
         if arrays is None:
             arrays = self._arrays[host] = self._layout.arrays(host.input.numpy())
         self._parts.writer.write(arrays, self._layout, batch, step, sampled)
+        asked = asked_tokens(batch)
+        for part in self._read_parts():
+            arrays["asked"][_bytes_of(part)] = describe_asked(asked[part])
         sequences = [item.sequence for item in batch.items if item.sample]
         sampling = self._parts.sampler.parameters(sequences, self.size.rows)
         arrays["sampling"][: len(sampling.data)] = sampling.data
@@ -132,9 +139,23 @@ class StepProgram:
         self._graph = device.capture(self._run)
 
     def _run(self) -> None:
-        """Compute keys, values and logits, and choose tokens, which are then in the results."""
+        """Compute keys, values and logits, and choose tokens, which are then in the results, and read prompts."""
         parts = self._parts
         torch.index_select(parts.buffers.words, 0, self._token_places, out=self._token_ids)
         logits = parts.model.compute(self._forward, self._attention)
         if self.size.rows:
             parts.sampler.sample(logits, self._sampling, self._tokens, self._records)
+        for part in self._read_parts():
+            tokens, records = parts.buffers.read_tokens[part], parts.buffers.read_records[part]
+            logits = parts.model.logits_at(self._read_rows[part])
+            parts.sampler.sample(logits, self._asked[_bytes_of(part)], tokens, records)
+
+    def _read_parts(self) -> Iterator[slice]:
+        """As many rows at a time as there is room for logits and for sampling."""
+        for start in range(0, self.size.reads, self._parts.most_rows):
+            yield slice(start, min(start + self._parts.most_rows, self.size.reads))
+
+
+def _bytes_of(part: slice) -> slice:
+    """Where it stands which tokens these rows are asked for."""
+    return slice(part.start * ASKED_BYTES, part.stop * ASKED_BYTES)

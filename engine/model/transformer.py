@@ -94,6 +94,8 @@ class Transformer:
         self.final_norm = final_norm
         self.head = head
         self._output = LinearGroup(backend, (head,))
+        # the residual stream of the latest step
+        self._latest = torch.empty(0, config.hidden_size, dtype=backend.activation_dtype, device=backend.device)
         self.max_positions = max_positions
 
     def forward(self, batch: ForwardBatch, attention: Attention) -> torch.Tensor:
@@ -129,8 +131,17 @@ class Transformer:
         self.embedding.forward(batch.token_ids, x)
         for layer in layers:
             layer.forward(x, batch.positions, attention)
-        wanted = self._output_workspace.get("wanted", batch.logit_rows.shape[0], self.config.hidden_size)
-        self.backend.take_rows(x, batch.logit_rows, wanted)
+        self._latest = x
+        return self.logits_at(batch.logit_rows)
+
+    def logits_at(self, rows: torch.Tensor) -> torch.Tensor:
+        """Logits, float32 [R, vocab_size], of further tokens of the step computed last; valid until the next call.
+
+        Args:
+            rows: [R] int32 which of its tokens. Memory for logits grows to the most that is asked for at a time.
+        """
+        wanted = self._output_workspace.get("wanted", rows.shape[0], self.config.hidden_size)
+        self.backend.take_rows(self._latest, rows, wanted)
         return self.logits(wanted)
 
     def embed(self, token_ids: torch.Tensor) -> torch.Tensor:

@@ -7,10 +7,12 @@ counted from the start of the array. What comes back is a RECORD for each row.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.sampling.prompt_tokens import AskedToken
 from engine.types import MAX_LOGPROBS
 
 Bytes = npt.NDArray[np.uint8]
@@ -58,6 +60,12 @@ RECORD = np.dtype(
     ]
 )
 
+ASKED_BYTES = ROW.itemsize + 8
+"""Of a row that asks for the log-probability of a given token: with one biased token."""
+
+_CERTAIN = np.float32(1e30)
+"""A bias that makes a token the likeliest of all, and leaves its logit finite."""
+
 MOST_BIASES = 1024
 """Entries of `logit_bias` of one row."""
 
@@ -82,6 +90,27 @@ def mask_words(vocab_size: int) -> int:
 def most_bytes(rows: int, vocab_size: int) -> int:
     """Bytes that the description of so many rows takes at most."""
     return rows * (ROW.itemsize + 4 * (2 * MOST_BIASES + MOST_FORBIDDEN + mask_words(vocab_size)))
+
+
+def describe_asked(asked: Sequence[AskedToken]) -> Bytes:
+    """Rows that report what the model thinks of given tokens: each takes its token for certain.
+
+    Returns:
+        uint8 [ASKED_BYTES * rows].
+    """
+    rows = len(asked)
+    table = np.zeros(rows, ROW)
+    table["kind"] = GREEDY
+    table["temperature"] = table["repetition_penalty"] = 1
+    for name in ("slot", "forbidden", "mask"):
+        table[name] = NONE
+    table["bias"] = table.nbytes // 4 + 2 * np.arange(rows)
+    table["biases"] = 1
+    table["logprobs"] = [each.alternatives for each in asked]
+    pairs = np.empty((rows, 2), np.uint32)
+    pairs[:, 0] = [each.token_id for each in asked]
+    pairs[:, 1] = _CERTAIN.view(np.uint32)
+    return np.concatenate([table.view(np.uint8), pairs.reshape(-1).view(np.uint8)])
 
 
 def as_fraction(top_p: float) -> int:

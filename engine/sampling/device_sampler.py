@@ -41,7 +41,9 @@ from engine.sampling.device_layout import (
     mask_words,
     most_bytes,
 )
+from engine.sampling.logprobs import FLOOR
 from engine.sampling.processors import nothing_allowed
+from engine.sampling.prompt_tokens import AskedToken
 from engine.scheduling.batch import SampledToken
 from engine.scheduling.sequence import Sequence
 
@@ -170,6 +172,22 @@ class DeviceSampler:
                 sampled[row] = _with_logprobs(tokens[row], found[row], sequence.sampling.logprobs)
         return sampled
 
+    def scores(self, records: Bytes, asked: Seq[AskedToken]) -> list[SampledToken]:
+        """What the device says of given tokens, for which `describe_asked` has asked.
+
+        Args:
+            records: uint8 [at least R, RECORD.itemsize], copied back from the device.
+            asked: R tokens.
+
+        Raises:
+            InvalidLogitsError: rows contain NaN or infinity; it names their requests.
+        """
+        found = records[: len(asked)].reshape(-1).view(RECORD)
+        broken = [asked[row].request_id for row in np.flatnonzero(found["broken"]).tolist()]
+        if broken:
+            raise InvalidLogitsError(tuple(dict.fromkeys(broken)))
+        return [_scored(each, found[row]) for row, each in enumerate(asked)]
+
     def _row(self, sequence: Sequence, lists: _Lists, counts: list[SlotCounts]) -> tuple[float, ...]:
         """The fields of a ROW, in their order; what it points to goes to `lists` and `counts`."""
         params = sequence.sampling
@@ -244,6 +262,12 @@ def _with_logprobs(token: int, record: np.void, count: int) -> SampledToken:
     top = zip(record["top_tokens"][:count].tolist(), record["top_logprobs"][:count].tolist(), strict=True)
     reported = sorted((each for each in top if each[0] != NONE), key=lambda entry: (-entry[1], entry[0]))
     return SampledToken(token, float(record["logprob"]), tuple(reported))
+
+
+def _scored(asked: AskedToken, record: np.void) -> SampledToken:
+    scored = _with_logprobs(asked.token_id, record, asked.alternatives)
+    # no bias makes up for a logit of minus infinity; then another token was taken
+    return scored if record["token"] == asked.token_id else scored._replace(logprob=FLOOR)
 
 
 def _check_rows(broken: npt.NDArray[np.int32], sequences: Seq[Sequence]) -> None:

@@ -23,6 +23,7 @@ class ScheduledSequence:
         in_flight: the token, for it is one alone, is not known yet: it is the one that the step submitted before this
             one samples for the sequence. All others stand in `sequence.token_ids`.
         epoch: of the sequence when the step was scheduled.
+        reads: those positions among them whose output the request wants by itself.
     """
 
     sequence: Sequence
@@ -31,6 +32,7 @@ class ScheduledSequence:
     sample: bool
     in_flight: bool = False
     epoch: int = 0
+    reads: range = range(0)
 
     @property
     def end(self) -> int:
@@ -61,7 +63,7 @@ class ScheduledBatch:
 
 
 class SampledToken(NamedTuple):
-    """The token sampled for one sequence, and its log-probabilities if the request asked for them.
+    """The token at one place of a sequence, and its log-probabilities if the request asked for them.
 
     `logprob` is None when not asked for. `top` holds (token id, log-probability), likeliest first.
     """
@@ -69,3 +71,22 @@ class SampledToken(NamedTuple):
     token_id: int
     logprob: float | None
     top: tuple[tuple[int, float], ...]
+
+
+class PromptReading(NamedTuple):
+    """What a step says of a prompt at the positions that an item reads.
+
+    `item` is the item's index in the batch. Entry i of `tokens` is about the prompt's token at the position after
+    `reads[i]`.
+    """
+
+    item: int
+    reads: range
+    tokens: tuple[SampledToken, ...]
+
+
+class StepOutcome(NamedTuple):
+    """What a step gives back: one token per item of the batch, None where it does not sample; and what it read."""
+
+    tokens: list[SampledToken | None]
+    readings: tuple[PromptReading, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-from engine.scheduling.batch import SampledToken, ScheduledBatch
+from engine.scheduling.batch import ScheduledBatch, StepOutcome
 
 HandleT = TypeVar("HandleT")
 
@@ -28,8 +28,8 @@ class Runner(Protocol[HandleT]):
         """
         ...
 
-    def collect(self, handle: HandleT) -> list[SampledToken | None]:
-        """Wait for it: one entry per item of the batch, None where the item does not sample.
+    def collect(self, handle: HandleT) -> StepOutcome:
+        """Wait for it: what was sampled, and what was read of prompts.
 
         Raises, as `submit` may:
             InvalidLogitsError: only these requests are to blame; the others may be tried again.

@@ -268,7 +268,7 @@ class Scheduler:
         """Blocks for all tokens of a waiting sequence, those of a cached prefix first; False if too few are free."""
         holds_prompt = bool(sequence.block_table)
         if not holds_prompt:
-            sequence.block_table = self._blocks.take_prefix(sequence.token_ids)
+            sequence.block_table = self._blocks.take_prefix(sequence.reusable)
             sequence.num_computed = len(sequence.block_table) * self._blocks.block_size
         if not self._reserve(sequence, sequence.num_tokens):
             if self._running:
@@ -282,7 +282,7 @@ class Scheduler:
         sequence.admitted = True
         sequence.cached_tokens = sequence.num_computed
         self.prompt_tokens += sequence.num_prompt
-        if self._blocks.prefix_caching:
+        if self._blocks.prefix_caching and len(sequence.reusable) >= sequence.num_prompt:
             self.prefix_queries += sequence.num_prompt
             self.prefix_hits += sequence.cached_tokens
 
@@ -298,11 +298,13 @@ class Scheduler:
 
 def _share(sequence: Sequence, budget: int) -> ScheduledSequence:
     count = min(sequence.num_pending, budget)
+    start, unread = sequence.num_computed, sequence.unread
     return ScheduledSequence(
         sequence,
-        sequence.num_computed,
+        start,
         count,
-        sample=count == sequence.num_pending,
-        in_flight=sequence.num_computed >= len(sequence.token_ids),
+        sample=count == sequence.num_pending and sequence.samples,
+        in_flight=start >= len(sequence.token_ids),
         epoch=sequence.epoch,
+        reads=range(max(start, unread.start), min(start + count, unread.stop)),
     )

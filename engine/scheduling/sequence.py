@@ -22,7 +22,7 @@ class Sequence:
         choice: index of this choice, 0 … n - 1.
         seed: of the request; with choice and position it fixes every random draw.
         token_ids: the known tokens: prompt and everything sampled since, also those whose text is still held back.
-        max_tokens: most tokens of the answer; None for any number.
+        max_tokens: most tokens of the answer; None for any number. With 0 nothing is sampled.
         num_in_flight: tokens after the known ones, which steps under way sample.
         num_computed: leading tokens whose keys and values are in the cache, or will be after the steps under way.
         epoch: rises whenever the sequence leaves the steps under way; what these do for an earlier epoch is void.
@@ -31,6 +31,7 @@ class Sequence:
         arrival: number of its request in the order of arrival.
         admitted: whether it has taken part in a step before; a preempted one comes back with this set.
         timeline: when what happened to it.
+        num_read: leading positions of the prompt whose output, as far as the request wants it, is known.
         constraint: decides which tokens may come next; has been told of all known tokens of the answer.
     """
 
@@ -47,6 +48,7 @@ class Sequence:
     max_tokens: int | None = None
     num_in_flight: int = 0
     epoch: int = 0
+    num_read: int = 0
     constraint: TokenConstraint | None = None
 
     @property
@@ -80,13 +82,36 @@ class Sequence:
 
     @property
     def num_pending(self) -> int:
-        """Tokens not computed yet; at least one while the sequence lives."""
+        """Tokens not computed yet; at least one while the sequence lives, unless it samples nothing."""
         return self.num_tokens - self.num_computed
 
     @property
     def constrained(self) -> bool:
         """Whether not every token may come next."""
         return self.constraint is not None and not self.constraint.is_free(self.num_in_flight)
+
+    @property
+    def samples(self) -> bool:
+        """Whether there is an answer at all."""
+        return self.max_tokens != 0
+
+    @property
+    def unread(self) -> range:
+        """Positions of the prompt whose output the request wants by itself and does not have yet.
+
+        Only the first choice reads the prompt. Its log-probabilities come from the positions before each token.
+        """
+        if self.choice or self.sampling.prompt_logprobs is None:
+            return range(0)
+        return range(self.num_read, self.num_prompt - 1)
+
+    @property
+    def reusable(self) -> list[int]:
+        """The beginning of its tokens that may come from the prefix cache, and the one after it.
+
+        Positions whose output is still wanted have to be computed.
+        """
+        return self.token_ids[: self.unread.start + 1] if self.unread else self.token_ids
 
     def awaits_token(self, *, counts_in_flight: bool = False) -> bool:
         """Whether nothing can be computed before a token in flight is known.

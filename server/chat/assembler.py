@@ -25,16 +25,27 @@ class ChoiceAssembler:
         choice: index the pieces carry.
         parser: finds thoughts and calls in the text; None if all of it is content.
         call_ids: names the calls; shared by the choices of an answer.
+        start: offset at which the text begins.
+        tells_end: give the log-probability of the token that ends the answer, too, though it is no part of it.
     """
 
-    def __init__(self, choice: int, parser: StreamParser | None = None, call_ids: CallIds | None = None) -> None:
+    def __init__(
+        self,
+        choice: int,
+        parser: StreamParser | None = None,
+        call_ids: CallIds | None = None,
+        *,
+        start: int = 0,
+        tells_end: bool = False,
+    ) -> None:
         self._choice = choice
+        self._tells_end = tells_end
         self._parser = parser or PlainParser()
         self._tokens = ContentTokens(self._parser)
         self._call_ids = call_ids or CallIds()
         self._utf8 = Utf8Assembler()
         self._bytes = 0  # taken in so far
-        self._characters = 0  # of the text so far
+        self._characters = start  # up to the end of the text so far
         self._held: deque[tuple[int, PlacedLogprob]] = deque()  # with the number of bytes before the token
         self.finished = False
 
@@ -46,7 +57,10 @@ class ChoiceAssembler:
             events = [event for entry in delta.logprobs for event in self._add(entry)]
         if delta.finish is not None:
             self.finished = True
-            events += self._tokens.feed(self._utf8.flush(), self._release())
+            text = self._utf8.flush()
+            if self._tells_end and delta.end_logprob is not None:
+                self._held.append((self._bytes, PlacedLogprob(delta.end_logprob, self._characters + len(text))))
+            events += self._tokens.feed(text, self._release())
             events += self._tokens.finish()
         logprobs = self._tokens.take()
         if not events and not logprobs and delta.finish is None:

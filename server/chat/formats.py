@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from engine.types import Finish
 from server.chat.pieces import Piece, WholeChoice
 from server.generation import Usage
 from server.parsing.base import Arguments, CallBegins, Content, Event, Thought
-from server.translate import PlacedLogprob, chat_logprobs, completion_logprobs, finish_reason
+from server.translate import PlacedLogprob, chat_logprobs, completion_logprobs, finish_reason, prompt_logprobs
 from server.wire_json import text_to_json, to_json
 
 TEXT = "\0"
@@ -66,9 +66,11 @@ class Envelope:
         before, _, after = self.chunk(head, choice).rpartition(to_json(TEXT))
         return before, after
 
-    def closing(self, head: bytes, choices: Sequence[dict[str, Any]], usage: Usage) -> bytes:
-        """A chunk or whole answer with usage."""
-        return b"".join((head, to_json(choices), b',"usage":', to_json(_usage(usage)), b"}"))
+    def closing(
+        self, head: bytes, choices: Sequence[dict[str, Any]], usage: Usage, more: Mapping[str, Any] | None = None
+    ) -> bytes:
+        """A chunk or whole answer with usage, and with what else such an answer has."""
+        return b"".join((head, to_json(choices), b",", to_json({"usage": _usage(usage), **(more or {})})[1:]))
 
 
 class ChatFormat:
@@ -112,7 +114,7 @@ class ChatFormat:
     def whole(self, choices: Sequence[WholeChoice], usage: Usage) -> bytes:
         """The answer as one JSON body."""
         shown = [self._whole_choice(index, choice) for index, choice in enumerate(choices)]
-        return self._envelope.closing(self._envelope.head("chat.completion"), shown, usage)
+        return self._envelope.closing(self._envelope.head("chat.completion"), shown, usage, _listed(choices[0]))
 
     def _whole_choice(self, index: int, choice: WholeChoice) -> dict[str, Any]:
         return {
@@ -195,9 +197,12 @@ class CompletionFormat:
         self._around: dict[int, tuple[bytes, bytes]] = {}  # of the choices that have begun
 
     def chunks(self, piece: Piece) -> list[bytes]:
-        """Text as it comes; then an empty text with the finish reason."""
+        """The prompt, if it is echoed; text as it comes; then an empty text with the finish reason."""
         chunks = []
         text = piece.text
+        if piece.prompt is not None and (piece.prompt.text or piece.prompt.logprobs):
+            placed = completion_logprobs(piece.prompt.logprobs) if self._logprobs else None
+            chunks.append(self._envelope.chunk(self._head, _addition(piece.choice, piece.prompt.text, placed)))
         if self._logprobs and (text or piece.logprobs):
             choice = _addition(piece.choice, text, completion_logprobs(piece.logprobs))
             chunks.append(self._envelope.chunk(self._head, choice))
@@ -221,16 +226,25 @@ class CompletionFormat:
 
     def whole(self, choices: Sequence[WholeChoice], usage: Usage) -> bytes:
         """The answer as one JSON body."""
-        shown = [
-            {
-                "index": index,
-                "text": "".join(choice.content),
-                "logprobs": completion_logprobs(choice.logprobs) if self._logprobs else None,
-                **_ending(choice.finish),
-            }
-            for index, choice in enumerate(choices)
-        ]
+        shown = [self._whole_choice(index, choice) for index, choice in enumerate(choices)]
         return self._envelope.closing(self._head, shown, usage)
+
+    def _whole_choice(self, index: int, choice: WholeChoice) -> dict[str, Any]:
+        echoed, before = ("", ()) if choice.prompt is None else (choice.prompt.text, choice.prompt.logprobs)
+        return {
+            "index": index,
+            "text": echoed + "".join(choice.content),
+            "logprobs": completion_logprobs([*before, *choice.logprobs]) if self._logprobs else None,
+            **_ending(choice.finish),
+            **_listed(choice),
+        }
+
+
+def _listed(choice: WholeChoice) -> dict[str, Any]:
+    """vLLM's `prompt_logprobs`, where it was asked for."""
+    if choice.prompt is None or choice.prompt.listed is None:
+        return {}
+    return {"prompt_logprobs": prompt_logprobs(choice.prompt.listed)}
 
 
 def _addition(index: int, text: str, logprobs: dict[str, Any] | None = None) -> dict[str, Any]:

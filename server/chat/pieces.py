@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from engine.types import Finish
+from server.chat.shown_prompt import ShownPrompt
 from server.parsing.base import Arguments, CallBegins, Content, Event, Thought
 from server.translate import PlacedLogprob
 
@@ -20,6 +21,7 @@ class Piece(NamedTuple):
     events: tuple[Event, ...]  # calls with their ids; neighbours are never both content, nor both thoughts
     logprobs: tuple[PlacedLogprob, ...]  # of tokens that made content
     finish: Finish | None
+    prompt: ShownPrompt | None = None  # in front of everything else of the choice
 
     @property
     def text(self) -> str:
@@ -45,6 +47,7 @@ class WholeChoice:
     calls: list[WholeCall] = field(default_factory=list)
     logprobs: list[PlacedLogprob] = field(default_factory=list)
     finish: Finish | None = None
+    prompt: ShownPrompt | None = None
 
     def add(self, piece: Piece) -> None:
         """Append a piece."""
@@ -60,3 +63,4 @@ class WholeChoice:
                     self.calls[-1].arguments.append(text)
         self.logprobs.extend(piece.logprobs)
         self.finish = piece.finish or self.finish
+        self.prompt = piece.prompt or self.prompt

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from server.admission import admit, check_grammar, grammar_check
 from server.chat.call_ids import CallIds
 from server.chat.formats import ChatFormat
+from server.chat.shown_prompt import PromptView
 from server.chat.tool_calling import tool_calling
 from server.chat.tool_history import call_ids
 from server.dependencies import ServicesDep
@@ -46,6 +47,7 @@ async def create_chat_completion(body: ChatCompletionRequest, request: Request, 
         priority=body.priority,
         make_parser=None if calling is None else calling.parser,
         call_ids=CallIds(call_ids(body.messages)),
+        views=[PromptView(listed=body.prompt_logprobs)],
     )
     log_generation(request, model.shown_as(body.model), generation)
     return await respond(request, body, services, model, generation, ChatFormat, prompts.headers)

@@ -9,7 +9,7 @@ from server.admission import admit, check_grammar
 from server.chat.formats import CompletionFormat
 from server.dependencies import ServicesDep
 from server.observability.request_log import log_generation
-from server.request_prompts import prompts_of_completion
+from server.request_prompts import prompts_of_completion, views_of_completion
 from server.respond import respond
 from server.schemas.completion import CompletionRequest
 from server.schemas.fields import refuse_unsupported
@@ -37,6 +37,7 @@ async def create_completion(body: CompletionRequest, request: Request, services:
         prompt_param="prompt",
         timeout=body.timeout,
         priority=body.priority,
+        views=await views_of_completion(body, prompts, model),
     )
     log_generation(request, model.shown_as(body.model), generation)
     return await respond(request, body, services, model, generation, CompletionFormat, prompts.headers)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from engine.types import MAX_CHOICES, MAX_TIMEOUT
+from engine.types import MAX_CHOICES, MAX_LOGPROBS, MAX_TIMEOUT
 
 Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
 PositiveInt = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -62,6 +62,9 @@ class StreamOptions(WireModel):
 class GenerationFields(ModelChoice):
     """Fields that chat and legacy completions share. Null means absent everywhere."""
 
+    prompt_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = Field(
+        None, description="list each prompt token's log-probability and this many alternatives; not with stream"
+    )
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = Field(None, description="choices per prompt")
     stream: bool | None = Field(None, description="answer with server-sent events")
     stream_options: StreamOptions | None = None

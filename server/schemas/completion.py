@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from engine.types import MAX_CHOICES, MAX_LOGPROBS
-from server.schemas.base import GenerationFields, PositiveInt, TokenId
+from server.schemas.base import CountFromZero, GenerationFields, TokenId
 from server.schemas.structured import StructuredFields
 from server.schemas.truncation import TruncationFields
 
@@ -24,7 +24,8 @@ class CompletionRequest(GenerationFields, StructuredFields, TruncationFields):
     best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = Field(
         None, description="make so many choices per prompt and return the n likeliest; default n"
     )
-    max_tokens: PositiveInt | None = Field(None, description="default 16")
+    max_tokens: CountFromZero | None = Field(None, description="default 16; 0 generates nothing")
+    echo: bool | None = Field(None, description="begin with the prompt, its log-probabilities included")
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = Field(
         None, description="report each token's log-probability and this many alternatives"
     )

@@ -43,7 +43,6 @@ REFUSED: Mapping[str, Callable[[Any], bool]] = {
     "echo": _one_of(False),
     "chat_template": _OFF,
     "documents": _one_of([]),
-    "prompt_logprobs": _OFF,
     "bad_words": _one_of([]),
     "allowed_token_ids": _OFF,
     "banned_tokens": _one_of([]),
@@ -86,6 +85,7 @@ def _hint(name: str | int) -> str:
     hints = {
         "tool_choice": " beyond 'none'",
         "modalities": " beyond ['text']",
+        "echo": " beyond false, except by /v1/completions",
         "functions": "; 'tools' has taken its place",
         "function_call": "; 'tool_choice' and 'tool_calls' have taken its place",
     }

@@ -16,7 +16,7 @@ from cpu_ext.loader import find_compiler, load_library
 from engine.core import EngineCore
 from engine.errors import NativeLibraryError
 from engine.messages import StepOutput
-from engine.types import GenerationRequest, SamplingParams, TokenLogprob
+from engine.types import GenerationRequest, PromptLogprob, SamplingParams, TokenLogprob
 from tests.engine.text import make_tokenizers
 
 END_TOKEN = 0
@@ -30,6 +30,7 @@ class Answer:
     data: bytes = b""
     logprobs: list[TokenLogprob] = field(default_factory=list)
     cached_tokens: int = 0
+    prompt_logprobs: tuple[PromptLogprob, ...] = ()
 
 
 def write_tiny_llama(directory: Path) -> transformers.LlamaForCausalLM:
@@ -96,3 +97,4 @@ def _collect(output: StepOutput, answers: dict[tuple[str, int], Answer]) -> None
         answer.data += delta.data
         answer.logprobs += delta.logprobs or ()
         answer.cached_tokens = delta.cached_tokens
+        answer.prompt_logprobs += delta.prompt_logprobs or ()

@@ -49,14 +49,22 @@ def requests() -> list[GenerationRequest]:
     return [*wanted, GenerationRequest("drawn", (4, 4, 4), params)]
 
 
+def scored() -> GenerationRequest:
+    """One whose prompt is read, and nothing else."""
+    return GenerationRequest("scored", (9, 8) * 5, SamplingParams(max_tokens=0, seed=0, prompt_logprobs=2))
+
+
 def test_neither_neighbours_nor_filling_change_a_bit(model: Path, on_the_device: EmulatedRuntime) -> None:
-    together = run(build_engine(config_of(model))[0], requests())
+    wanted = [*requests(), scored()]
+    together = run(build_engine(config_of(model))[0], wanted)
 
     alone, _ = build_engine(config_of(model), pipeline_depth=0)
-    for each in requests():
+    for each in wanted:
         expected = run(alone, [each])[each.request_id, 0]
         found = together[each.request_id, 0]
         assert (found.token_ids, found.logprobs) == (expected.token_ids, expected.logprobs)
+        assert found.prompt_logprobs == expected.prompt_logprobs
+    assert len(together["scored", 0].prompt_logprobs) == 10
 
 
 def test_once_warm_nothing_is_allocated_and_nobody_waits_but_for_results(
@@ -73,3 +81,5 @@ def test_once_warm_nothing_is_allocated_and_nobody_waits_but_for_results(
     assert not device.allocated
     assert device.waits - waits <= steps
     assert steps < device.copies - copies <= 2 * steps
+    run(core, [scored()])
+    assert not device.allocated

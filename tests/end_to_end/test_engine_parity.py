@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import transformers
 
 from engine.build import build_engine
 from engine.config import EngineConfig, KernelChoice
-from engine.types import GenerationRequest, SamplingParams
+from engine.types import GenerationRequest, PromptLogprob, SamplingParams
 from tests.end_to_end.engine_runs import greedy, require_native, run, write_tiny_llama
 
 PROMPT_LENGTHS = (1, 2, 15, 16, 17, 100)
@@ -29,6 +30,11 @@ def kernels(request: pytest.FixtureRequest) -> KernelChoice:
         require_native()
     choice: KernelChoice = request.param
     return choice
+
+
+def scoring(request_id: str, prompt: Iterable[int]) -> GenerationRequest:
+    """Only the prompt's own log-probabilities."""
+    return GenerationRequest(request_id, tuple(prompt), SamplingParams(max_tokens=0, seed=0, prompt_logprobs=3))
 
 
 def prompts(vocab_size: int) -> list[list[int]]:
@@ -58,6 +64,73 @@ def test_greedy_answers_and_log_probabilities_are_those_of_transformers(
             assert reported.logprob == pytest.approx(row[reported.token_id].item(), abs=1e-4)
             assert [each.logprob for each in reported.top] == pytest.approx(row.topk(5).values.tolist(), abs=1e-4)
             assert reported.top[0].token_id == reported.token_id
+
+
+def test_log_probabilities_of_prompts_are_those_of_transformers(
+    tiny: tuple[Path, transformers.LlamaForCausalLM], kernels: KernelChoice
+) -> None:
+    directory, reference = tiny
+    config = EngineConfig(
+        model=str(directory),
+        kernels=kernels,
+        threads=1,
+        kv_cache_dtype="float32",
+        max_num_seqs=4,
+        max_num_batched_tokens=24,
+    )
+    core, _ = build_engine(config)
+    texts = prompts(reference.config.vocab_size)
+
+    answers = run(core, [scoring(str(index), prompt) for index, prompt in enumerate(texts)])
+
+    for index, prompt in enumerate(texts):
+        first, *others = answers[str(index), 0].prompt_logprobs
+        assert (first.token_id, first.logprob, first.top) == (prompt[0], None, ())
+        assert [each.token_id for each in others] == prompt[1:]
+        with torch.no_grad():
+            logits = reference(torch.tensor([prompt])).logits[0, :-1]
+        for row, reported in zip(torch.log_softmax(logits.double(), dim=-1), others, strict=True):
+            assert reported.logprob == pytest.approx(row[reported.token_id].item(), abs=1e-4)
+            assert [each.logprob for each in reported.top] == pytest.approx(row.topk(3).values.tolist(), abs=1e-4)
+
+
+def test_log_probabilities_of_prompts_have_the_same_bits_however_they_are_computed(
+    tiny: tuple[Path, transformers.LlamaForCausalLM],
+) -> None:
+    require_native()
+    directory, reference = tiny
+    texts = prompts(reference.config.vocab_size)
+
+    def scores(seqs: int, tokens: int, *, at_once: bool) -> list[tuple[PromptLogprob, ...]]:
+        config = EngineConfig(
+            model=str(directory), kernels="native", threads=1, max_num_seqs=seqs, max_num_batched_tokens=tokens
+        )
+        core, _ = build_engine(config)
+        wanted = [scoring(str(index), prompt) for index, prompt in enumerate(texts)]
+        run(core, [greedy("before", texts[-1], 2)])  # leaves blocks that must not be used
+        found = (
+            run(core, wanted)
+            if at_once
+            else {key: value for each in wanted for key, value in run(core, [each]).items()}
+        )
+        return [found[str(index), 0].prompt_logprobs for index in range(len(texts))]
+
+    expected = scores(1, 512, at_once=False)
+    assert scores(64, 512, at_once=True) == expected
+    assert scores(3, 7, at_once=True) == expected
+
+
+def test_what_is_said_of_an_answer_is_said_of_a_prompt_that_holds_it(
+    tiny: tuple[Path, transformers.LlamaForCausalLM],
+) -> None:
+    require_native()
+    core, _ = build_engine(EngineConfig(model=str(tiny[0]), kernels="native", threads=1))
+    prompt = [7, 8, 9]
+    answer = run(core, [greedy("answer", prompt, 20, logprobs=3)])["answer", 0]
+
+    scored = run(core, [scoring("scored", prompt + answer.token_ids)])["scored", 0].prompt_logprobs
+
+    assert [(each.logprob, each.top) for each in scored[3:]] == [(each.logprob, each.top) for each in answer.logprobs]
 
 
 def test_a_published_model_tells_its_story(shared: Path, kernels: KernelChoice) -> None:

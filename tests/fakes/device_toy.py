@@ -6,7 +6,7 @@ tokens. Whatever goes wrong with a block, a slot, a table or a copy changes toke
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -31,8 +31,14 @@ class ToyDeviceModel:
 
     config: ModelConfig
     backend: TorchBackend
+    latest: tuple[ForwardBatch, PagedAttention] = field(init=False)
 
     def compute(self, batch: ForwardBatch, attention: PagedAttention) -> torch.Tensor:
+        """Logits of the tokens that are asked for."""
+        self.latest = batch, attention
+        return self._logits(batch, attention)
+
+    def _logits(self, batch: ForwardBatch, attention: PagedAttention) -> torch.Tensor:
         """Logits, float32 [L, V], of a hash of each row's tokens."""
         keys, where = attention.cache.keys(0), attention.batch
         size = attention.cache.block_size
@@ -54,6 +60,11 @@ class ToyDeviceModel:
         vocab = torch.arange(self.config.vocab_size)
         mixed = torch.remainder(totals[:, None].long() * 31 + vocab * vocab * 17 + vocab * 5, 97)
         return mixed.float() / 8
+
+    def logits_at(self, rows: torch.Tensor) -> torch.Tensor:
+        """Logits of further tokens of the latest step."""
+        batch, attention = self.latest
+        return self._logits(replace(batch, logit_rows=rows), attention)
 
     def forward(self, batch: ForwardBatch, attention: PagedAttention) -> torch.Tensor:
         """The same, for the runner on the host."""

@@ -14,6 +14,7 @@ from engine.types import (
     GenerationRequest,
     ModelInfo,
     OutputDelta,
+    PromptLogprob,
     Timings,
     TokenLogprob,
     TopLogprob,
@@ -56,6 +57,7 @@ class Script:
         timings: told with the finish.
         logprob: of every token.
         special: ids of tokens that have no text unless the request has them shown.
+        end: the token that ends it, told only beside the answer.
     """
 
     tokens: tuple[Token, ...]
@@ -65,6 +67,7 @@ class Script:
     timings: Timings | None = Timings(0.25, 0.5, 2.0, 1)
     logprob: float = -0.25
     special: frozenset[int] = frozenset()
+    end: int | None = None
 
 
 def script(text: str | Sequence[bytes], **settings: object) -> Script:
@@ -92,6 +95,7 @@ class FakeEngine:
         healthy: shown to the server; also whether `generate` works.
         silent_seconds: shown to the server.
         last_failure: shown to the server.
+        spell: bytes of a token of a prompt.
         delay: seconds before each step.
         gate: if set, steps wait until it is.
         failure: raised after `fail_after` deltas of a request.
@@ -107,6 +111,7 @@ class FakeEngine:
     responsive: bool = True
     silent_seconds: float = 0.0
     last_failure: str | None = None
+    spell: Callable[[int], bytes] = lambda token_id: b"%d," % token_id
     delay: float = 0.0
     gate: asyncio.Event | None = None
     failure: Exception | None = None
@@ -146,6 +151,7 @@ class FakeEngine:
 
     async def _steps(self, request: GenerationRequest) -> AsyncIterator[OutputDelta]:
         remaining = [deltas_of(request, choice, self.answer(request, choice)) for choice in range(request.sampling.n)]
+        self._tell_of_prompt(request, remaining[0])
         endless = any(not deltas or deltas[-1].finish is None for deltas in remaining)
         while any(remaining):
             await self._pause()
@@ -158,6 +164,21 @@ class FakeEngine:
         if endless:
             await self.closing.wait()
             raise EngineDeadError("The engine was shut down.")
+
+    def _tell_of_prompt(self, request: GenerationRequest, deltas: list[OutputDelta]) -> None:
+        """The first delta says how likely each token of the prompt was: the k-th is the k-th likeliest, from 0 on."""
+        count, ids = request.sampling.prompt_logprobs, request.prompt_token_ids
+        if count is None or not deltas:
+            return
+        first = PromptLogprob(ids[0], self.spell(ids[0]), None, ())
+        top = [[TopLogprob(900 + rank, b"other%d" % rank, -0.5 - rank) for rank in range(20)] for _ in ids]
+        for rank, token_id in enumerate(ids[:20]):
+            top[rank][rank] = TopLogprob(token_id, self.spell(token_id), -0.5 - rank)
+        told = (
+            PromptLogprob(token_id, self.spell(token_id), -0.5 - rank, tuple(top[rank][:count]))
+            for rank, token_id in enumerate(ids)
+        )
+        deltas[0] = deltas[0]._replace(prompt_logprobs=(first, *list(told)[1:]))
 
     async def _pause(self) -> None:
         if self.gate is not None:
@@ -172,7 +193,7 @@ class FakeEngine:
 
 def deltas_of(request: GenerationRequest, choice: int, what: Script) -> list[OutputDelta]:
     """A script as the engine's deltas, cut off by `max_tokens` as an engine would; the finish comes by itself."""
-    limit = request.sampling.max_tokens or len(what.tokens)
+    limit = len(what.tokens) if request.sampling.max_tokens is None else request.sampling.max_tokens
     hidden = what.special.difference(request.sampling.shown_special_tokens)
     if not request.sampling.skip_special_tokens:
         hidden = frozenset()
@@ -195,7 +216,10 @@ def deltas_of(request: GenerationRequest, choice: int, what: Script) -> list[Out
             )
         )
     if finish is not None:
-        deltas.append(OutputDelta(request.request_id, choice, (), b"", None, what.cached_tokens, finish, what.timings))
+        ended = OutputDelta(request.request_id, choice, (), b"", None, what.cached_tokens, finish, what.timings)
+        if what.end is not None and request.sampling.logprobs is not None:
+            ended = ended._replace(end_logprob=_logprob((what.end, b""), request.sampling.logprobs))
+        deltas.append(ended)
     return deltas
 
 

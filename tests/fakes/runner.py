@@ -12,18 +12,16 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from engine.errors import InvalidLogitsError
-from engine.scheduling.batch import SampledToken, ScheduledBatch, ScheduledSequence
+from engine.scheduling.batch import PromptReading, SampledToken, ScheduledBatch, ScheduledSequence, StepOutcome
 from engine.scheduling.sequence import Sequence
 from engine.types import GenerationRequest
-
-Tokens = list[SampledToken | None]
 
 
 class ToyStep(NamedTuple):
     """A step that has been submitted."""
 
     batch: ScheduledBatch
-    tokens: Tokens
+    outcome: StepOutcome
 
 
 class ToyRunner:
@@ -75,30 +73,30 @@ class ToyRunner:
         self._copy(batch)
         for item in batch.items:
             assert item.start == item.sequence.num_computed
-            assert item.sample == (item.end == item.sequence.num_tokens)
+            assert item.sample == (item.end == item.sequence.num_tokens and item.sequence.samples)
             assert not item.void
             assert not (item.in_flight and item.sequence.sampling.has_penalties)
             assert not (item.in_flight and item.sequence.constrained)
             for position, token in zip(range(item.start, item.end), self._tokens(item), strict=True):
                 self._check_ownership(item, position)
                 self.slots[self._slot(item, position)] = token
-        step = ToyStep(batch, [self._next(item) if item.sample else None for item in batch.items])
+        sampled = [self._next(item) if item.sample else None for item in batch.items]
+        readings = [self._read(index, item) for index, item in enumerate(batch.items) if item.reads]
+        step = ToyStep(batch, StepOutcome(sampled, tuple(readings)))
         self._latest = {
-            item.sequence: token.token_id
-            for item, token in zip(batch.items, step.tokens, strict=True)
-            if token is not None
+            item.sequence: token.token_id for item, token in zip(batch.items, sampled, strict=True) if token is not None
         }
         self._uncollected.append(step)
         return step
 
-    def collect(self, handle: ToyStep) -> Tokens:
+    def collect(self, handle: ToyStep) -> StepOutcome:
         assert handle is self._uncollected.popleft()
         requests = [item.sequence.request for item in handle.batch.items]
         invalid = {request.request_id for request in requests if self._invalid_for(request)}
         if invalid:
             self._uncollected.clear()
             raise InvalidLogitsError(tuple(sorted(invalid)))
-        return handle.tokens
+        return handle.outcome
 
     def _tokens(self, item: ScheduledSequence) -> list[int]:
         if not item.in_flight:
@@ -120,6 +118,18 @@ class ToyRunner:
     def _slot(self, item: ScheduledSequence, position: int) -> int:
         block, offset = divmod(position, self._block_size)
         return item.sequence.block_table[block] * self._block_size + offset
+
+    def _read(self, index: int, item: ScheduledSequence) -> PromptReading:
+        """How likely the toy finds the tokens of a prompt: a function of all before them, and of themselves."""
+        sequence, tokens = item.sequence, []
+        count = sequence.sampling.prompt_logprobs or 0
+        for position in item.reads:
+            past = [self.slots[self._slot(item, each)] for each in range(position + 1)]
+            first = toy_token(past, 0, 0, self._vocab_size)
+            top = tuple(((first + rank) % self._vocab_size, -float(rank)) for rank in range(count))
+            token = sequence.token_ids[position + 1]
+            tokens.append(SampledToken(token, -float((token - first) % self._vocab_size), top))
+        return PromptReading(index, item.reads, tuple(tokens))
 
     def _next(self, item: ScheduledSequence) -> SampledToken:
         sequence = item.sequence

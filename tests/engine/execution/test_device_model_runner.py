@@ -14,7 +14,7 @@ from engine.execution.device_model_runner import DeviceModelRunner, decode_sizes
 from engine.execution.device_step_memory import GRAPHS, device_step_bytes
 from engine.model.config import ModelConfig
 from engine.scheduling.batch import ScheduledBatch
-from engine.types import GenerationRequest, GrammarKind, GrammarSpec, OutputDelta
+from engine.types import GenerationRequest, GrammarKind, GrammarSpec, OutputDelta, PromptLogprob
 from tests.emulation.device import EmulatedRuntime
 from tests.engine.execution.steps import model_config, share
 from tests.fakes.device_engine import ToySize, host_engine, late_engine, late_runner, make_runner
@@ -81,6 +81,43 @@ def test_tokens_are_those_of_the_host(
     assert (device.replays - warm > 10) == graphs
 
 
+def prompt_logprobs(core: EngineCore, wanted: list[GenerationRequest]) -> dict[str, tuple[PromptLogprob, ...]]:
+    """What is said of each prompt; it is said once."""
+    for each in wanted:
+        core.add(each)
+    deltas, failures = run(core)
+    assert not failures
+    told = {name: [delta.prompt_logprobs for delta in each if delta.prompt_logprobs] for name, each in deltas.items()}
+    assert all(len(each) == 1 for each in told.values())
+    return {name: each[0] for name, each in told.items()}
+
+
+@pytest.mark.parametrize(("budget", "seqs", "pipeline_depth"), [(24, 4, 1), (24, 4, 0), (5, 3, 1)])
+def test_prompts_are_read_as_on_the_host(
+    config: ModelConfig, emulated: EmulatedRuntime, budget: int, seqs: int, pipeline_depth: int
+) -> None:
+    """In steps with more rows to read than there is room for at a time, beside others that decode."""
+    size = ToySize(num_blocks=17, max_num_seqs=seqs, max_num_batched_tokens=budget)
+    core, _ = late_engine(config, size, emulated, pipeline_depth=pipeline_depth)
+    wanted = [
+        request(
+            str(number), [*COMMON[: 1 + 7 * number % 20], 9 + number], max_tokens=number % 4, prompt_logprobs=number
+        )
+        for number in range(8)
+    ]
+
+    found = prompt_logprobs(core, wanted)
+
+    expected = prompt_logprobs(host_engine(config, ToySize()), wanted)
+    for name, entries in expected.items():
+        for told, own in zip(found[name], entries, strict=True):
+            assert (told.token_id, told.data) == (own.token_id, own.data)
+            assert told.logprob == (None if own.logprob is None else pytest.approx(own.logprob, abs=1e-5))
+            assert [top.token_id for top in told.top] == [top.token_id for top in own.top]
+            assert [top.logprob for top in told.top] == pytest.approx([top.logprob for top in own.top], abs=1e-5)
+            assert all(top.logprob == told.logprob for top in told.top if top.token_id == told.token_id)
+
+
 @dataclass(frozen=True)
 class Arrival:
     """A request, the step before which it arrives, and after how many more it is aborted, if at all."""
@@ -143,7 +180,7 @@ def test_a_step_is_one_copy_there_and_one_back_and_nobody_waits_for_it(
     handle = runner.submit(batch)
 
     assert (device.copies - copies, device.waits - waits) == (2, 0)
-    sampled = runner.collect(handle)
+    sampled = runner.collect(handle).tokens
     assert (device.copies - copies, device.waits - waits) == (2, 1)
     assert sampled[0] is not None
     assert sampled[1] is None
@@ -152,7 +189,7 @@ def test_a_step_is_one_copy_there_and_one_back_and_nobody_waits_for_it(
 def test_a_step_that_samples_nothing(config: ModelConfig, emulated: EmulatedRuntime) -> None:
     runner, device = late_runner(config, ToySize(), emulated)
     copies = device.copies
-    assert runner.collect(runner.submit(ScheduledBatch((share([5, 6, 7], 0, 2, [0]),)))) == [None]
+    assert runner.collect(runner.submit(ScheduledBatch((share([5, 6, 7], 0, 2, [0]),)))).tokens == [None]
     assert device.copies == copies + 1
 
 

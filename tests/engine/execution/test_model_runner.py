@@ -74,7 +74,7 @@ def test_one_entry_per_item_and_none_where_nothing_is_sampled(runner: ModelRunne
         )
     )
 
-    sampled = runner.collect(runner.submit(batch))
+    sampled = runner.collect(runner.submit(batch)).tokens
 
     assert [None if each is None else each.token_id for each in sampled] == [7 + 2, None, 20 + 3]
 
@@ -82,7 +82,7 @@ def test_one_entry_per_item_and_none_where_nothing_is_sampled(runner: ModelRunne
 def test_a_step_that_samples_nothing(runner: ModelRunner) -> None:
     batch = ScheduledBatch((share([5, 6, 7], 0, 2, [0]),))
 
-    assert runner.collect(runner.submit(batch)) == [None]
+    assert runner.collect(runner.submit(batch)).tokens == [None]
 
 
 def test_blocks_are_copied_before_anything_is_computed(runner: ModelRunner) -> None:
@@ -98,7 +98,7 @@ def test_end_tokens_wait_for_the_minimum_length(runner: ModelRunner) -> None:
     request = GenerationRequest("request", (2,), SamplingParams(temperature=0, min_tokens=1))
     item = ScheduledSequence(Sequence(request, 0, 0, [2], block_table=[0]), start=0, num_tokens=1, sample=True)
 
-    sampled = runner.collect(runner.submit(ScheduledBatch((item,))))[0]
+    sampled = runner.collect(runner.submit(ScheduledBatch((item,)))).tokens[0]
 
     assert sampled is not None
     assert sampled.token_id == 3
@@ -116,8 +116,8 @@ def test_a_token_in_flight_is_the_one_the_step_before_sampled(runner: ModelRunne
 
     second = runner.submit(ScheduledBatch(tuple(ahead)))
 
-    assert [each.token_id for each in runner.collect(first) if each] == [9, 23]
-    assert [each.token_id for each in runner.collect(second) if each] == [23 + 4, 9 + 3]
+    assert [each.token_id for each in runner.collect(first).tokens if each] == [9, 23]
+    assert [each.token_id for each in runner.collect(second).tokens if each] == [23 + 4, 9 + 3]
 
 
 def test_a_token_in_flight_counts_towards_the_minimum_length(runner: ModelRunner) -> None:
@@ -127,7 +127,7 @@ def test_a_token_in_flight_counts_towards_the_minimum_length(runner: ModelRunner
     sequence.num_in_flight = 1
 
     ahead = ScheduledSequence(sequence, 1, 1, sample=True, in_flight=True)
-    sampled = runner.collect(runner.submit(ScheduledBatch((ahead,))))[0]
+    sampled = runner.collect(runner.submit(ScheduledBatch((ahead,)))).tokens[0]
 
     assert sampled is not None
     assert sampled.token_id == 2

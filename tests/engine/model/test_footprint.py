@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from engine.model.loader import load_model
 from engine.ops.backend import Backend
 from engine.ops.cpu_backend import CpuBackend
 from engine.ops.torch_backend import TorchBackend
+from engine.scheduling.batch import ScheduledBatch
+from tests.engine.execution.steps import share
 from tests.engine.model.exl2_directory import write_random_exl2_llama
 from tests.parity.families import FAMILIES, build, save
 
@@ -50,7 +53,10 @@ def test_weights_and_workspace(directory: Path, name: str) -> None:
 
     kv_format = KVFormat(config.num_layers, config.num_kv_heads, config.head_dim, torch.float16)
     cache = PagedKVCache(kv_format, num_blocks=8, block_size=8, device=backend.device)
-    ModelRunner(loaded, cache, EngineConfig(max_num_seqs=3, max_num_batched_tokens=20, max_model_len=32), ()).warm_up()
+    runner = ModelRunner(loaded, cache, EngineConfig(max_num_seqs=3, max_num_batched_tokens=20, max_model_len=32), ())
+    runner.warm_up()
+    whole_prompt = replace(share(list(range(20)), 0, 20, [0, 1, 2]), reads=range(19))
+    assert len(runner.submit(ScheduledBatch((whole_prompt,))).readings[0].tokens) == 19
     assert loaded.model.workspace_bytes == workspace_bytes(config, backend.activation_dtype, tokens=20, rows=3)
 
 
