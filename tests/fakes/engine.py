@@ -218,7 +218,7 @@ def deltas_of(request: GenerationRequest, choice: int, what: Script) -> list[Out
     if finish is not None:
         ended = OutputDelta(request.request_id, choice, (), b"", None, what.cached_tokens, finish, what.timings)
         if what.end is not None and request.sampling.logprobs is not None:
-            ended = ended._replace(end_logprob=_logprob((what.end, b""), request.sampling.logprobs))
+            ended = ended._replace(end_logprob=_logprob((what.end, b""), what.logprob, request.sampling.logprobs))
         deltas.append(ended)
     return deltas
 
