@@ -190,6 +190,20 @@ class LoadConflictError(QuireError):
     """Models are loaded one after the other, and something else was asked of them."""
 
 
+class RequestNotFoundError(QuireError):
+    """No request of this name is being answered."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"No request '{name[:100]}' of yours is being answered; it may have ended.")
+
+
+class RequestCancelledError(QuireError):
+    """A request was ended before its answer was complete, because somebody asked for that."""
+
+    def __init__(self) -> None:
+        super().__init__("The request was cancelled before its answer was complete.")
+
+
 class RequestFailedError(QuireError):
     """The engine could not finish one request, through no fault of the request; others go on."""
 

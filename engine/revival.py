@@ -14,7 +14,9 @@ from engine.errors import (
     ModelUnloadedError,
     NoTokenError,
     QuireError,
+    RequestCancelledError,
     RequestFailedError,
+    RequestNotFoundError,
     SamplingLimitError,
 )
 
@@ -26,6 +28,8 @@ _WANT_MORE: dict[type[QuireError], type[QuireError]] = {
     ModelNotFoundError: QuireError,
     ModelUnloadedError: EngineDeadError,
     NoTokenError: RequestFailedError,
+    RequestCancelledError: QuireError,
+    RequestNotFoundError: QuireError,
     SamplingLimitError: InvalidRequestError,
 }
 """Classes that cannot be made from a message alone, and what stands in for them."""

@@ -51,7 +51,8 @@ class AccessMiddleware:
         found = self._routes.find(scope)
         needed = AccessScope.USER if found is None else found[1]
         state = scope.setdefault("state", {})
-        state["caller"] = self._keys.caller(_offered_key(headers))
+        offered = _offered_key(headers)
+        state["caller"], state["key_scope"] = self._keys.caller(offered), self._keys.scope_of(offered)
         if found is not None:
             state["route"] = (found[0].path, needed)  # for the log
         if self._keys.empty:

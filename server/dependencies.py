@@ -8,11 +8,13 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from server.cancellation import RunningRequests
 from server.config import ServerConfig
 from server.grammar_checks import GrammarChecks
 from server.models.registry import Models
 from server.models.served import ServedModel
 from server.schemas.fields import IgnoredFields
+from server.scopes import AccessScope
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +22,14 @@ class Services:
     """The models, and what the server adds.
 
     Attributes:
+        running: what can be cancelled.
         started: when the server was, by `time.monotonic`.
     """
 
     models: Models
     config: ServerConfig
     ignored_fields: IgnoredFields = field(default_factory=IgnoredFields)
+    running: RunningRequests = field(default_factory=RunningRequests)
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -57,6 +61,11 @@ def caller_of(request: Request) -> str | None:
     """
     caller: str | None = request.state.caller
     return caller
+
+
+def is_admin(request: Request) -> bool:
+    """Whether this request was made with an admin's key."""
+    return request.state.key_scope is AccessScope.ADMIN
 
 
 ServicesDep = Annotated[Services, Depends(_services)]

@@ -32,7 +32,9 @@ from engine.errors import (
     ModelUnloadedError,
     OverloadedError,
     QuireError,
+    RequestCancelledError,
     RequestFailedError,
+    RequestNotFoundError,
     ShuttingDownError,
 )
 from engine.logs import FIELDS
@@ -88,6 +90,10 @@ def reply_to(error: Exception) -> ErrorReply:
             return ErrorReply(400, error.message, param=error.param, code=error.code)
         case ModelNotFoundError():
             return ErrorReply(404, str(error), param="model", code="model_not_found")
+        case RequestNotFoundError():
+            return ErrorReply(404, str(error), param="request_id", code="request_not_found")
+        case RequestCancelledError():
+            return ErrorReply(400, str(error), code="request_cancelled")
         case OverloadedError():
             retry = {"Retry-After": str(math.ceil(error.retry_after))}
             return ErrorReply(429, str(error), RATE_LIMIT, code="queue_full", headers=retry)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from engine.errors import DeadlineExceededError, RequestFailedError
 from engine.types import GenerationRequest, OutputDelta, SamplingParams, Timings
+from server.cancellation import Cancellation
 from server.chat.assembler import ChoiceAssembler
 from server.chat.call_ids import CallIds
 from server.chat.pieces import Piece
@@ -88,6 +89,8 @@ class Generation:
         self._remembered: RecentPrompt | None = None
         self._timings: dict[int, Timings] = {}  # of each choice, as it said last
         self._reasoning_tokens: dict[int, int] = {}  # likewise
+        self._cancellation = Cancellation()
+        self._over = False
         self.usage = Usage(sum(len(request.prompt_token_ids) for request in requests))
 
     @property
@@ -104,6 +107,11 @@ class Generation:
     def seeds(self) -> list[int | None]:
         """The seed of each prompt."""
         return [request.sampling.seed for request in self._requests]
+
+    def cancel(self) -> bool:
+        """As `Cancellable`."""
+        self._cancellation.ask()
+        return not self._over
 
     def remember(self, first: RecentPrompt) -> None:
         """Add the answer to the first prompt to what is remembered of it."""
@@ -136,13 +144,15 @@ class Generation:
         Raises:
             EngineDeadError, RequestFailedError, InvalidRequestError: as `EngineClient.generate`.
             ModelLoadError: the model cannot be loaded.
+            RequestCancelledError: it was cancelled.
         """
         assemblers = [self._assembler(index) for index in range(self.choices)]
-        with self._metrics, self._waiting():
+        with self._metrics, self._under_way():
             async with AsyncExitStack() as stack:
-                streams = await self._begin(stack)
+                streams = await self._cancellation.wait(lambda: self._begin(stack))
                 deltas = await stack.enter_async_context(aclosing(_merged(streams)))
-                async for prompt, delta in deltas:
+                while (item := await self._cancellation.wait(lambda: anext(deltas, None))) is not None:
+                    prompt, delta = item
                     choice = prompt * self._n + delta.choice
                     for shown in self._shown(prompt, delta):
                         yield shown
@@ -186,11 +196,12 @@ class Generation:
         return [engine.generate(replace(request, timeout=left)) for request in self._requests]
 
     @contextmanager
-    def _waiting(self) -> Iterator[None]:
-        """Leave no prompt counted as waiting that was never begun."""
+    def _under_way(self) -> Iterator[None]:
+        """At the end leave no prompt counted as waiting that was never begun."""
         try:
             yield
         finally:
+            self._over = True
             for place in self._places:
                 place.leave()
 

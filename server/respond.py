@@ -76,6 +76,8 @@ async def respond(
         **await prefix_headers(request, model, first_prompt),
         **about_prompts,
     }
+    names = {generation.answer_id, request.state.request_id, body.request_id or generation.answer_id}
+    services.running.add(generation, caller_of(request) or "", names)
     generation.remember(model.recent_prompts.record(caller_of(request) or "", first_prompt))
     if body.stream:
         events = _events(request.state.request_id, generation, begin, include_usage=include_usage)

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from engine.errors import RequestCancelledError
 from engine.stats import EngineStats
 from engine.types import FinishReason, ModelInfo, OutputDelta, SamplingParams
 from server.observability.histogram import Histogram, HistogramFamily
@@ -237,7 +238,8 @@ class RequestMetrics:
         if error is None:
             metrics.computed_tokens.observe(self._prompt_tokens - self._cached)
         else:
-            metrics.unfinished("error" if isinstance(error, Exception) else "abort")
+            wanted = isinstance(error, RequestCancelledError) or not isinstance(error, Exception)
+            metrics.unfinished("abort" if wanted else "error")
 
 
 class _EngineCollector(Collector):

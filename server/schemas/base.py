@@ -90,6 +90,10 @@ class GenerationFields(ModelChoice):
     )
     priority: Int32 | None = Field(None, description="the lower, the sooner its turn; default 0")
 
+    request_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")] | None = Field(
+        None, description="a name to cancel it by, besides the answer's id and x-request-id"
+    )
+
     user: str | None = Field(None, description="accepted; has no effect")
     metadata: dict[str, Any] | None = Field(None, description="accepted; has no effect")
     service_tier: str | None = Field(None, description="accepted; has no effect")
