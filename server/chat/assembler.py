@@ -11,7 +11,7 @@ from engine.types import OutputDelta, TokenLogprob
 from server.chat.call_ids import CallIds
 from server.chat.content_tokens import ContentTokens
 from server.chat.pieces import Piece
-from server.parsing.base import CallBegins, Event, PlainParser, StreamParser, joined
+from server.parsing.base import CallBegins, Content, Event, PlainParser, StreamParser, joined
 from server.translate import PlacedLogprob
 
 
@@ -53,6 +53,8 @@ class ChoiceAssembler:
         """The piece this delta completes, or None if there is nothing to show yet."""
         if delta.logprobs is None:
             events = self._parser.feed(self._utf8.feed(delta.data))
+            if delta.finish is None:  # as most are
+                return Piece(self._choice, self._named(events), (), None) if events else None
         else:
             events = [event for entry in delta.logprobs for event in self._add(entry)]
         if delta.finish is not None:
@@ -84,9 +86,9 @@ class ChoiceAssembler:
 
     def _named(self, events: Sequence[Event]) -> tuple[Event, ...]:
         """The events, as few as they can be, and every call with an id."""
-        if len(events) > 1:
-            events = joined(events)
+        if len(events) == 1 and isinstance(events[0], Content):
+            return (events[0],)
         return tuple(
             event._replace(call_id=self._call_ids.name(event.call_id)) if isinstance(event, CallBegins) else event
-            for event in events
+            for event in joined(events)
         )

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from engine.types import Finish
 from server.chat.pieces import Piece, WholeChoice
 from server.generation import Usage
-from server.parsing.base import Arguments, CallBegins, Content, Event, Thought
+from server.parsing.base import Arguments, CallBegins, Content, Thought
 from server.translate import PlacedLogprob, chat_logprobs, completion_logprobs, finish_reason, prompt_logprobs
 from server.wire_json import text_to_json, to_json
 
@@ -96,11 +96,11 @@ class ChatFormat:
             chunks.append(choice.role(calls=bool(piece.events) and isinstance(piece.events[0], CallBegins)))
         logprobs = piece.logprobs
         for event in piece.events:
-            if self._logprobs and isinstance(event, Content):
-                chunks.append(choice.content(event.text, logprobs))
+            if isinstance(event, Content):
+                chunks.append(choice.content(event.text, logprobs if self._logprobs else None))
                 logprobs = ()
             else:
-                chunks.append(choice.event(event))
+                chunks.append(choice.other(event))
         if logprobs:
             chunks.append(choice.content("", logprobs))
         if piece.finish is not None:
@@ -147,16 +147,16 @@ class _BegunChoice:
         """The first chunk, which says null for the content if the answer begins with a call."""
         return self._chunk({"role": "assistant", "content": None if calls else "", "refusal": None})
 
-    def content(self, text: str, logprobs: Sequence[PlacedLogprob]) -> bytes:
-        """Content with log-probabilities."""
+    def content(self, text: str, logprobs: Sequence[PlacedLogprob] | None) -> bytes:
+        """Content, with log-probabilities if they were asked for."""
+        if logprobs is None:
+            return text_to_json(text).join(self._content)
         return self._chunk({"content": text}, chat_logprobs(logprobs))
 
-    def event(self, event: Event) -> bytes:
-        """A chunk without log-probabilities. Id, type and name of a call stand in its first chunk alone, since clients
-        join what they get of a call."""
+    def other(self, event: Thought | CallBegins | Arguments) -> bytes:
+        """What is no content. Id, type and name of a call stand in its first chunk alone, since clients join what they
+        get of a call."""
         match event:
-            case Content(text):
-                return text_to_json(text).join(self._content)
             case Thought(text):
                 self._thought = self._thought or self._around({"reasoning_content": TEXT})
                 return text_to_json(text).join(self._thought)
