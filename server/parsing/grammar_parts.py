@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from server.parsing.schema_annotations import without_annotations
 from server.parsing.tool_format import Demand, Part, Tool
 
 
@@ -51,7 +52,7 @@ def free(parts: Sequence[tuple[Part, Part]], *, many: bool) -> Part:
 
 def arguments(tool: Tool) -> Part:
     """The arguments of a tool: an object, valid against its schema if it has one."""
-    return json_value({"type": "object", **(tool.parameters or {})})
+    return json_value({"type": "object", **without_annotations(tool.parameters or {})})
 
 
 def call_object(tools: Sequence[Tool], key: str = "arguments") -> Part:

@@ -17,7 +17,16 @@ import re
 from collections.abc import Sequence
 
 from server.parsing.findings import Findings
-from server.parsing.grammar_parts import answer_with_calls, arguments, call_list, choice, marker, regex, sequence, text
+from server.parsing.grammar_parts import (
+    answer_with_calls,
+    arguments,
+    choice,
+    marker,
+    regex,
+    rest_of_call_list,
+    sequence,
+    text,
+)
 from server.parsing.json_region import JsonRegion
 from server.parsing.json_scanner import BLANKS, JsonScanner
 from server.parsing.region import RegionParser
@@ -46,9 +55,9 @@ class MistralFormat:
 
     def grammar(self, tools: Sequence[Tool], demand: Demand) -> Part:
         """As `ToolFormat.grammar`."""
-        calls = call_list(tools, parallel=demand.parallel)
-        spaced = choice([calls, sequence(text(" "), calls)])  # tokenizers differ in this
-        return answer_with_calls(demand, [(_CALLS, spaced)], together=True)
+        opening = choice([text("["), text(" [")])  # tokenizers differ in this
+        calls = sequence(opening, rest_of_call_list(tools, parallel=demand.parallel))
+        return answer_with_calls(demand, [(_CALLS, calls)], together=True)
 
 
 class NamedMistralFormat:
