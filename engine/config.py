@@ -13,13 +13,23 @@ KernelChoice = Literal["auto", "native", "torch"]
 KVCacheDtype = Literal["auto", "float16", "bfloat16", "float32"]
 ToolFormatName = Literal["auto", "mistral_named", "mistral", "granite", "phi4", "hermes", "llama3_json", "generic"]
 
+ReasoningFormatName = Literal[
+    "auto", "none", "think", "thinking", "thought", "mistral", "seed_oss", "cohere", "granite"
+]
+
 MAX_THREADS = 1024
 """Most CPU threads that can be asked for: more than any machine has cores."""
 
 MOST = {"max_num_seqs": 2**16, "max_num_batched_tokens": 2**20, "block_size": 1024, "kv_cache_tokens": 2**31 - 2**11}
 """Largest values of settings that tables are made by; places in the cache are counted in 32 bits."""
 
-_CHOICES = {"device": Device, "kernels": KernelChoice, "kv_cache_dtype": KVCacheDtype, "tool_format": ToolFormatName}
+_CHOICES = {
+    "device": Device,
+    "kernels": KernelChoice,
+    "kv_cache_dtype": KVCacheDtype,
+    "tool_format": ToolFormatName,
+    "reasoning_format": ReasoningFormatName,
+}
 
 
 def setting(default: Any, doc: str) -> Any:
@@ -70,6 +80,11 @@ class EngineConfig:
     )
     tool_format: ToolFormatName = setting(
         "auto", "how the model writes tool calls; auto means as its chat template has it"
+    )
+    reasoning_format: ReasoningFormatName = setting(
+        "auto",
+        "how the model marks its reasoning; auto means as its chat template or its tokens have it, none that its "
+        "answers are taken as they are",
     )
     prefix_caching: bool = setting(True, "reuse cache blocks of equal prompt beginnings")
     hang_timeout: float = setting(

@@ -14,6 +14,7 @@ from engine.logs import LogFormat, LogLevel
 
 DumpChoice = Literal["all", "errors", "slow"]
 SwitchMode = Literal["replace", "beside"]
+ReasoningField = Literal["reasoning_content", "reasoning"]
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\sA-Z]+")
 
@@ -104,6 +105,12 @@ class ServerConfig:
         True,
         "give messages other roles, or join them, where the model's chat template would refuse them or leave them out",
     )
+    reasoning_field: ReasoningField = setting(
+        "reasoning_content", "field of an answer that holds the reasoning, where the request does not say"
+    )
+    reasoning_budget_message: str = setting(
+        "", "text that is written for the model at the end of its reasoning when the budget for it is used up"
+    )
     root_path: str = setting("", "path prefix a reverse proxy strips before it hands requests on")
 
     def __post_init__(self) -> None:
@@ -121,6 +128,9 @@ class ServerConfig:
             raise ConfigError(f"shutdown_timeout must not be negative, not {self.shutdown_timeout}.")
         if self.dump_which not in get_args(DumpChoice):
             raise ConfigError(f"dump_which must be one of {', '.join(get_args(DumpChoice))}, not '{self.dump_which}'.")
+        if self.reasoning_field not in get_args(ReasoningField):
+            choices = ", ".join(get_args(ReasoningField))
+            raise ConfigError(f"reasoning_field must be one of {choices}, not '{self.reasoning_field}'.")
         if not self.dump_slow_seconds >= 0:
             raise ConfigError(f"dump_slow_seconds must not be negative, not {self.dump_slow_seconds}.")
         for name in ("dump_max_files", "dump_max_bytes"):

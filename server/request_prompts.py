@@ -8,7 +8,7 @@ from typing import NamedTuple
 from engine.errors import InvalidRequestError
 from engine.text.fill_in_middle import FillInMiddle, fill_in_middle
 from engine.text.tokenizer import Tokenizer
-from server.chat.prompt import chat_prompt, completion_prompts, decode_tokens
+from server.chat.prompt import ChatPrompt, chat_prompt, completion_prompts, decode_tokens
 from server.chat.shown_prompt import PromptView
 from server.chat.tool_use import wanted_tools
 from server.config import ServerConfig
@@ -28,12 +28,14 @@ class RequestPrompts(NamedTuple):
     Attributes:
         token_ids: of each prompt.
         text: of the only prompt, where a template wrote it and all of it is sent.
+        rendered: what a template wrote, unless its end is not sent.
         truncated_tokens: how many were left out, of all prompts; None where none might be.
         end_token_ids: with which the model ends its answer, besides those it always may.
     """
 
     token_ids: list[list[int]]
     text: str | None = None
+    rendered: ChatPrompt | None = None
     truncated_tokens: int | None = None
     end_token_ids: tuple[int, ...] = ()
 
@@ -67,7 +69,7 @@ async def prompt_of_chat(
         max_tokens=contexts * model.limits.max_model_len,
         repair_roles=config.repair_roles,
     )
-    return _cut(body, RequestPrompts([prompt.token_ids], prompt.text), model)
+    return _cut(body, RequestPrompts([prompt.token_ids], prompt.text, prompt), model)
 
 
 async def prompts_of_completion(body: CompletionRequest, model: ServedModel, *, contexts: int = 1) -> RequestPrompts:
@@ -126,7 +128,8 @@ def _cut(
     pieces = [cut(each, wanted.side, room, model.text.tokenizer.bos_token_id) for each in prompts.token_ids]
     left_out = sum(piece.left_out for piece in pieces)
     text = None if left_out else prompts.text
-    return RequestPrompts([piece.token_ids for piece in pieces], text, left_out)
+    rendered = None if left_out and wanted.side == "right" else prompts.rendered
+    return RequestPrompts([piece.token_ids for piece in pieces], text, rendered, left_out)
 
 
 async def views_of_completion(

@@ -79,11 +79,13 @@ class ChatFormat:
     Args:
         envelope: of this answer.
         logprobs: whether log-probabilities were asked for.
+        thoughts: field that holds the reasoning. It is never in two, since clients show both.
     """
 
-    def __init__(self, envelope: Envelope, *, logprobs: bool) -> None:
+    def __init__(self, envelope: Envelope, *, logprobs: bool, thoughts: str = "reasoning_content") -> None:
         self._envelope = envelope
         self._logprobs = logprobs
+        self._thoughts = thoughts
         self._head = envelope.head("chat.completion.chunk")
         self._begun: dict[int, _BegunChoice] = {}
 
@@ -92,7 +94,7 @@ class ChatFormat:
         chunks = []
         choice = self._begun.get(piece.choice)
         if choice is None:
-            choice = self._begun[piece.choice] = _BegunChoice(self._envelope, self._head, piece.choice)
+            choice = self._begun[piece.choice] = _BegunChoice(self._envelope, self._head, piece.choice, self._thoughts)
             chunks.append(choice.role(calls=bool(piece.events) and isinstance(piece.events[0], CallBegins)))
         logprobs = piece.logprobs
         for event in piece.events:
@@ -119,7 +121,7 @@ class ChatFormat:
     def _whole_choice(self, index: int, choice: WholeChoice) -> dict[str, Any]:
         return {
             "index": index,
-            "message": _message(choice),
+            "message": _message(choice, self._thoughts),
             "logprobs": chat_logprobs(choice.logprobs) if self._logprobs else None,
             **_ending(choice.finish, calls=bool(choice.calls)),
         }
@@ -132,13 +134,15 @@ class _BegunChoice:
         envelope: of the answer.
         head: of its chunks.
         index: of the choice.
+        thoughts: as in `ChatFormat`.
     """
 
-    def __init__(self, envelope: Envelope, head: bytes, index: int) -> None:
+    def __init__(self, envelope: Envelope, head: bytes, index: int, thoughts: str) -> None:
         self._envelope = envelope
         self._head = head
         self._index = index
         self._content = self._around({"content": TEXT})
+        self._thoughts = thoughts
         self._thought: tuple[bytes, bytes] | None = None
         self._arguments: tuple[bytes, bytes] | None = None  # of the latest call
         self._calls = 0
@@ -158,7 +162,7 @@ class _BegunChoice:
         get of a call."""
         match event:
             case Thought(text):
-                self._thought = self._thought or self._around({"reasoning_content": TEXT})
+                self._thought = self._thought or self._around({self._thoughts: TEXT})
                 return text_to_json(text).join(self._thought)
             case CallBegins(name, call_id):
                 call = _call(call_id or "", name, "")
@@ -255,12 +259,12 @@ def _delta(index: int, delta: dict[str, Any], logprobs: dict[str, Any] | None = 
     return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": None}
 
 
-def _message(choice: WholeChoice) -> dict[str, Any]:
+def _message(choice: WholeChoice, thoughts: str) -> dict[str, Any]:
     """The message; what it does not have is left out, except that an answer without anything has empty content."""
     content = "".join(choice.content)
     message: dict[str, Any] = {"role": "assistant", "content": content if content or not choice.calls else None}
     if choice.thoughts:
-        message["reasoning_content"] = "".join(choice.thoughts)
+        message[thoughts] = "".join(choice.thoughts)
     message |= {"refusal": None, "annotations": []}
     if choice.calls:
         message["tool_calls"] = [_call(call.call_id, call.name, "".join(call.arguments)) for call in choice.calls]

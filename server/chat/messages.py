@@ -56,8 +56,9 @@ def _shown(message: Message, path: str, template: TemplateCapabilities) -> dict[
             shown["content"] = None
     if message.tool_call_id is not None:
         shown["tool_call_id"] = message.tool_call_id
-    if message.reasoning_content is not None:
-        shown["reasoning_content"] = message.reasoning_content
+    thoughts = message.reasoning if message.reasoning_content is None else message.reasoning_content
+    if thoughts is not None:
+        shown["reasoning_content"] = thoughts
     return shown
 
 

@@ -10,6 +10,7 @@ from engine.errors import ContextLengthError, InvalidRequestError
 from engine.text.template_capabilities import CallForm
 from engine.text.tokenizer import Tokenizer
 from server.chat.messages import template_messages
+from server.chat.reasoning_fields import template_switches
 from server.schemas.chat import Message, TemplateFields
 from server.schemas.completion import Prompt
 from server.text import ModelText
@@ -21,10 +22,11 @@ T = TypeVar("T")
 
 
 class ChatPrompt(NamedTuple):
-    """A rendered conversation."""
+    """A rendered conversation; `continued` is the final message where the answer goes on with it."""
 
     text: str
     token_ids: list[int]
+    continued: str = ""
 
 
 async def chat_prompt(
@@ -69,11 +71,12 @@ async def chat_prompt(
             tools=tools if tools and capabilities.tools.taken else None,
             add_generation_prompt=not continued if opened is None else opened,
             continue_final_message=continued,
-            variables=options.chat_template_kwargs or {},
+            variables={**template_switches(options, capabilities), **(options.chat_template_kwargs or {})},
             decode_arguments=capabilities.call_arguments is CallForm.OBJECT,
         )
         check_length(rendered, text.tokenizer, max_tokens, "messages")
-        return ChatPrompt(rendered, text.tokenizer.encode(rendered, add_special_tokens=add_special_tokens))
+        token_ids = text.tokenizer.encode(rendered, add_special_tokens=add_special_tokens)
+        return ChatPrompt(rendered, token_ids, _text(conversation[-1]) if continued else "")
 
     size = sum(_size(message) for message in conversation) + sum(len(str(tool)) for tool in tools)
     return await _off_loop_if_long(build, size)
@@ -149,11 +152,15 @@ def _as_list(prompt: Prompt) -> list[str | list[int]]:
     return [each for each in prompt if not isinstance(each, int)]
 
 
+def _text(message: Mapping[str, Any]) -> str:
+    """The content as one text."""
+    content = message["content"] or ""
+    return content if isinstance(content, str) else "\n".join(part["text"] for part in content)
+
+
 def _size(message: Mapping[str, Any]) -> int:
     """About as many characters as the message makes."""
-    content = message["content"] or ""
-    texts = [content] if isinstance(content, str) else [part["text"] for part in content]
-    return sum(map(len, texts)) + sum(len(str(call)) for call in message.get("tool_calls", ()))
+    return len(_text(message)) + sum(len(str(call)) for call in message.get("tool_calls", ()))
 
 
 async def _off_loop_if_long(build: Callable[[], T], length: int) -> T:

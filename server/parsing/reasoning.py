@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from engine.config import ReasoningFormatName
 from engine.text.chat_template import ChatTemplate
 from engine.text.tokenizer import Tokenizer
 from server.parsing.base import Event, StreamParser, Thought
@@ -34,8 +35,18 @@ FORMATS = (
 )
 
 
-def find_format(template: ChatTemplate | None, tokenizer: Tokenizer) -> ReasoningFormat | None:
-    """The form in which a model reasons: its template writes the end marker, or both are tokens of their own."""
+def choose(
+    template: ChatTemplate | None, tokenizer: Tokenizer, override: ReasoningFormatName = "auto"
+) -> ReasoningFormat | None:
+    """The form in which a model reasons; None if it is not known to.
+
+    Args:
+        template: of the model. It knows a form if the end marker stands in it.
+        tokenizer: of the model. It knows a form if both markers are tokens of their own.
+        override: name of a form, `none`, or `auto`, which asks the template first.
+    """
+    if override != "auto":
+        return next((each for each in FORMATS if each.name == override), None)
     source = "" if template is None else template.source
     for each in FORMATS:
         if each.end in source:

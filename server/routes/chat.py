@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from server.admission import admit, check_grammar, grammar_check
 from server.chat.call_ids import CallIds
 from server.chat.formats import ChatFormat
+from server.chat.reasoning import Reasoning, wanted_reasoning
+from server.chat.reasoning_fields import thoughts_field
 from server.chat.shown_prompt import PromptView
-from server.chat.tool_calling import tool_calling
+from server.chat.tool_calling import ToolCalling, tool_calling
 from server.chat.tool_history import call_ids
 from server.dependencies import ServicesDep
 from server.observability.request_log import log_generation
+from server.parsing.base import PlainParser, StreamParser
+from server.parsing.reasoning import choose
 from server.request_prompts import prompt_of_chat
 from server.respond import respond
 from server.schemas.chat import ChatCompletionRequest
@@ -37,6 +43,15 @@ async def create_chat_completion(body: ChatCompletionRequest, request: Request, 
     if calling is not None:
         sampling = await calling.sampling(sampling, wanted_grammar(body), grammar_check(model, services.grammars))
     prompts = await prompt_of_chat(body, model, services.config)
+    reasoning = wanted_reasoning(
+        body,
+        prompts.rendered,
+        choose(model.text.template, model.text.tokenizer, model.known.config.reasoning_format),
+        model.text,
+        services.config.reasoning_budget_message,
+    )
+    if reasoning is not None:
+        sampling = reasoning.sampling(sampling)
     generation = admit(
         model,
         "chatcmpl",
@@ -45,9 +60,16 @@ async def create_chat_completion(body: ChatCompletionRequest, request: Request, 
         prompt_param="messages",
         timeout=body.timeout,
         priority=body.priority,
-        make_parser=None if calling is None else calling.parser,
+        make_parser=lambda: _parser(calling, reasoning),
         call_ids=CallIds(call_ids(body.messages)),
         views=[PromptView(listed=body.prompt_logprobs)],
     )
     log_generation(request, model.shown_as(body.model), generation)
-    return await respond(request, body, services, model, generation, ChatFormat, prompts.headers)
+    make_format = partial(ChatFormat, thoughts=thoughts_field(body, services.config.reasoning_field))
+    return await respond(request, body, services, model, generation, make_format, prompts.headers)
+
+
+def _parser(calling: ToolCalling | None, reasoning: Reasoning | None) -> StreamParser:
+    """What reads the text of a choice: the reasoning first, then calls within the answer."""
+    answer = PlainParser() if calling is None else calling.parser()
+    return answer if reasoning is None else reasoning.parser(answer)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from engine.types import MAX_LOGPROBS
 from server.schemas.base import GenerationFields, PositiveInt, WireModel
+from server.schemas.reasoning import ReasoningFields, ReasoningSwitchFields
 from server.schemas.structured import StructuredFields
 from server.schemas.tools import ToolFields
 from server.schemas.truncation import TruncationFields
@@ -50,9 +51,10 @@ class Message(WireModel):
     tool_call_id: str | None = None
     annotations: list[Any] | None = Field(None, description="accepted; of an earlier answer, without effect")
     reasoning_content: str | None = Field(None, description="thoughts of an earlier answer, handed to the template")
+    reasoning: str | None = Field(None, description="another name of reasoning_content, which wins")
 
 
-class TemplateFields(WireModel):
+class TemplateFields(ReasoningSwitchFields):
     """Fields that steer how messages become a prompt."""
 
     add_generation_prompt: bool | None = Field(None, description="open the assistant's turn; default true")
@@ -60,7 +62,9 @@ class TemplateFields(WireModel):
     chat_template_kwargs: dict[str, Any] | None = Field(None, description="variables for the chat template")
 
 
-class ChatCompletionRequest(GenerationFields, StructuredFields, TemplateFields, ToolFields, TruncationFields):
+class ChatCompletionRequest(
+    GenerationFields, StructuredFields, TemplateFields, ToolFields, TruncationFields, ReasoningFields
+):
     """Messages to be answered."""
 
     messages: Annotated[list[Message], Field(min_length=1)]

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from engine.constraints.reasoning_text import AnswerStops
 from engine.errors import EngineDeadError, QuireError
 from engine.stats import EngineStats
 from engine.types import (
@@ -202,6 +203,7 @@ def deltas_of(request: GenerationRequest, choice: int, what: Script) -> list[Out
     if len(what.tokens) > limit:
         finish = Finish(FinishReason.LENGTH)
     deltas = []
+    reasoning = _reasoning_tokens(request, tokens)
     for start in range(0, len(tokens), what.per_delta):
         group = tokens[start : start + what.per_delta]
         logprobs = tuple(_logprob(token, what.logprob, request.sampling.logprobs) for token in group)
@@ -213,14 +215,25 @@ def deltas_of(request: GenerationRequest, choice: int, what: Script) -> list[Out
                 b"".join(data for _, data in group),
                 logprobs if request.sampling.logprobs is not None else None,
                 what.cached_tokens,
+                reasoning_tokens=min(reasoning, start + len(group)),
             )
         )
     if finish is not None:
         ended = OutputDelta(request.request_id, choice, (), b"", None, what.cached_tokens, finish, what.timings)
         if what.end is not None and request.sampling.logprobs is not None:
             ended = ended._replace(end_logprob=_logprob((what.end, b""), what.logprob, request.sampling.logprobs))
-        deltas.append(ended)
+        deltas.append(ended._replace(reasoning_tokens=reasoning))
     return deltas
+
+
+def _reasoning_tokens(request: GenerationRequest, tokens: Sequence[Token]) -> int:
+    """How many of them are reasoning, by the rules of the real engine."""
+    if request.sampling.reasoning is None:
+        return 0
+    reader = AnswerStops(request.sampling.reasoning, None)
+    for number, (_, data) in enumerate(tokens, start=1):
+        reader.advance(data, number)
+    return reader.tokens
 
 
 def _logprob(token: Token, logprob: float, alternatives: int | None) -> TokenLogprob:

@@ -1,0 +1,132 @@
+"""The reasoning before the answer to one request: what the engine is told of it, and how it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from engine.errors import InvalidRequestError
+from engine.reasoning import ReasoningSpec
+from engine.text.tokenizer import Tokenizer
+from engine.types import SamplingParams
+from server.chat.prompt import ChatPrompt
+from server.chat.reasoning_fields import Shown, listens, reasoning_budget, reasoning_on, reasoning_shown
+from server.parsing.base import Event, StreamParser, Thought
+from server.parsing.reasoning import ReasoningFormat, ReasoningParser
+from server.schemas.chat import ChatCompletionRequest
+from server.text import ModelText
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """How one request has a model reason.
+
+    Attributes:
+        markers: of the model.
+        spec: for the engine.
+        special: ids of the markers that are special tokens.
+        shown: where the answer has it.
+    """
+
+    markers: ReasoningFormat
+    spec: ReasoningSpec
+    special: tuple[int, ...]
+    shown: Shown
+
+    def sampling(self, without: SamplingParams) -> SamplingParams:
+        """How to answer with it."""
+        shown = (*without.shown_special_tokens, *self.special)
+        return replace(without, reasoning=self.spec, shown_special_tokens=shown)
+
+    def parser(self, answer: StreamParser) -> StreamParser:
+        """Finds the reasoning in the text of a choice; the rest is read by `answer`."""
+        if self.shown is Shown.IN_CONTENT:
+            return answer
+        parser = ReasoningParser(self.markers, answer, begun=self.spec.begun)
+        return parser if self.shown is Shown.APART else WithoutThoughts(parser)
+
+
+class WithoutThoughts:
+    """A parser whose thoughts are dropped.
+
+    Args:
+        parser: the parser.
+    """
+
+    def __init__(self, parser: StreamParser) -> None:
+        self._parser = parser
+
+    def feed(self, text: str) -> list[Event]:
+        """As `StreamParser.feed`."""
+        return [event for event in self._parser.feed(text) if not isinstance(event, Thought)]
+
+    def finish(self) -> list[Event]:
+        """As `StreamParser.finish`."""
+        return [event for event in self._parser.finish() if not isinstance(event, Thought)]
+
+
+def wanted_reasoning(
+    body: ChatCompletionRequest,
+    prompt: ChatPrompt | None,
+    markers: ReasoningFormat | None,
+    text: ModelText,
+    budget_message: str = "",
+) -> Reasoning | None:
+    """How to answer a request; None if there can be no reasoning, or none that is known.
+
+    Args:
+        body: the request.
+        prompt: made of it; None if its end is left out.
+        markers: of the model's reasoning; None if it is not known to reason.
+        text: of the model.
+        budget_message: what the model is made to say when its budget is used up.
+
+    Raises:
+        InvalidRequestError: fields contradict each other, or would have no effect on this model.
+    """
+    on, budget, shown = reasoning_on(body), reasoning_budget(body), reasoning_shown(body)
+    if markers is None:
+        heard = text.capabilities is not None and listens(text.capabilities)
+        unmet = budget or (on if on is not None and on.value and not heard else None)
+        if unmet is not None:
+            raise _cannot_reason(unmet.field)
+        return None
+    begun = prompt is not None and _begun(prompt, markers)
+    if begun is None:
+        return None
+    tokenizer = text.tokenizer
+    start, end = _ids(markers.start, tokenizer), _ids(markers.end, tokenizer)
+    most = 0 if on is not None and not on.value else None if budget is None else budget.value
+    spec = ReasoningSpec(
+        markers.start,
+        markers.end,
+        begun=begun,
+        start_token_ids=start,
+        budget=most,
+        closing_token_ids=(*tokenizer.encode(f"{budget_message}\n", add_special_tokens=False), *end),
+    )
+    special = tuple(ids[0] for ids in (start, end) if len(ids) == 1 and ids[0] in tokenizer.special_ids)
+    return Reasoning(markers, spec, special, shown)
+
+
+def _cannot_reason(field: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"'{field}': this model is not known to reason, so that this would have no effect. Leave it out; if the model "
+        "does reason, the server's setting 'reasoning_format' can say how.",
+        param=field,
+        code="unsupported_parameter",
+    )
+
+
+def _begun(prompt: ChatPrompt, markers: ReasoningFormat) -> bool | None:
+    """Whether the answer begins within a block that the prompt has opened; None if no block can come any more."""
+    continued = prompt.continued.strip()
+    if continued:
+        return True if continued.startswith(markers.start) and markers.end not in continued else None
+    text = prompt.text.rstrip()
+    return None if text.endswith(markers.end) else text.endswith(markers.start)
+
+
+def _ids(marker: str, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """How a marker is written: as a token of its own where there is one."""
+    whole = tokenizer.token_to_id(marker)
+    return tuple(tokenizer.encode(marker, add_special_tokens=False)) if whole is None else (whole,)
