@@ -2,72 +2,26 @@
 
 Every stage is a process of its own with a time limit, so that one that fails, or loses the device, does not take the
 others with it; together they take no longer than `--minutes`. What they say goes to
-benchmarks/results/gpu-DATE-DEVICE.json and, as a table, beside it.
+benchmarks/results/gpu-DATE-DEVICE.json and, as a table, beside it, after each stage.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.gpu.model_speed import PLANS
-from benchmarks.machine import machine
+from benchmarks.gpu.results import Results
+from benchmarks.gpu.stages import Stage, run_stages
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-LONGEST_OUTPUT = 4000
 CHECKED = ("sweep", "sampling", "invariance")
 """Modules that compute-sanitizer runs, with small sizes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """A part of the run.
-
-    Attributes:
-        name: for people.
-        command: what is started; a module of this package writes its rows to the file named last.
-        seconds: it may take.
-        gives_rows: whether it writes a file of rows.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    seconds: float
-    gives_rows: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a stage went.
-
-    Attributes:
-        stage: its name.
-        passed: whether it ended well.
-        seconds: it took.
-        said: the end of what it printed.
-        rows: what it measured or checked.
-    """
-
-    stage: str
-    passed: bool
-    seconds: float
-    said: str
-    rows: list[dict[str, object]]
-
-    @property
-    def verdict(self) -> str:
-        """For people."""
-        return "passed" if self.passed else "FAILED"
 
 
 def stages() -> list[Stage]:
@@ -99,70 +53,17 @@ def stages() -> list[Stage]:
     ]
 
 
-def run_stages(wanted: Sequence[Stage], minutes: float) -> list[Outcome]:
-    """Run stages one after the other, whatever becomes of each, until the time is over; tell of each as it ends."""
-    deadline = time.monotonic() + 60 * minutes
-    outcomes: list[Outcome] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for stage in wanted:
-            left = deadline - time.monotonic()
-            within = replace(stage, seconds=max(min(stage.seconds, left), 0.0))
-            outcomes.append(run_stage(within, Path(folder)))
-            print(f"{outcomes[-1].verdict:7s} {stage.name} ({outcomes[-1].seconds} s)", flush=True)
-            if not outcomes[-1].passed:
-                print(outcomes[-1].said, flush=True)
-    return outcomes
-
-
-def run_stage(stage: Stage, folder: Path) -> Outcome:
-    """Run one stage to its end, or until its time is over."""
-    file = folder / "rows.json"
-    file.unlink(missing_ok=True)
-    if not stage.seconds:
-        return Outcome(stage.name, passed=False, seconds=0.0, said="there was no time left for it", rows=[])
-    command = [*stage.command, "--json", str(file)] if stage.gives_rows else list(stage.command)
-    started = time.monotonic()
-    try:
-        result = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=stage.seconds, check=False
-        )
-        passed, said = result.returncode == 0, result.stdout
-    except subprocess.TimeoutExpired as late:
-        partly = late.stdout or b""
-        text = partly.decode(errors="replace") if isinstance(partly, bytes) else partly
-        passed, said = False, f"{text}\nnot done after {stage.seconds:.0f} s"
-    except OSError as missing:
-        passed, said = False, str(missing)
-    rows = json.loads(file.read_text()) if file.is_file() else []
-    return Outcome(stage.name, passed, round(time.monotonic() - started, 1), said[-LONGEST_OUTPUT:], rows)
-
-
-def table(device: str, outcomes: Sequence[Outcome]) -> str:
-    """The outcomes as Markdown: stages, figures that have a target, all other figures."""
-    rows = [row for outcome in outcomes for row in outcome.rows]
-    lines = [f"# CUDA kernels on {device}", "", "| stage | | seconds |", "|---|---|--:|"]
-    lines += [f"| {each.stage} | {each.verdict} | {each.seconds} |" for each in outcomes]
-    lines += ["", "| target | measured | unit | wanted | |", "|---|--:|---|--:|---|"]
-    for row in rows:
-        if row.get("target") is not None:
-            wanted = f"{'≥' if row.get('at_least') else '≤'} {row['target']:g}"
-            lines.append(f"{_measured(row)} {wanted} | {'met' if row.get('met') else 'MISSED'} |")
-    lines += ["", "| what | measured | unit |", "|---|--:|---|"]
-    lines += [_measured(row) for row in rows if row.get("target") is None]
-    return "\n".join(lines) + "\n"
-
-
-def _measured(row: Mapping[str, object]) -> str:
-    return f"| {row['name']} | {row['value']:.4g} | {row['unit']} |"
-
-
-def device_name() -> str:
-    """The first card, as nvidia-smi names it."""
+def card_name() -> tuple[str, str]:
+    """The first card as nvidia-smi names it, and the version of its driver; empty where there is none."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return ""
-    query = [tool, "--query-gpu=name", "--format=csv,noheader"]
-    return subprocess.run(query, capture_output=True, text=True, check=False).stdout.partition("\n")[0].strip()
+        return "", ""
+    query = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    answer = subprocess.run(query, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        return "", ""
+    name, _, driver = answer.stdout.partition("\n")[0].partition(",")
+    return name.strip(), driver.strip()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -173,19 +74,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = [stage.name for stage in stages()]
     parser.add_argument("--only", nargs="+", choices=names, metavar="STAGE", help=f"some of: {', '.join(names)}")
     options = parser.parse_args(arguments)
-    device = device_name()
+    device, driver = card_name()
     if not device:
         print("nvidia-smi names no card: nothing to measure here.", file=sys.stderr)
         return 1
+    results = Results(options.results, device, driver)
     wanted = [stage for stage in stages() if not options.only or stage.name in options.only]
-    outcomes = run_stages(wanted, options.minutes)
-    date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    stem = options.results / f"gpu-{date}-{re.sub(r'[^a-z0-9]+', '-', device.lower()).strip('-')}"
-    content = {"date": date, "device": device, "machine": machine(), "stages": [asdict(each) for each in outcomes]}
-    stem.with_suffix(".json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    stem.with_suffix(".md").write_text(table(device, outcomes))
-    print(table(device, outcomes))
-    return 0 if all(each.passed for each in outcomes) else 1
+    passed = True
+    with tempfile.TemporaryDirectory() as folder:
+        for outcome in run_stages(wanted, options.minutes, Path(folder)):
+            results.add(outcome)
+            passed &= outcome.passed
+            print(f"{outcome.verdict:7s} {outcome.stage} ({outcome.seconds} s)", flush=True)
+            if not outcome.passed:
+                print(outcome.said, flush=True)
+    print(results.table())
+    return 0 if passed else 1
 
 
 if __name__ == "__main__":

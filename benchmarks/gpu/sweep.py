@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from benchmarks.gpu.rows import hand_over, rows_option
 from benchmarks.report import Row
 from engine.ops.backend import AttentionBatch, Backend
 from engine.ops.cuda_backend import CudaBackend
-from engine.ops.cuda_runtime import CudaRuntime
+from engine.ops.cuda_runtime import CudaRuntime, Runtime
 from engine.ops.exl2 import WIDTHS, Exl2Tensors, build_q_groups
 from engine.ops.torch_backend import TorchBackend
 
@@ -198,18 +198,21 @@ def check(case: Case, backend: Backend) -> list[Row]:
     ]
 
 
+def check_all(runtime: Runtime, *, small: bool) -> Iterator[Row]:
+    """Every case with every type of activations."""
+    for dtype in LARGEST_ERROR:
+        backend = CudaBackend(runtime, dtype)
+        for case in cases(small):
+            yield from check(case, backend)
+
+
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.sweep", description=__doc__)
     parser.add_argument("--small", action="store_true", help="small sizes, for compute-sanitizer")
     rows_option(parser)
     options = parser.parse_args()
-    rows: list[Row] = []
-    for dtype in LARGEST_ERROR:
-        backend = CudaBackend(CudaRuntime(), dtype)
-        for case in cases(options.small):
-            rows += check(case, backend)
-    return hand_over(rows, options.json)
+    return hand_over(check_all(CudaRuntime(), small=options.small), options.json)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ from benchmarks.gpu.engine_under_test import Load
 from benchmarks.gpu.exl2_speed import GROUP_ROWS, MIX, random_matrix
 from benchmarks.gpu.fragments import check_fragments
 from benchmarks.gpu.model_speed import Plan
+from benchmarks.gpu.results import table
 from benchmarks.gpu.rows import hand_over
+from benchmarks.gpu.stages import Outcome, Stage, run_stage, run_stages
 from benchmarks.gpu.sweep import cases, check
 from benchmarks.gpu.yardstick import Effort
 from benchmarks.random_exl2_model import RandomModel
@@ -85,7 +87,7 @@ def test_a_whole_model_runs_on_the_emulated_device(emulated: EmulatedRuntime) ->
     plan = Plan("tiny", shape, decodes, Load(1, 8, 2, step_tokens=8), against_dense=True, target=0.6)
     rows = list(model_speed.measure(EmulatedCard(emulated), LITTLE, plan))
     named = {row.name: row for row in rows}
-    assert len(rows) == 2 + 2 * 9 + 2
+    assert len(rows) == 2 + 2 * 10 + 2
     assert named["tiny, decode, 1 streams: share of copying"].target == 0.6
     assert named["tiny, prefill of 8: speed, of a float16 model's"].target == 0.92
     assert all(row.value > 0 for row in rows if "idle" not in row.name and "memory" not in row.name)
@@ -107,10 +109,18 @@ def test_what_is_handed_over_is_there_even_if_the_rest_is_not(tmp_path: Path) ->
 
 
 def test_when_the_time_is_over_stages_are_left_out(tmp_path: Path) -> None:
-    stage = gpu.Stage("one", (sys.executable, "-c", "print('well')"), 60)
-    assert [each.passed for each in gpu.run_stages([stage, stage], minutes=1)] == [True, True]
-    late = gpu.run_stages([stage], minutes=0)
-    assert (late[0].passed, late[0].said) == (False, "there was no time left for it")
+    stage = Stage("one", (sys.executable, "-c", "print('well')"), 60)
+    assert [each.passed for each in run_stages([stage, stage], 1, tmp_path)] == [True, True]
+    (late,) = run_stages([stage], 0, tmp_path)
+    assert (late.passed, late.said) == (False, "there was no time left for it")
+
+
+ROOT = Path(__file__).parents[2]
+LACKING = (
+    *("fastapi", "pydantic", "uvicorn", "httpx", "sse_starlette", "prometheus_client", "rich", "msgspec", "zmq"),
+    *("llguidance", "jinja2", "huggingface_hub", "transformers", "pytest", "hypothesis", "jsonschema", "openai"),
+)
+"""Packages of the server, the text side and the tests."""
 
 
 def test_every_stage_names_a_program_that_is_there() -> None:
@@ -124,17 +134,29 @@ def test_a_machine_that_has_little_but_torch_is_enough() -> None:
     modules = [
         word for stage in gpu.stages() for word in stage.command if word.startswith(("benchmarks.", "cuda_ext."))
     ]
-    lacking = ("fastapi", "pydantic", "uvicorn", "llguidance", "jinja2", "huggingface_hub", "transformers", "pytest")
     program = f"""import importlib, sys
-sys.modules.update(dict.fromkeys({lacking}))
+sys.modules.update(dict.fromkeys({LACKING}))
 for name in {sorted({*modules, "benchmarks.gpu.__main__"})}:
     importlib.import_module(name)"""
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+def test_an_engine_runs_with_little_but_torch(emulated: EmulatedRuntime) -> None:
+    program = f"""import sys
+sys.modules.update(dict.fromkeys({LACKING}))
+from pathlib import Path
+from benchmarks.gpu import invariance
+from tests.emulation.card import EmulatedCard
+from tests.emulation.device import EmulatedRuntime
+card = EmulatedCard(EmulatedRuntime(Path({str(emulated.library.path)!r})))
+print(len(list(invariance.check_engine(card, invariance.SMALL))))"""
+    result = subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout.split() == ["3"]
 
 
 def test_a_stage_that_fails_hangs_or_is_missing_is_an_outcome(tmp_path: Path) -> None:
-    def run(*command: str, seconds: float = 60.0) -> gpu.Outcome:
-        return gpu.run_stage(gpu.Stage("one", command, seconds), tmp_path)
+    def run(*command: str, seconds: float = 60.0) -> Outcome:
+        return run_stage(Stage("one", command, seconds), tmp_path)
 
     assert run(sys.executable, "-c", "print('well')").passed
     failed = run(sys.executable, "-c", "raise SystemExit('not well')")
@@ -142,13 +164,41 @@ def test_a_stage_that_fails_hangs_or_is_missing_is_an_outcome(tmp_path: Path) ->
     late = run(sys.executable, "-c", "import time; time.sleep(600)", seconds=0.5)
     assert (late.passed, "not done after" in late.said) == (False, True)
     assert not run("/no/such/program").passed
+    left = run("sh", "-c", "sleep 600 & echo begun; wait", seconds=0.5)  # which holds its output open, and is ended
+    assert (left.passed, left.said.split()) == (False, ["begun", "not", "done", "after", "0", "s"])
+
+
+def test_results_are_there_after_every_stage_and_stay_until_it_is_run_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    look = f"import glob; print(open(glob.glob('{tmp_path}/gpu-*.json')[0]).read())"
+    wanted = [Stage("first", (sys.executable, "-c", "raise SystemExit('not well')"), 60)]
+    wanted.append(Stage("second", (sys.executable, "-c", look), 60))
+    monkeypatch.setattr(gpu, "card_name", lambda: ("NVIDIA H200", "580.1"))
+    monkeypatch.setattr(gpu, "stages", lambda: wanted)
+
+    def stages_kept() -> dict[str, bool]:
+        (file,) = tmp_path.glob("gpu-*-nvidia-h200.json")
+        content = json.loads(file.read_text())
+        assert (content["device"], content["driver"]) == ("NVIDIA H200", "580.1")
+        assert "| second | passed |" in file.with_suffix(".md").read_text()
+        second = next(each for each in content["stages"] if each["stage"] == "second")
+        assert '"not well\\n"' in second["said"], "the first was in the file when the second ran"
+        return {each["stage"]: each["passed"] for each in content["stages"]}
+
+    assert gpu.main(["--results", str(tmp_path)]) == 1
+    assert stages_kept() == {"first": False, "second": True}
+    wanted[0] = Stage("first", (sys.executable, "-c", ""), 60)
+    assert gpu.main(["--results", str(tmp_path), "--only", "first"]) == 0
+    assert stages_kept() == {"first": True, "second": True}
+    assert "FAILED  first" in capsys.readouterr().out
 
 
 def test_the_table_names_stages_and_rows() -> None:
     aimed: dict[str, object] = {"target": 0.75, "at_least": True, "met": False}
     rows: list[dict[str, object]] = [{"name": "copy", "value": 0.5, "unit": "GB/s", **aimed}]
     rows.append({"name": "other", "value": 2.0, "unit": "s", "target": None})
-    text = gpu.table("H200", [gpu.Outcome("build", True, 1.0, "", rows), gpu.Outcome("speed", False, 2.0, "", [])])
+    text = table("H200", [Outcome("build", True, 1.0, "", rows), Outcome("speed", False, 2.0, "", [])])
     assert "| build | passed | 1.0 |" in text
     assert "| speed | FAILED | 2.0 |" in text
     assert "| copy | 0.5 | GB/s | ≥ 0.75 | MISSED |" in text
@@ -158,7 +208,7 @@ def test_the_table_names_stages_and_rows() -> None:
 def test_without_a_card_nothing_is_claimed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(gpu, "device_name", lambda: "")
+    monkeypatch.setattr(gpu, "card_name", lambda: ("", ""))
     assert gpu.main(["--results", str(tmp_path)]) == 1
     assert "nothing to measure" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
