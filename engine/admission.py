@@ -31,13 +31,24 @@ class RequestLimits(Protocol):
         """Tokens the cache holds."""
         ...
 
+    @property
+    def max_biased_tokens(self) -> int:
+        """Most tokens that `logit_bias` may name; 0 for any number."""
+        ...
+
+    @property
+    def max_stop_tokens(self) -> int:
+        """Most `stop_token_ids`; 0 for any number."""
+        ...
+
 
 def check_request(request: GenerationRequest, model: RequestLimits) -> None:
     """Refuse what this model can never answer.
 
     Raises:
         ContextLengthError: the prompt leaves no room for a token within the model's context, where one is wanted.
-        InvalidRequestError: the prompt is empty, does not fit the cache, or a token id is not in the vocabulary.
+        InvalidRequestError: the prompt is empty or does not fit the cache, a token id is not in the vocabulary, or a
+            field names more tokens than the device has room for.
     """
     _check_prompt(request.prompt_token_ids, model, room=0 if request.sampling.max_tokens == 0 else 1)
     _check_token_ids(request.sampling, model)
@@ -68,10 +79,16 @@ def _check_prompt(prompt: tuple[int, ...], model: RequestLimits, room: int) -> N
 
 
 def _check_token_ids(sampling: SamplingParams, model: RequestLimits) -> None:
-    for token in sampling.stop_token_ids:
-        _check_token_id(token, model, "stop_token_ids")
-    for token in sampling.logit_bias:
-        _check_token_id(token, model, "logit_bias")
+    for tokens, most, param in (
+        (sampling.stop_token_ids, model.max_stop_tokens, "stop_token_ids"),
+        (sampling.logit_bias, model.max_biased_tokens, "logit_bias"),
+    ):
+        if 0 < most < len(tokens):
+            raise InvalidRequestError(
+                f"{param}: at most {most} tokens can be named on this device, not {len(tokens)}.", param=param
+            )
+        for token in tokens:
+            _check_token_id(token, model, param)
     if sampling.reasoning is not None:
         for token in (*sampling.reasoning.start_token_ids, *sampling.reasoning.closing_token_ids):
             _check_token_id(token, model, "reasoning")

@@ -19,7 +19,6 @@ from engine.execution.model_runner import ModelRunner
 from engine.load_report import UNREPORTED, LoadReport
 from engine.model.config import load_config
 from engine.model.loader import LoadedModel, load_model
-from engine.ops.backend import Backend
 from engine.ops.cuda_backend import CudaBackend
 from engine.ops.select import select_backend
 from engine.sampling.device_sampler import DeviceSampler
@@ -86,7 +85,7 @@ def build_engine(
     report.stage("warm-up")
     runner.warm_up()
 
-    model = _describe(config, directory, loaded, backend, plan, end_token_ids, time.monotonic() - started)
+    model = _describe(config, directory, loaded, runner, plan, end_token_ids, time.monotonic() - started)
     depth = runner.pipeline_depth if pipeline_depth is None else pipeline_depth
     return _core(config, plan, model, runner, tokens, depth), model
 
@@ -162,12 +161,12 @@ def _describe(
     config: EngineConfig,
     directory: Path,
     loaded: LoadedModel,
-    backend: Backend,
+    runner: ModelRunner | DeviceModelRunner,
     plan: CachePlan,
     end_token_ids: tuple[int, ...],
     load_seconds: float,
 ) -> ModelInfo:
-    summary = loaded.summary
+    summary, backend = loaded.summary, loaded.model.backend
     return ModelInfo(
         name=config.name or directory.name,
         path=str(directory),
@@ -190,4 +189,6 @@ def _describe(
         load_seconds=load_seconds,
         max_queued_requests=config.max_queued_requests,
         max_queued_tokens=config.max_queued_tokens,
+        max_biased_tokens=runner.max_biased_tokens,
+        max_stop_tokens=runner.max_stop_tokens,
     )

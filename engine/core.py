@@ -21,7 +21,6 @@ from engine.errors import (
     NoTokenError,
     QuireError,
     RequestFailedError,
-    SamplingLimitError,
 )
 from engine.logs import FIELDS
 from engine.messages import RequestFailed, StepOutput
@@ -269,7 +268,7 @@ class EngineCore:
         Raises:
             EngineDeadError: too many steps have failed in a row.
         """
-        if isinstance(error, NoTokenError | SamplingLimitError):
+        if isinstance(error, NoTokenError):
             return self._fail(error.request_ids, error)
         request_ids = list(dict.fromkeys(item.sequence.request.request_id for item in batch.items))
         # an error of a kernel says nothing of the text, and its words are needed to find its cause

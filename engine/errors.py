@@ -237,19 +237,5 @@ class ConstraintError(NoTokenError):
     """A request's grammar leaves no token to go on with, or has become too complex to tell."""
 
 
-class SamplingLimitError(InvalidRequestError):
-    """Requests of a step name more tokens in a field than sampling on the device has room for; the others lose nothing.
-
-    Args:
-        param: the field.
-        limit: most tokens of it.
-        request_ids: the requests to fail.
-    """
-
-    def __init__(self, param: str, limit: int, request_ids: tuple[str, ...]) -> None:
-        super().__init__(f"{param}: at most {limit} tokens can be named on this device.", param=param)
-        self.request_ids = request_ids
-
-
 class DeadlineExceededError(RequestFailedError):
     """The request was not answered within the time it, or the server's setting, allows."""

@@ -17,7 +17,6 @@ from engine.errors import (
     RequestCancelledError,
     RequestFailedError,
     RequestNotFoundError,
-    SamplingLimitError,
 )
 
 _WANT_MORE: dict[type[QuireError], type[QuireError]] = {
@@ -30,7 +29,6 @@ _WANT_MORE: dict[type[QuireError], type[QuireError]] = {
     NoTokenError: RequestFailedError,
     RequestCancelledError: QuireError,
     RequestNotFoundError: QuireError,
-    SamplingLimitError: InvalidRequestError,
 }
 """Classes that cannot be made from a message alone, and what stands in for them."""
 

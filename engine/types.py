@@ -347,6 +347,8 @@ class ModelInfo:
         load_seconds: how long loading took; with the start of its process, where it has one.
         max_queued_requests: most prompts that may wait for their first token; 0 means any number.
         max_queued_tokens: most tokens of the prompts that wait together; 0 means any number.
+        max_biased_tokens: most tokens that the `logit_bias` of a request may name; 0 means any number.
+        max_stop_tokens: most `stop_token_ids` of a request; 0 means any number.
     """
 
     name: str
@@ -370,3 +372,5 @@ class ModelInfo:
     load_seconds: float
     max_queued_requests: int = 0
     max_queued_tokens: int = 0
+    max_biased_tokens: int = 0
+    max_stop_tokens: int = 0

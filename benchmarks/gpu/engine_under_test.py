@@ -52,6 +52,9 @@ class MarkedSteps:
     def settle(self) -> None:
         self.inner.settle()
 
+    def free_bytes(self) -> int:
+        return self.inner.free_bytes()
+
     def computing(self) -> AbstractContextManager[object]:
         return self._marked()
 

@@ -24,6 +24,7 @@ from benchmarks.gpu.rows import hand_over, rows_option
 from benchmarks.gpu.yardstick import Effort, copy_bandwidth
 from benchmarks.random_exl2_model import RandomModel
 from benchmarks.report import Row
+from engine.execution.recorded_steps import recordings_bytes
 from engine.model.loader import LoadedModel
 from engine.ops.cuda_backend import CudaBackend
 
@@ -75,6 +76,7 @@ def measure_decode(
     recorded, plain = found[True], found[False]
     label = f"{plan.name}, decode, {load.streams} streams"
     ideal = _bytes_of_step(loaded, load) / bandwidth
+    recordings, kept = taken[True] - taken[False], recordings_bytes(loaded.config.num_layers, load.streams)
     return [
         Row(f"{label}: tokens per second", load.streams / recorded.seconds, "1/s"),
         Row(f"{label}: step", recorded.seconds * 1e6, "µs"),
@@ -83,7 +85,8 @@ def measure_decode(
         Row(f"{label}: card idle", recorded.idle, "", MOST_IDLE if load.streams >= BUSY_STREAMS else None),
         Row(f"{label}: card idle without graphs", plain.idle, ""),
         Row(f"{label}: host", recorded.host_seconds * 1e6, "µs/step"),
-        Row(f"{label}: memory of the graphs", (taken[True] - taken[False]) / 2**20, "MiB"),
+        Row(f"{label}: memory of the graphs", recordings / 2**20, "MiB"),
+        Row(f"{label}: memory of the graphs, of what is kept for them", recordings / kept, "", 1.0),
         Row(f"{label}: tokens per second, prompts included", _whole_rate(load, recorded), "1/s"),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from engine.cache.paged_kv_cache import PagedKVCache
 from engine.config import EngineConfig
 from engine.execution.block_tables import BlockTables
 from engine.execution.device_errors import naming_device_errors
+from engine.execution.recorded_steps import decode_sizes, recordings_bytes
 from engine.execution.step_arrays import StepArrays
 from engine.execution.step_buffers import HostSet, StepBuffers
 from engine.execution.step_input import StepSize
@@ -21,6 +23,8 @@ from engine.sampling.device_sampler import DeviceSampler
 from engine.sampling.prompt_tokens import AskedToken, as_readings, asked_tokens
 from engine.scheduling.batch import ScheduledBatch, StepOutcome
 from engine.scheduling.sequence import Sequence
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class DeviceModelRunner:
     ) -> None:
         self._cache = cache
         self._device = device
+        self._layers = loaded.config.num_layers
         self._graphs = graphs
         max_len = config.max_model_len or loaded.config.max_position_embeddings
         most_rows = min(config.max_num_seqs, config.max_num_batched_tokens)
@@ -103,12 +108,20 @@ class DeviceModelRunner:
         """Whether penalties take tokens into account that the host does not know yet."""
         return True
 
+    @property
+    def max_biased_tokens(self) -> int:
+        """As of `ModelInfo`; so is the next."""
+        return self._sampler.max_biased_tokens
+
+    @property
+    def max_stop_tokens(self) -> int:
+        return self._sampler.max_stop_tokens
+
     def submit(self, batch: ScheduledBatch) -> StepHandle:
         """Give a step to the device.
 
         Raises:
-            KernelArgumentError: a token does not exist.
-            SamplingLimitError: a request asks more of sampling than there is room for.
+            KernelArgumentError: a token does not exist, or a request asks more of sampling than there is room for.
             DeviceError: the device is lost.
         """
         sequences = tuple(item.sequence if item.sample else None for item in batch.items)
@@ -138,22 +151,36 @@ class DeviceModelRunner:
         """Make the largest step there can be, then one of each size that recurs, and record these, largest first.
 
         So whatever is made on first use exists before the first request, and recordings share what they use. Keys and
-        values are left in blocks that nobody owns yet.
+        values are left in blocks that nobody owns yet. What the recordings take is logged, as a warning if it is more
+        than was kept for them.
         """
         with naming_device_errors():
             self._device.settle()
             self._try(None, self._largest.tokens, self._largest.rows)
+            before = self._device.free_bytes()
             for size, program in sorted(self._decodes.items(), reverse=True):
                 self._try(program, size, size)
                 if self._graphs:
                     with self._device.computing():
                         program.capture(self._device)
                     self._try(program, size, size)
+            if self._graphs:
+                self._tell_of_recordings(before - self._device.free_bytes())
 
     @property
     def nbytes(self) -> int:
         """Device memory it holds besides the model, the cache and recorded steps."""
         return self._buffers.nbytes + self._parts.nbytes + self._sampler.nbytes
+
+    def _tell_of_recordings(self, taken: int) -> None:
+        kept = recordings_bytes(self._layers, self._largest.rows)
+        logger.log(
+            logging.INFO if taken <= kept else logging.WARNING,
+            "Recording %d sizes of steps took %.0f MiB of the device; %.0f MiB were kept for it.",
+            len(self._decodes),
+            taken / 2**20,
+            kept / 2**20,
+        )
 
     def _try(self, program: StepProgram | None, tokens: int, sequences: int) -> None:
         """Make up a step as large as may be, and wait until it is done. What it samples means nothing."""
@@ -185,14 +212,3 @@ class DeviceModelRunner:
     def _size(self, tokens: int, sequences: int, rows: int, table_width: int, reads: int = 0) -> StepSize:
         copies, sampling_bytes = self._largest.copies, self._sampler.input_bytes(rows)
         return StepSize(tokens, sequences, rows, table_width, copies, sampling_bytes, reads)
-
-
-FINE = (1, 2, 4, 8, 16, 24, 32, 48, 64)
-COARSE = 32
-
-
-def decode_sizes(most: int) -> tuple[int, ...]:
-    """Sequences of the steps that recur, up to exactly `most`: close together where little is computed anyway."""
-    sizes = [size for size in FINE if size < most]
-    sizes += range(FINE[-1] + COARSE, most, COARSE)
-    return (*sizes, most)

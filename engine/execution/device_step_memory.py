@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from engine.cache.kv_format import KVFormat
+from engine.execution.recorded_steps import recordings_bytes
 from engine.execution.step_input import StepSize
 from engine.ops.cuda_sampling import held_bytes
 from engine.sampling.device_layout import RECORD, most_bytes
-
-GRAPHS = 256 * 2**20
-"""For what the driver keeps of recorded steps. A guess: not measured yet."""
 
 
 def device_step_bytes(kv_format: KVFormat, block_size: int, vocab_size: int, tokens: int, rows: int) -> int:
@@ -17,4 +15,5 @@ def device_step_bytes(kv_format: KVFormat, block_size: int, vocab_size: int, tok
     size = StepSize(tokens, rows, rows, 0, rows, most_bytes(rows, vocab_size), reads=tokens)
     token_ids = 4 * tokens
     results = (rows + tokens) * (4 + RECORD.itemsize) + 16  # the tokens are filled up to a multiple of 16 bytes
-    return size.layout().nbytes + token_ids + results + rows * copied + held_bytes(vocab_size, rows) + GRAPHS
+    held = size.layout().nbytes + token_ids + results + rows * copied + held_bytes(vocab_size, rows)
+    return held + recordings_bytes(kv_format.num_layers, rows)

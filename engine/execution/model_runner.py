@@ -58,6 +58,15 @@ class ModelRunner:
         """Whether penalties take tokens into account that the host does not know yet."""
         return False
 
+    @property
+    def max_biased_tokens(self) -> int:
+        """As of `ModelInfo`; so is the next."""
+        return 0
+
+    @property
+    def max_stop_tokens(self) -> int:
+        return 0
+
     def submit(self, batch: ScheduledBatch) -> StepOutcome:
         """Compute the step's keys, values and logits, choose the next tokens, and read the prompts that ask for it.
 

@@ -1,14 +1,15 @@
 """Memory for the input and the results of steps, taken once.
 
 on the device:   results | input of the step      a token that only the device knows is read from the results
-on the host:     results, input                   twice, so that one step is written while another is under way
+on the host:     results, input, counted tokens   twice, so that one step is written while another is under way
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from engine.execution.packed import Field, PackedLayout
@@ -26,11 +27,13 @@ class HostSet:
         input: uint8; the host writes it and the device reads it.
         records: uint8 [rows + reads, bytes]; the device writes them.
         finished: after this the host may write the one and read the other.
+        counts: int16 [V] each; as many as a step has ever brought sequences with penalties into their slots.
     """
 
     input: torch.Tensor
     records: torch.Tensor
     finished: StepEvent
+    counts: list[torch.Tensor] = field(default_factory=list)
 
 
 class StepBuffers:
@@ -85,6 +88,17 @@ class StepBuffers:
         self._turn = (self._turn + 1) % SETS
         taken.finished.wait()  # only after a failure is there anything to wait for
         return taken
+
+    def hold_counts(self, host: HostSet, index: int, counts: npt.NDArray[np.uint16]) -> torch.Tensor:
+        """Put counts where the device reads them: int16 [V], the first, second … of a step.
+
+        The memory is taken when a step first needs so many, at start-up, and kept: to take it may wait for the device.
+        """
+        if index == len(host.counts):
+            host.counts.append(self._device.host_buffer(counts.nbytes).view(torch.int16))
+        held = host.counts[index]
+        held.numpy()[:] = counts.view(np.int16)
+        return held
 
     def upload(self, host: HostSet, nbytes: int) -> None:
         """Copy the first bytes of a step's input to the device."""

@@ -18,7 +18,7 @@ from engine.model.forward_batch import ForwardBatch
 from engine.model.transformer import Transformer
 from engine.ops.step_device import StepDevice, StepGraph
 from engine.sampling.device_layout import ASKED_BYTES, describe_asked
-from engine.sampling.device_sampler import DeviceSampler, SamplingInputs
+from engine.sampling.device_sampler import DeviceSampler
 from engine.sampling.prompt_tokens import asked_tokens
 from engine.scheduling.batch import ScheduledBatch
 from engine.scheduling.sequence import Sequence
@@ -31,12 +31,12 @@ class WrittenStep:
     Attributes:
         nbytes: of the input, counted from its beginning.
         copies: blocks of the cache to be copied.
-        sampling: what its rows want.
+        counts: slots that have to be filled for sampling, each with what is to stand there, int16 [V] on the host.
     """
 
     nbytes: int
     copies: int
-    sampling: SamplingInputs
+    counts: tuple[tuple[int, torch.Tensor], ...]
 
 
 class StepParts:
@@ -105,8 +105,7 @@ class StepProgram:
         """Write a step's input on the host; arguments as of `StepWriter.write`.
 
         Raises:
-            KernelArgumentError: a token does not exist.
-            SamplingLimitError: a request asks more of sampling than there is room for.
+            KernelArgumentError: a token does not exist, or a request asks more of sampling than there is room for.
         """
         arrays = self._arrays.get(host)
         if arrays is None:
@@ -118,14 +117,19 @@ class StepProgram:
         sequences = [item.sequence for item in batch.items if item.sample]
         sampling = self._parts.sampler.parameters(sequences, self.size.rows)
         arrays["sampling"][: len(sampling.data)] = sampling.data
-        return WrittenStep(self._layout.offsets["sampling"] + len(sampling.data), len(batch.copies), sampling)
+        counts = tuple(
+            (each.slot, self._parts.buffers.hold_counts(host, index, each.counts))
+            for index, each in enumerate(sampling.counts)
+        )
+        return WrittenStep(self._layout.offsets["sampling"] + len(sampling.data), len(batch.copies), counts)
 
     def prepare(self, step: WrittenStep) -> None:
         """Give the device what only some steps ask for: copied blocks, and the tokens of sequences with penalties."""
         if step.copies:
             sources, targets = (each[: step.copies] for each in self._copies)
             self._parts.cache.copy_listed(sources, targets, self._parts.copied)
-        self._parts.sampler.load_counts(step.sampling)
+        for slot, counts in step.counts:
+            self._parts.sampler.load_counts(slot, counts)
 
     def start(self) -> None:
         """Give the device the rest."""

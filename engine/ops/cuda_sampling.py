@@ -6,7 +6,6 @@ import ctypes
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from cuda_ext.sampling import BINS, CHUNK, MOST_CHUNKS, MOST_TOP, STATE_BYTES, SamplerMemory
@@ -60,15 +59,17 @@ class SamplingKernels:
         """Device memory it holds."""
         return sum(tensor.nbytes for tensor in self._memory.values())
 
-    def load_counts(self, slot: int, counts: npt.NDArray[np.uint16]) -> None:
-        """Set what has been seen of each token in a slot: [V], 2^15 if in the prompt, plus occurrences in the answer.
+    def load_counts(self, slot: int, counts: torch.Tensor) -> None:
+        """Set what has been seen of each token in a slot: 2^15 if in the prompt, plus occurrences in the answer.
 
-        Runs on the current stream; the array may be changed once this returns.
+        Runs on the current stream.
+
+        Args:
+            slot: index.
+            counts: int16 [V] on the host. The copy waits its turn in the stream, and nobody waits for it, where this is
+                pinned; it must not change before that is done.
         """
-        source = torch.from_numpy(counts.view(np.int16))
-        if self._runtime.device.type == "cuda":
-            source = source.pin_memory()  # so that the copy waits its turn in the stream, and nobody waits for it
-        self._memory["counts"][slot].copy_(source, non_blocking=True)
+        self._memory["counts"][slot].copy_(counts, non_blocking=True)
 
     def sample(self, logits: torch.Tensor, inputs: torch.Tensor, tokens: torch.Tensor, records: torch.Tensor) -> None:
         """`quire_cuda_sample` on the current stream; allocates nothing and waits for nothing.

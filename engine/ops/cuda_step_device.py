@@ -29,6 +29,9 @@ class CudaStepDevice:
     def settle(self) -> None:
         torch.cuda.synchronize(self._device)  # streams of torch's do not wait for the default one
 
+    def free_bytes(self) -> int:
+        return int(torch.cuda.mem_get_info(self._device)[0])
+
     def computing(self) -> AbstractContextManager[object]:
         return torch.cuda.stream(self._stream)
 

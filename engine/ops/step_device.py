@@ -47,6 +47,10 @@ class StepDevice(Protocol):
         """Wait until everything is done that was given to it outside of `computing`, such as loading a model."""
         ...
 
+    def free_bytes(self) -> int:
+        """Memory of the device that nobody has taken."""
+        ...
+
     def computing(self) -> AbstractContextManager[object]:
         """What ops do inside goes to the stream."""
         ...

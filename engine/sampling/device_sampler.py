@@ -1,7 +1,7 @@
 """Choosing tokens on the device, in two parts with nothing to wait for in between.
 
     inputs = sampler.parameters(sequences, rows)     host only: what the step's rows want, as bytes to be uploaded
-    sampler.load_counts(inputs)                      rarely anything: tokens seen by sequences that are new to a slot
+    sampler.load_counts(slot, counts)                rarely: tokens seen by a sequence that is new to a slot
     sampler.sample(logits, uploaded, tokens, records)   device only: may be captured into a CUDA graph and replayed
     sampler.results(downloaded, sequences)           host only: what was chosen
 
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from engine.errors import InvalidLogitsError, SamplingLimitError
+from engine.errors import InvalidLogitsError, KernelArgumentError
 from engine.ops.cuda_runtime import Runtime
 from engine.ops.cuda_sampling import LARGEST_VOCABULARY, SamplingKernels
 from engine.sampling.batch import forbids_ending
@@ -68,7 +68,7 @@ class SamplingInputs:
     Attributes:
         data: uint8, to be uploaded as it is, to the front of the buffer that `sample` is given; its length changes from
             step to step and is at most `DeviceSampler.input_bytes`.
-        counts: for `load_counts`.
+        counts: for `load_counts`; none for most steps.
     """
 
     data: Bytes
@@ -99,6 +99,15 @@ class DeviceSampler:
         """Device memory it holds: `engine.ops.cuda_sampling.held_bytes` of vocabulary and rows."""
         return self._kernels.nbytes
 
+    @property
+    def max_biased_tokens(self) -> int:
+        """As of `ModelInfo`; so is the next."""
+        return MOST_BIASES
+
+    @property
+    def max_stop_tokens(self) -> int:
+        return MOST_FORBIDDEN - len(self._end_token_ids)
+
     def input_bytes(self, rows: int) -> int:
         """Bytes of the device buffer of inputs for a bucket of so many rows."""
         return most_bytes(rows, self._vocab_size)
@@ -113,9 +122,9 @@ class DeviceSampler:
 
         Raises:
             ConstraintError: a sequence's constraint cannot tell any more.
-            SamplingLimitError: a request has more biased tokens, or more end and stop tokens, than there is room for.
+            KernelArgumentError: a request has more biased or stop tokens than `ModelInfo` says it may have.
         """
-        self._check_limits(sequences)
+        self._require_room(sequences)
         table = np.zeros(len(sequences) if rows is None else rows, ROW)
         lists = _Lists(table.nbytes // 4)
         counts: list[SlotCounts] = []
@@ -123,13 +132,17 @@ class DeviceSampler:
         table[: len(wishes)] = np.array(wishes, ROW)
         return SamplingInputs(lists.after(table.view(np.uint8)), tuple(counts))
 
-    def load_counts(self, inputs: SamplingInputs) -> None:
-        """Bring the counts of sequences that are new to a slot onto the device, on the current stream.
+    def load_counts(self, slot: int, counts: torch.Tensor) -> None:
+        """Bring the counts of a sequence that is new to a slot onto the device, on the current stream.
 
-        To be called before `sample` of the same step, outside of any captured graph. Does nothing for most steps.
+        To be called for each `SamplingInputs.counts` before `sample` of the same step, outside of any captured graph.
+
+        Args:
+            slot: its index.
+            counts: the bits of `SlotCounts.counts` as int16 [V], on the host. Where it is pinned nobody waits for the
+                copy, and it must not change before that is done.
         """
-        for each in inputs.counts:
-            self._kernels.load_counts(each.slot, each.counts)
+        self._kernels.load_counts(slot, counts)
 
     def sample(self, logits: torch.Tensor, inputs: torch.Tensor, tokens: torch.Tensor, records: torch.Tensor) -> None:
         """Choose a token for each row, on the current stream; allocates nothing and waits for nothing.
@@ -221,14 +234,14 @@ class DeviceSampler:
             counts.append(SlotCounts(slot, known))
         return slot
 
-    def _check_limits(self, sequences: Seq[Sequence]) -> None:
-        ends = len(self._end_token_ids)
-        biased = [each for each in sequences if len(each.sampling.logit_bias) > MOST_BIASES]
-        if biased:
-            raise SamplingLimitError("logit_bias", MOST_BIASES, _request_ids(biased))
-        stopping = [each for each in sequences if len(each.sampling.stop_token_ids) > MOST_FORBIDDEN - ends]
-        if stopping:
-            raise SamplingLimitError("stop_token_ids", MOST_FORBIDDEN - ends, _request_ids(stopping))
+    def _require_room(self, sequences: Seq[Sequence]) -> None:
+        """What admission has seen to; beyond it, rows would write over each other's lists."""
+        for each in sequences:
+            params = each.sampling
+            biased, stopping = len(params.logit_bias), len(params.stop_token_ids)
+            if biased > self.max_biased_tokens or stopping > self.max_stop_tokens:
+                name = each.request.request_id
+                raise KernelArgumentError(f"There is no room for all biased or stop tokens of the request '{name}'.")
 
 
 class _Lists:

@@ -37,6 +37,8 @@ class ExpectedLimits:
     vocab_size: int
     max_model_len: int
     kv_cache_tokens: int
+    max_biased_tokens: int = 0
+    max_stop_tokens: int = 0
 
 
 class ServedModel:

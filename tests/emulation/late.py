@@ -38,12 +38,16 @@ class LateDevice:
         allocated: tensors that operations have made while something was given to the device or captured.
         launches: of kernels and operations, not counting those that graphs replay.
         replays: of graphs.
+        recordings: likewise.
+        host_buffers: how many there are.
+        bytes_of_recording: that are no longer free after each.
         settled: whether somebody has seen to it that nothing from outside of steps is under way.
     """
 
     def __init__(self) -> None:
-        self.copies = self.waits = self.launches = self.replays = 0
+        self.copies = self.waits = self.launches = self.replays = self.host_buffers = self.recordings = 0
         self.settled = False
+        self.bytes_of_recording = 1 << 10
         self.allocated: list[str] = []
         self._given: list[Call] = []
         self._done = 0
@@ -58,6 +62,9 @@ class LateDevice:
     def settle(self) -> None:
         self.settled = True  # what is given outside of computing() is done at once
 
+    def free_bytes(self) -> int:
+        return (1 << 40) - self.recordings * self.bytes_of_recording
+
     @contextmanager
     def computing(self) -> Iterator[None]:
         assert self._recording is None, "computing() within computing()"
@@ -70,6 +77,7 @@ class LateDevice:
             self._recording = None
 
     def host_buffer(self, nbytes: int) -> torch.Tensor:
+        self.host_buffers += 1
         return torch.zeros(nbytes, dtype=torch.uint8)
 
     def copy(self, source: torch.Tensor, target: torch.Tensor) -> None:
@@ -81,6 +89,7 @@ class LateDevice:
 
     def capture(self, body: Callable[[], None]) -> StepGraph:
         assert self._recording is self._given, "outside of computing()"
+        self.recordings += 1
         calls: list[Call] = []
         self._recording = calls
         try:

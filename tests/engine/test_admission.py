@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engine.admission import MAX_STOP_BYTES, check_request, with_seed
@@ -28,6 +30,18 @@ MODEL = toy_model(vocab_size=100, max_model_len=50, kv_cache_tokens=40)
 def test_what_can_never_be_answered_is_refused(prompt: list[int], sampling: dict[str, object], param: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         check_request(request("a", prompt, **sampling), MODEL)
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("sampling", "param"),
+    [({"stop_token_ids": [1, 2, 3]}, "stop_token_ids"), ({"logit_bias": {1: 1.0, 2: 1.0}}, "logit_bias")],
+)
+def test_what_the_device_has_no_room_for_is_refused(sampling: dict[str, object], param: str) -> None:
+    check_request(request("a", [5], **sampling), MODEL)
+    check_request(request("a", [5], **sampling), replace(MODEL, max_biased_tokens=2, max_stop_tokens=3))
+    with pytest.raises(InvalidRequestError, match=f"{param}: at most . tokens can be named on this device") as caught:
+        check_request(request("a", [5], **sampling), replace(MODEL, max_biased_tokens=1, max_stop_tokens=2))
     assert caught.value.param == param
 
 

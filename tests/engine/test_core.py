@@ -12,7 +12,6 @@ from engine.errors import (
     DeviceError,
     EngineDeadError,
     InvalidRequestError,
-    SamplingLimitError,
 )
 from engine.scheduling.batch import ScheduledBatch
 from engine.types import FinishReason
@@ -221,22 +220,6 @@ def test_unusable_logits_fail_their_request_and_cost_the_others_nothing(toy_engi
     engine.core.add(request("bad", [5, 5], max_tokens=4))
     deltas, failures = run(engine.core)
     assert [(each.request_id, each.kind) for each in failures] == [("bad", "InvalidLogitsError")]
-    assert choice_tokens(deltas["good"]) == expected([5, 6], 4)
-
-
-def test_a_request_beyond_a_limit_of_sampling_fails_alone(toy_engine: MakeEngine) -> None:
-    class LimitedRunner(ToyRunner):
-        def submit(self, batch: ScheduledBatch) -> ToyStep:
-            if any(item.sequence.request.request_id == "many" for item in batch.items):
-                raise SamplingLimitError("logit_bias", 1024, ("many",))
-            return super().submit(batch)
-
-    engine = toy_engine(runner=LimitedRunner(4, VOCAB_SIZE))
-    engine.core.add(request("good", [5, 6], max_tokens=4))
-    engine.core.add(request("many", [5, 5], max_tokens=4))
-    deltas, failures = run(engine.core)
-    assert [(each.request_id, each.kind) for each in failures] == [("many", "SamplingLimitError")]
-    assert failures[0].message == "logit_bias: at most 1024 tokens can be named on this device."
     assert choice_tokens(deltas["good"]) == expected([5, 6], 4)
 
 

@@ -90,7 +90,6 @@ def test_everything_that_crosses_survives_pickling() -> None:
         ("ContextLengthError", InvalidRequestError),
         ("InvalidLogitsError", RequestFailedError),
         ("ModelNotFoundError", QuireError),
-        ("SamplingLimitError", InvalidRequestError),
         ("annotations", QuireError),
         ("SystemExit", QuireError),
     ],

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from engine.core import EngineCore
 from engine.errors import EngineDeadError, KernelArgumentError
-from engine.execution.device_model_runner import DeviceModelRunner, decode_sizes
-from engine.execution.device_step_memory import GRAPHS, device_step_bytes
+from engine.execution.device_model_runner import DeviceModelRunner
+from engine.execution.device_step_memory import device_step_bytes
+from engine.execution.recorded_steps import recordings_bytes
 from engine.model.config import ModelConfig
 from engine.scheduling.batch import ScheduledBatch
 from engine.types import GenerationRequest, GrammarKind, GrammarSpec, OutputDelta, PromptLogprob
@@ -186,6 +187,16 @@ def test_a_step_is_one_copy_there_and_one_back_and_nobody_waits_for_it(
     assert sampled[1] is None
 
 
+def test_host_memory_for_counted_tokens_is_taken_once(config: ModelConfig, emulated: EmulatedRuntime) -> None:
+    size = ToySize()
+    core, device = late_engine(config, size, emulated)
+    taken = device.host_buffers
+    assert taken >= 2 * size.max_num_seqs
+    penalised = [request(str(number), [5 + number, 6], seed=number, max_tokens=6, **KINDS[2]) for number in range(9)]
+    assert answers(core, penalised) == answers(host_engine(config, size), penalised)
+    assert device.host_buffers == taken
+
+
 def test_a_step_that_samples_nothing(config: ModelConfig, emulated: EmulatedRuntime) -> None:
     runner, device = late_runner(config, ToySize(), emulated)
     copies = device.copies
@@ -241,11 +252,23 @@ def test_it_holds_what_was_planned(config: ModelConfig, emulated: EmulatedRuntim
     runner = make_runner(config, size, emulated, graphs=False)
     planned = device_step_bytes(KV_FORMAT, size.block_size, config.vocab_size, size.max_num_batched_tokens, rows)
     tables = 4 * rows * size.max_model_len // size.block_size
-    assert 0 <= planned + tables - GRAPHS - runner.nbytes < 64
+    assert 0 <= planned + tables - recordings_bytes(KV_FORMAT.num_layers, rows) - runner.nbytes < 64
 
 
-def test_sizes_end_at_the_largest() -> None:
-    assert decode_sizes(1) == (1,)
-    assert decode_sizes(6) == (1, 2, 4, 6)
-    assert decode_sizes(64) == (1, 2, 4, 8, 16, 24, 32, 48, 64)
-    assert decode_sizes(200) == (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 200)
+@pytest.mark.parametrize(("bytes_of_recording", "level"), [(1 << 10, "INFO"), (1 << 30, "WARNING")])
+def test_what_recordings_take_is_told(
+    config: ModelConfig,
+    emulated: EmulatedRuntime,
+    caplog: pytest.LogCaptureFixture,
+    bytes_of_recording: int,
+    level: str,
+) -> None:
+    runner = make_runner(config, ToySize(), emulated)
+    emulated.late.bytes_of_recording = bytes_of_recording
+    with caplog.at_level("INFO", "engine.execution.device_model_runner"):
+        runner.warm_up()
+    (record,) = caplog.records
+    assert (record.levelname, record.getMessage().partition(";")[0]) == (
+        level,
+        f"Recording 3 sizes of steps took {3 * bytes_of_recording / 2**20:.0f} MiB of the device",
+    )
