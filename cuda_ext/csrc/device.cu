@@ -28,13 +28,19 @@ int32_t attribute(cudaDeviceAttr which, int32_t device, int32_t *value) {
     return status;
 }
 
+// Of the current device; 0 where it does not tell.
+int32_t attribute_here(cudaDeviceAttr which) {
+    int device = 0;
+    int32_t value = 0;
+    return cudaGetDevice(&device) == cudaSuccess && attribute(which, device, &value) == 0 ? value : 0;
+}
+
 }  // namespace
 
-int32_t capability_major() {
-    int device = 0;
-    int32_t major = 0;
-    const int32_t status = cudaGetDevice(&device);
-    return status == 0 && attribute(cudaDevAttrComputeCapabilityMajor, device, &major) == 0 ? major : 0;
+int32_t capability_major() { return attribute_here(cudaDevAttrComputeCapabilityMajor); }
+
+size_t shared_bytes_per_block() {
+    return static_cast<size_t>(attribute_here(cudaDevAttrMaxSharedMemoryPerBlockOptin));
 }
 
 }  // namespace quire

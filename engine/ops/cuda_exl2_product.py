@@ -19,8 +19,8 @@ from engine.ops.exl2_plan import blocks_for, most_segments, plan
 from engine.ops.exl2_tiles import TILE_COLUMNS, TILE_ROWS
 from engine.ops.tensor_checks import FLOAT_TYPES, require, require_tensor
 
-SHARED_BYTES = 96 << 10
-"""Shared memory a block of the kernel may take where the device has it."""
+SHARED_BYTES, SHARED_BESIDES = 96 << 10, 1 << 10
+"""Shared memory a block of the kernel takes where the device has it, and what it has besides; as in exl2/exl2.h."""
 
 MANY_ROWS_TILE = (128, 256)
 """Rows and columns a block of the kernel for many rows multiplies."""
@@ -61,7 +61,7 @@ class Exl2Product:
             count=len(self._matrices),
             widest=max(matrix.widest for matrix in matrices),
             blocks=blocks,
-            shared_bytes=min(SHARED_BYTES, workspace.runtime.info.shared_bytes_per_block),
+            shared_bytes=min(SHARED_BYTES, workspace.runtime.info.shared_bytes_per_block - SHARED_BESIDES),
         )
 
     def multiply(self, x: torch.Tensor, outs: Sequence[torch.Tensor]) -> None:

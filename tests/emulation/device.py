@@ -18,6 +18,9 @@ import torch
 from cuda_ext.loader import DeviceInfo, Library, load_library
 from tests.emulation.late import LateDevice, LateFunctions
 
+HOPPER = DeviceInfo(9, 0, 4, 227 << 10, 4 << 20)
+"""The card it is unless a test says otherwise, with few processors."""
+
 
 class Schedule(enum.IntEnum):
     """In which order blocks, and threads between barriers, run."""
@@ -45,7 +48,10 @@ class EmulatedRuntime:
         self._set_schedule = self._library.functions.quire_emulation_set_schedule
         self._set_schedule.argtypes = (ctypes.c_int32, ctypes.c_uint64)
         self._set_schedule.restype = None
-        self._library.check(self._library.functions.quire_cuda_init(0))
+        self._set_card = self._library.functions.quire_emulation_set_card
+        self._set_card.argtypes = (ctypes.c_void_p,)
+        self._set_card.restype = None
+        self._become(HOPPER)
 
     @property
     def library(self) -> Library:
@@ -66,6 +72,19 @@ class EmulatedRuntime:
         """A new device that does what it is given when somebody waits for it; earlier ones are done."""
         self.late = LateDevice()
         return self.late
+
+    @contextmanager
+    def as_card(self, major: int, minor: int, shared_kib: int) -> Iterator[None]:
+        """Be another card, of this compute capability, whose blocks may have so much shared memory."""
+        try:
+            self._become(DeviceInfo(major, minor, HOPPER.processors, shared_kib << 10, HOPPER.l2_bytes))
+            yield
+        finally:
+            self._become(HOPPER)
+
+    def _become(self, card: DeviceInfo) -> None:
+        self._set_card(ctypes.byref(card))
+        self._library.check(self._library.functions.quire_cuda_init(0))
 
     @contextmanager
     def in_order(self, schedule: Schedule, seed: int = 0) -> Iterator[None]:

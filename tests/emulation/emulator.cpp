@@ -23,7 +23,6 @@ namespace {
 constexpr size_t kStackBytes = 128 * 1024;
 constexpr size_t kGuardBytes = 4096;
 constexpr size_t kMostResidentBlocks = 16;
-constexpr size_t kMostSharedBytes = 227 * 1024;
 constexpr size_t kSharedBytesWithoutAsking = 48 * 1024;
 constexpr int kMostPausesInVain = 200000;
 constexpr size_t kFenceBytes = 1024;
@@ -109,6 +108,7 @@ struct Machine {
     int schedule = kForward;
     std::mt19937_64 random;
     std::unordered_map<const void *, size_t> allowed_shared;
+    size_t shared_limit = 0;
 };
 
 Machine machine;
@@ -348,7 +348,7 @@ void *shared_memory(const char *name, size_t bytes) {
         if (region.name == name && region.bytes == bytes) return region.begin();
     }
     const Region &region = block.add_region(name, bytes);
-    if (block.shared_bytes > kMostSharedBytes) fail("more shared memory than a block can have");
+    if (block.shared_bytes > machine.shared_limit) fail("more shared memory than a block can have");
     return region.begin();
 }
 
@@ -418,6 +418,10 @@ int32_t run(dim3 grid, dim3 block, size_t dynamic_shared, const std::function<vo
 }
 
 int32_t allow_shared(const void *kernel, size_t bytes) {
+    if (bytes > machine.shared_limit) {
+        machine.failure = std::to_string(bytes) + " bytes of dynamic shared memory, more than a block can have";
+        return kLaunchFailed;
+    }
     machine.allowed_shared[kernel] = bytes;
     return 0;
 }
@@ -428,12 +432,14 @@ int32_t check_shared(const void *kernel, size_t bytes) {
         machine.failure = "a kernel that no `prepare` has loaded";
         return kLaunchFailed;
     }
-    if (bytes <= std::max(allowed->second, kSharedBytesWithoutAsking) && bytes <= kMostSharedBytes) return 0;
+    if (bytes <= std::max(allowed->second, kSharedBytesWithoutAsking)) return 0;
     machine.failure = std::to_string(bytes) + " bytes of dynamic shared memory, more than the kernel is prepared for";
     return kLaunchFailed;
 }
 
 const char *last_failure() { return machine.failure.c_str(); }
+
+void set_shared_limit(size_t bytes) { machine.shared_limit = bytes; }
 
 void set_schedule(int schedule, uint64_t seed) {
     machine.schedule = schedule;

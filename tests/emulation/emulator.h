@@ -1,6 +1,7 @@
 // What the tests may ask of the emulated device.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace emulation {
@@ -12,6 +13,7 @@ enum Schedule { kForward = 0, kReverse = 1, kShuffled = 2 };
 constexpr int32_t kLaunchFailed = 719;  // cudaErrorLaunchFailure
 
 void set_schedule(int schedule, uint64_t seed);
+void set_shared_limit(size_t bytes);  // of a block
 const char *last_failure();
 
 }  // namespace emulation

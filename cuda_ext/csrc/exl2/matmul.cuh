@@ -17,6 +17,7 @@
 #include "../common/mma.cuh"
 #include "../common/shared_memory.cuh"
 #include "../common/warp.cuh"
+#include "../device.h"
 #include "exl2.h"
 #include "tile.cuh"
 
@@ -279,8 +280,7 @@ int32_t launch_matmul(const quire_cuda_exl2_work &work, const quire_cuda_exl2_st
 
 template <int kGroups>
 int32_t prepare_matmul() {
-    if (prepare(matmul_kernel<kGroups>, kExl2SharedBytes) == 0) return QUIRE_CUDA_OK;
-    return prepare(matmul_kernel<kGroups>, kExl2SharedBytesLeast);
+    return prepare(matmul_kernel<kGroups>, exl2_shared_bytes(shared_bytes_per_block()));
 }
 
 }  // namespace exl2

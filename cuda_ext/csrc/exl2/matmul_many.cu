@@ -12,6 +12,7 @@
 #include "../common/shared_memory.cuh"
 #include "../common/warp.cuh"
 #include "../common/wgmma.cuh"
+#include "../device.h"
 #include "exl2.h"
 #include "tile.cuh"
 
@@ -227,10 +228,9 @@ int32_t launch_many(const quire_cuda_exl2 &matrix, const quire_cuda_exl2_many &s
 }  // namespace exl2
 
 int32_t prepare_exl2_matmul_many() {
-    const auto prepared = [](size_t bytes) {
-        return first_error(prepare(exl2::matmul_many_kernel<1>, bytes), prepare(exl2::matmul_many_kernel<2>, bytes));
-    };
-    return prepared(kExl2SharedBytes) == 0 ? QUIRE_CUDA_OK : prepared(kExl2SharedBytesLeast);
+    if (capability_major() != 9) return QUIRE_CUDA_OK;  // nobody may launch it
+    const size_t bytes = exl2_shared_bytes(shared_bytes_per_block());
+    return first_error(prepare(exl2::matmul_many_kernel<1>, bytes), prepare(exl2::matmul_many_kernel<2>, bytes));
 }
 
 }  // namespace quire
