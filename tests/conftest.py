@@ -23,6 +23,13 @@ settings.register_profile("without a clock", deadline=None)
 settings.load_profile("without a clock")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--sanitize`: see tests/emulation/sanitized.py, which starts such runs."""
+    parser.addoption(
+        "--sanitize", action="store_true", help="emulated CUDA kernels end the process when they leave their tensors"
+    )
+
+
 def pytest_configure() -> None:
     """Listen to Ctrl-C: what a shell runs in the background ignores it, and so would the programs that tests start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -50,12 +57,13 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def emulated() -> EmulatedRuntime:
+def emulated(request: pytest.FixtureRequest) -> EmulatedRuntime:
     """The CUDA kernels on the emulated device; compiling them takes a minute the first time."""
     if find_compiler() is None:
         pytest.skip("needs a C++ compiler")
     EMULATION_BUILD.mkdir(parents=True, exist_ok=True)
+    sanitize: bool = request.config.getoption("--sanitize")
     with (EMULATION_BUILD / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes that run tests one compiles
-        library = build_emulated(EMULATION_BUILD, [EMULATION / "probes.cu"])
+        library = build_emulated(EMULATION_BUILD, [EMULATION / "probes.cu"], sanitize=sanitize)
     return EmulatedRuntime(library)

@@ -30,40 +30,46 @@ FLAGS = (
     f"-I{SOURCES}",
 )
 
+SANITIZED = ("-fsanitize=address", "--param=asan-stack=0", "-g1")  # threads' stacks are fibers', which it cannot tell
+
 
 def kernel_sources() -> list[Path]:
     """The kernels' files, all but those that ask the CUDA runtime."""
     return [path for path in sorted(SOURCES.rglob("*.cu")) if path.name not in REPLACED]
 
 
-def build_emulated(folder: Path, extra: Sequence[Path] = ()) -> Path:
+def build_emulated(folder: Path, extra: Sequence[Path] = (), *, sanitize: bool = False) -> Path:
     """The library's path in `folder`; what is there already for the same source is used again.
 
     Args:
         folder: where objects and libraries are kept.
         extra: further sources, of kernels that only tests use.
+        sanitize: with AddressSanitizer, which ends the process when a kernel leaves the tensors it was given; its own
+            library must have been loaded before Python (LD_PRELOAD).
     """
     compiler = find_compiler()
     if compiler is None:
         raise LookupError("no C++ compiler")
     headers = sorted([*SOURCES.rglob("*.cuh"), *SOURCES.rglob("*.h"), *HERE.rglob("*.h")])
-    common = _digest([compiler, *FLAGS], headers)
+    flags = [*FLAGS, *(SANITIZED if sanitize else ())]
+    common = _digest([compiler, *flags], headers)
     sources = [*kernel_sources(), *sorted(HERE.glob("*.cpp")), *extra]
     with ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(lambda source: _compile(compiler, source, common, folder), sources))
+        objects = list(pool.map(lambda source: _compile([compiler, *flags], source, common, folder), sources))
     library = folder / f"libquire_emulated-{_digest([str(each) for each in objects], [])[:16]}.so"
     if not library.is_file():
         unfinished = library.with_suffix(f".{os.getpid()}")
-        subprocess.run([compiler, "-shared", *map(str, objects), "-o", str(unfinished)], check=True)
+        linked = ["-shared", *(SANITIZED if sanitize else ()), *map(str, objects)]
+        subprocess.run([compiler, *linked, "-o", str(unfinished)], check=True)
         unfinished.replace(library)
     return library
 
 
-def _compile(compiler: str, source: Path, common: str, folder: Path) -> Path:
+def _compile(compiler: Sequence[str], source: Path, common: str, folder: Path) -> Path:
     result = folder / f"{source.stem}-{_digest([common, str(source)], [source])[:16]}.o"
     if not result.is_file():
         unfinished = result.with_suffix(f".{os.getpid()}.o")
-        subprocess.run([compiler, *FLAGS, "-x", "c++", "-c", str(source), "-o", str(unfinished)], check=True)
+        subprocess.run([*compiler, "-x", "c++", "-c", str(source), "-o", str(unfinished)], check=True)
         unfinished.replace(result)
     return result
 

@@ -151,6 +151,11 @@ __global__ void bad_group(bool wait) {
     }
 }
 
+__global__ void bad_address(int *values, bool write) {
+    if (write) values[64] = 1;
+    else values[0] = values[64];
+}
+
 __global__ void bad_wait(int *flag) {
     while (load_acquire(flag) == 0) spin_pause();
 }
@@ -203,7 +208,7 @@ QUIRE_CUDA_API int32_t probe_turns(void *stream, int32_t blocks, int *turn, int 
 QUIRE_CUDA_API int32_t probe_bad(int32_t which, void *out) {
     using namespace quire;
     first_error(prepare(bad_barrier), prepare(bad_divergence), prepare(bad_index), prepare(bad_pointer),
-                prepare(bad_race), prepare(bad_wait), prepare(bad_group));
+                prepare(bad_race), prepare(bad_wait), prepare(bad_group), prepare(bad_address));
     switch (which) {
         case 0: return launch(bad_barrier, dim3(1), dim3(64), 0, nullptr);
         case 1: return launch(bad_divergence, dim3(1), dim3(32), 0, nullptr, static_cast<float *>(out));
@@ -215,6 +220,8 @@ QUIRE_CUDA_API int32_t probe_bad(int32_t which, void *out) {
         case 7: return launch(bad_barrier, dim3(1), dim3(64), 64 * 1024, nullptr);
         case 8: return launch(bad_group, dim3(1), dim3(128), 4096, nullptr, true);
         case 9: return launch(bad_group, dim3(1), dim3(128), 8192, nullptr, false);
+        case 10: return launch(bad_address, dim3(1), dim3(32), 0, nullptr, static_cast<int *>(out), false);
+        case 11: return launch(bad_address, dim3(1), dim3(32), 0, nullptr, static_cast<int *>(out), true);
         default: return QUIRE_CUDA_UNSUPPORTED;
     }
 }
