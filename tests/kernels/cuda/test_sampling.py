@@ -248,7 +248,7 @@ def only(vocab: int, allowed: Seq[int]) -> TokenConstraint:
     """A constraint that allows these tokens."""
     mask = np.zeros(mask_words(vocab), np.uint32)
     np.bitwise_or.at(mask, np.array(allowed) // 32, np.uint32(1) << (np.array(allowed, np.uint32) % np.uint32(32)))
-    return cast("TokenConstraint", SimpleNamespace(mask=lambda: mask))
+    return cast("TokenConstraint", SimpleNamespace(mask=lambda: mask, is_free=lambda _: False))
 
 
 def test_constraints_allow_what_their_masks_name(emulated: EmulatedRuntime) -> None:
