@@ -31,6 +31,12 @@ def assert_cut_does_not_matter(parser: Callable[[], StreamParser], text: str, pl
     assert events_of(parser(), list(text)) == whole
 
 
+def assert_nothing_is_lost(parser: StreamParser, text: str) -> None:
+    """A text without calls is content to the last character."""
+    events = events_of(parser, [text])
+    assert calls_in(events) or content_in(events) == text
+
+
 def texts(pieces: Sequence[str]) -> st.SearchStrategy[str]:
     """Texts of these pieces, parts of them and anything else, in any order."""
     each = st.sampled_from(pieces)

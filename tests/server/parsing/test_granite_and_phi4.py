@@ -9,7 +9,15 @@ from server.parsing.base import Arguments, CallBegins, Content
 from server.parsing.granite import GraniteFormat
 from server.parsing.phi4 import Phi4Format
 from server.parsing.tool_format import ToolFormat
-from tests.server.parsing.laws import assert_cut_does_not_matter, calls_in, content_in, events_of, places, texts
+from tests.server.parsing.laws import (
+    assert_cut_does_not_matter,
+    assert_nothing_is_lost,
+    calls_in,
+    content_in,
+    events_of,
+    places,
+    texts,
+)
 from tests.server.parsing.round_trip import assert_round_trip
 from tests.server.parsing.sampling import Vocabulary
 
@@ -73,6 +81,7 @@ def test_any_cut_of_any_text_gives_the_same(fmt: ToolFormat) -> None:
     @given(texts(PIECES), places())
     def holds(text: str, cuts: list[int]) -> None:
         assert_cut_does_not_matter(lambda: fmt.parser([]), text, cuts)
+        assert_nothing_is_lost(fmt.parser([]), text)
 
     holds()
 

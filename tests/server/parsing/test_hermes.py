@@ -11,7 +11,14 @@ from server.parsing.base import Arguments, CallBegins, Content, Event
 from server.parsing.hermes import HermesFormat
 from server.parsing.tool_format import Demand
 from tests.engine.constraints.test_grammar import accepts
-from tests.server.parsing.laws import assert_cut_does_not_matter, calls_in, events_of, places, texts
+from tests.server.parsing.laws import (
+    assert_cut_does_not_matter,
+    assert_nothing_is_lost,
+    calls_in,
+    events_of,
+    places,
+    texts,
+)
 from tests.server.parsing.round_trip import TOOLS, assert_round_trip, read_back
 from tests.server.parsing.sampling import Vocabulary
 
@@ -127,6 +134,7 @@ def test_arguments_stream_as_they_come_and_text_is_held_no_longer_than_needed() 
 @given(texts(PIECES), places())
 def test_any_cut_of_any_text_gives_the_same(text: str, cuts: list[int]) -> None:
     assert_cut_does_not_matter(lambda: HermesFormat().parser([]), text, cuts)
+    assert_nothing_is_lost(HermesFormat().parser([]), text)
 
 
 @given(

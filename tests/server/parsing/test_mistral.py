@@ -5,7 +5,14 @@ from hypothesis import given
 
 from server.parsing.base import Arguments, CallBegins, Content, Event
 from server.parsing.mistral import MistralFormat, NamedMistralFormat
-from tests.server.parsing.laws import assert_cut_does_not_matter, calls_in, events_of, places, texts
+from tests.server.parsing.laws import (
+    assert_cut_does_not_matter,
+    assert_nothing_is_lost,
+    calls_in,
+    events_of,
+    places,
+    texts,
+)
 from tests.server.parsing.round_trip import assert_round_trip
 from tests.server.parsing.sampling import Vocabulary
 
@@ -83,6 +90,7 @@ def test_content_around_calls_stays() -> None:
 @given(texts(PIECES), places())
 def test_any_cut_of_any_text_gives_the_same(text: str, cuts: list[int]) -> None:
     assert_cut_does_not_matter(lambda: MistralFormat().parser([]), text, cuts)
+    assert_nothing_is_lost(MistralFormat().parser([]), text)
 
 
 @pytest.mark.parametrize("markers", [(), MistralFormat.markers], ids=["spelled", "special"])
