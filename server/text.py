@@ -10,6 +10,7 @@ from engine.text.chat_template import ChatTemplate, load_chat_template
 from engine.text.defaults import GenerationDefaults, generation_defaults
 from engine.text.template_capabilities import TemplateCapabilities, probe
 from engine.text.tokenizer import Tokenizer, load_tokenizer
+from server.parsing.generic import GenericFormat
 from server.parsing.table import choose
 from server.parsing.tool_format import ToolFormat
 
@@ -45,6 +46,14 @@ class ModelText:
         object.__setattr__(self, "capabilities", capabilities)
         source = self.template.tool_source if self.template is not None and shows_tools else ""
         object.__setattr__(self, "tool_format", choose(source, self.tool_format_name))
+
+    @property
+    def shows_tools(self) -> bool:
+        """Whether tools go to the template. Those of a model whose notation is not known do not, since the template
+        would ask for calls that nobody could read."""
+        if self.capabilities is None or not self.capabilities.tools.taken:
+            return False
+        return not isinstance(self.tool_format, GenericFormat) or self.capabilities.needs_tools
 
 
 def load_model_text(directory: Path, tool_format: str = "auto") -> ModelText:

@@ -27,13 +27,20 @@ def template_messages(
 
     Args:
         messages: as the client sent them.
-        tools: definitions, which become part of the conversation if the template does not show them itself.
         template: what it does with messages.
         repair: give messages other roles or join them where the template would refuse them or leave them out.
+        tools: definitions of those that the template is not given.
 
     Raises:
-        InvalidRequestError: a message has content that cannot be shown to a model, or is the result of no call.
+        InvalidRequestError: a message has content that cannot be shown to a model, or is the result of no call; or
+            there is no place for the tools.
     """
+    if tools and not (repair or template.system.taken):
+        raise InvalidRequestError(
+            "This model's chat template takes neither tools nor a system message that could describe them. Start the "
+            "server with repair_roles, which finds a place for them.",
+            param="tools",
+        )
     ordered = in_order_of_calls(messages)
     shown = with_tools_as_text(
         [_shown(message, f"messages[{place}]", template) for place, message in ordered], tools, template

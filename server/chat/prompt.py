@@ -61,14 +61,15 @@ async def chat_prompt(
             param="messages",
             code="no_chat_template",
         )
-    conversation = template_messages(messages, capabilities, repair=repair_roles, tools=tools)
+    native = tools if text.shows_tools else ()
+    conversation = template_messages(messages, capabilities, repair=repair_roles, tools=() if native else tools)
 
     def build() -> ChatPrompt:
         continued = options.continue_final_message or False
         opened = options.add_generation_prompt
         rendered = template.render(
             conversation,
-            tools=tools if tools and capabilities.tools.taken else None,
+            tools=native or None,
             add_generation_prompt=not continued if opened is None else opened,
             continue_final_message=continued,
             variables={**template_switches(options, capabilities), **(options.chat_template_kwargs or {})},

@@ -18,16 +18,16 @@ def with_tools_as_text(
 
     Args:
         messages: as templates expect them.
-        definitions: of the tools, as templates expect them.
-        template: what it does with tools.
+        definitions: of the tools that the template is not given. The model is told how to call them, and so all
+            calls must be in that notation.
+        template: what it does with calls and results.
     """
-    told = bool(definitions) and not template.tools.taken  # in which notation to call, so that all calls must be in it
     shown = list(messages)
-    if told or not template.tool_calls.taken:
+    if definitions or not template.tool_calls.taken:
         shown = [_call_as_text(message) for message in shown]
-    if told or not template.tool_results.taken:
+    if definitions or not template.tool_results.taken:
         shown = [_result_as_text(message) for message in shown]
-    if told:
+    if definitions:
         instructions = _NOTATION.instructions([each["function"] for each in definitions])
         if shown[0]["role"] in ("system", "developer"):
             shown[0] = {**shown[0], "content": _joined(shown[0]["content"], f"\n{instructions}")}

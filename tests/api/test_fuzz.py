@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -21,7 +22,7 @@ from server.schemas.completion import CompletionRequest
 from server.schemas.fields import REFUSED
 from server.schemas.tokenize import DetokenizeRequest, TokenizeRequest
 from server.text import ModelText
-from tests.fakes.engine import FakeEngine
+from tests.fakes.engine import MODEL, FakeEngine
 from tests.fakes.http import events
 
 SCHEMAS: dict[str, type[WireModel]] = {
@@ -46,13 +47,22 @@ anything = st.recursive(
 part = st.fixed_dictionaries(
     {}, optional={"type": st.sampled_from(["text", "refusal", "image_url"]) | anything, "text": st.text() | anything}
 )
+name = st.sampled_from(["f", "g", "a b", ""])
+schema = st.dictionaries(st.sampled_from(["type", "properties", "required", "enum"]), anything, max_size=2)
+function = st.fixed_dictionaries(
+    {"name": name}, optional={"parameters": schema | anything, "strict": st.booleans() | anything}
+)
+tool = st.fixed_dictionaries({"type": st.just("function")}, optional={"function": function | anything})
+call = st.fixed_dictionaries({"function": st.fixed_dictionaries({"name": name})}, optional={"id": name | anything})
+choice = st.sampled_from(["none", "auto", "required"]) | tool
+allowed = st.fixed_dictionaries({"mode": choice}, optional={"tools": st.lists(tool, max_size=2)})
 message = st.fixed_dictionaries(
     {"role": st.sampled_from(["user", "system", "assistant", "tool", "developer", "function"]) | anything},
     optional={
         "content": st.text(max_size=8) | st.lists(part, max_size=2) | anything,
         "name": anything,
-        "tool_calls": anything,
-        "tool_call_id": anything,
+        "tool_calls": st.lists(call, max_size=2) | anything,
+        "tool_call_id": name | anything,
         "refusal": anything,
     },
 )
@@ -68,8 +78,16 @@ likely: dict[str, st.SearchStrategy[Any]] = {
     "logprobs": st.booleans() | st.integers(0, 20) | anything,
     "logit_bias": st.dictionaries(st.integers(0, 1001).map(str), st.floats(-100, 100), max_size=3) | anything,
     "stream_options": st.fixed_dictionaries({"include_usage": st.booleans()}) | anything,
+    "tools": st.lists(tool, max_size=2) | anything,
+    "tool_choice": choice | st.fixed_dictionaries({"type": st.just("allowed_tools"), "allowed_tools": allowed}),
     "chat_template_kwargs": st.dictionaries(st.sampled_from(["mood", "messages", "bos_token"]), anything) | anything,
 }
+
+CHATS = ("/v1/chat/completions",)
+with_tools = st.fixed_dictionaries(
+    {name: likely[name] for name in ("messages", "tools")},
+    optional={name: likely[name] for name in ("tool_choice", "stream", "n")} | {"parallel_tool_calls": st.booleans()},
+)
 
 
 def bodies(path: str) -> st.SearchStrategy[Any]:
@@ -79,12 +97,12 @@ def bodies(path: str) -> st.SearchStrategy[Any]:
     fields = {name: likely.get(name, anything) for name in names}
     optional = st.lists(st.sampled_from(names), max_size=4, unique=True)
     some = optional.flatmap(lambda chosen: st.fixed_dictionaries({n: fields[n] for n in {*chosen, *required}}))
-    return st.one_of(some, some, some, anything)
+    return st.one_of(some, some, with_tools if path in CHATS else some, anything)
 
 
 @pytest.fixture(scope="module")
 def app(text: ModelText) -> FastAPI:
-    return create_app(FakeEngine(), text, ServerConfig())
+    return create_app(FakeEngine(model=replace(MODEL, max_model_len=4096)), text, ServerConfig())
 
 
 @pytest.fixture(scope="module")

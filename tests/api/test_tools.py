@@ -383,6 +383,33 @@ def test_a_template_that_shows_tools_gets_them(native: ModelText) -> None:
     )
 
 
+def test_a_model_whose_notation_is_not_known_is_told_another_one(tmp_path: Path) -> None:
+    odd = NATIVE.replace("<tool_call>", "<invoke>").replace("</tool_call>", "</invoke>")
+    text = load_model_text(write_model_text(tmp_path, odd))
+    assert text.tool_format.name == "generic"
+    engine = FakeEngine(model=ROOMY)
+    client = TestClient(create_app(engine, text, ServerConfig()), base_url="http://127.0.0.1")
+    ask(client, messages=[*MESSAGES, CALLS, result("a", "sun")])
+    prompt = prompt_of(engine, text)
+    assert prompt.startswith("<system>You can call functions.")
+    assert "<tools>" not in prompt
+    assert prompt.endswith(f"<assistant>{TWO}</s><user><tool_response>\nsun\n</tool_response></s><assistant>")
+
+
+def test_tools_are_refused_where_there_is_no_place_for_them(tmp_path: Path) -> None:
+    users = "{% for m in messages if m.role != 'system' %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+    text = load_model_text(write_model_text(tmp_path, users))
+    engine = FakeEngine(model=ROOMY)
+    for repair in (True, False):
+        app = create_app(engine, text, ServerConfig(repair_roles=repair))
+        response = TestClient(app, base_url="http://127.0.0.1").post(CHAT, json={"messages": MESSAGES, "tools": TOOLS})
+        if repair:
+            assert response.status_code == 200
+            assert prompt_of(engine, text).startswith("<user>You can call functions.")
+        else:
+            assert error_of(response)["param"] == "tools"
+
+
 def test_markers_that_are_special_tokens_are_seen(native: ModelText) -> None:
     special = frozenset({2, MARKER, MARKER + 1})
     body = b'\n{"name": "clock", "arguments": {}}\n'

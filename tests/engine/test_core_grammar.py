@@ -18,7 +18,7 @@ from engine.constraints.grammar_builder import GrammarBuilder
 from engine.errors import ConstraintError, InvalidRequestError
 from engine.types import FinishReason, GrammarKind, GrammarSpec, OutputDelta
 from tests.fakes import toy_engine as toy
-from tests.fakes.toy_engine import EOS, ToyEngine, choice_tokens, request, run, toy_tokens
+from tests.fakes.toy_engine import EOS, SPECIAL, ToyEngine, choice_tokens, request, run, toy_tokens
 
 MakeEngine = Callable[..., ToyEngine]
 
@@ -55,6 +55,18 @@ def text(deltas: list[OutputDelta], choice: int = 0) -> str:
 
 def finish(deltas: list[OutputDelta], choice: int = 0) -> object:
     return [delta.finish for delta in deltas if delta.choice == choice][-1]
+
+
+def test_a_grammar_may_ask_for_a_special_token_which_is_shown_if_wanted(toy_engine: MakeEngine) -> None:
+    parts = [{"type": "token", "id": SPECIAL}, {"type": "regex", "pattern": "[a-z]{3}"}]
+    grammar = GrammarSpec(GrammarKind.TREE, json.dumps({"type": "sequence", "parts": parts}))
+    engine = toy_engine()
+    engine.core.add(asked("shown", grammar, shown_special_tokens=[SPECIAL]))
+    engine.core.add(asked("hidden", grammar))
+    deltas, _ = run(engine.core)
+    assert choice_tokens(deltas["shown"]) == choice_tokens(deltas["hidden"])
+    assert text(deltas["shown"]) == chr(SPECIAL) + text(deltas["hidden"])
+    assert text(deltas["hidden"]).isalpha()
 
 
 def is_point(answer: str) -> bool:
