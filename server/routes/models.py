@@ -41,14 +41,19 @@ def model_card(name: str, model: ServedModel) -> dict[str, Any]:
         "owned_by": "quire",
         "loaded": model.engine is not None,
         "max_model_len": None if info is None else info.max_model_len,
-        "meta": None if info is None else {**_meta(info), "chat_template": _chat_template(model)},
+        "meta": None if info is None else {**_meta(info), **_text_meta(model)},
     }
 
 
-def _chat_template(model: ServedModel) -> dict[str, Any] | None:
-    """What the template does with conversations; null if there is none or it has not been read."""
-    capabilities = model.text.capabilities if model.has_text else None
-    return None if capabilities is None else capabilities.report()
+def _text_meta(model: ServedModel) -> dict[str, Any]:
+    """What the template does with conversations, null without one, and how the model writes tool calls."""
+    if not model.has_text:
+        return {"chat_template": None, "tool_format": None}
+    capabilities = model.text.capabilities
+    return {
+        "chat_template": None if capabilities is None else capabilities.report(),
+        "tool_format": model.text.tool_format.name,
+    }
 
 
 def _meta(model: ModelInfo) -> dict[str, Any]:

@@ -29,6 +29,7 @@ def test_models(make_client: MakeClient) -> None:
     assert card["meta"]["weight_format"] == "exl2"
     assert card["meta"]["n_params"] == 1_234_567
     assert card["meta"]["chat_template"]["system"] == "shown"
+    assert card["meta"]["tool_format"] == "generic"
 
 
 def test_tokenize(client: TestClient) -> None:
