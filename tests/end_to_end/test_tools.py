@@ -57,7 +57,7 @@ def both_ways(client: openai.OpenAI, **fields: Any) -> ChatCompletionMessage:
         streamed = stream.get_final_completion().choices[0]
     assert whole.finish_reason == streamed.finish_reason == "tool_calls"
     assert calls_of(whole.message) == calls_of(streamed.message)
-    assert whole.message.content == streamed.message.content
+    assert (whole.message.content or "") == (streamed.message.content or "")
     return whole.message
 
 
@@ -78,6 +78,25 @@ def test_a_round_trip(client: openai.OpenAI) -> None:
 def test_it_calls_by_itself(client: openai.OpenAI) -> None:
     message = both_ways(client, messages=QUESTION, tools=[WEATHER])
     assert calls_of(message) == [("get_weather", {"city": "Oslo"})]
+
+
+def test_one_call_or_several(client: openai.OpenAI) -> None:
+    question: list[ChatCompletionMessageParam] = [
+        {"role": "user", "content": "What is the weather in Oslo and in Rome?"}
+    ]
+    both = both_ways(client, messages=question, tools=[WEATHER])
+    assert calls_of(both) == [("get_weather", {"city": city}) for city in ("Oslo", "Rome")]
+    one = both_ways(client, messages=question, tools=[WEATHER], parallel_tool_calls=False)
+    assert calls_of(one) == [("get_weather", {"city": "Oslo"})]
+
+
+def test_it_thinks_before_it_calls(client: openai.OpenAI) -> None:
+    thinking = {"chat_template_kwargs": {"enable_thinking": True}}
+    for choice in ("auto", "required"):
+        message = both_ways(client, messages=QUESTION, tools=[WEATHER], tool_choice=choice, extra_body=thinking)
+        assert calls_of(message) == [("get_weather", {"city": "Oslo"})]
+        assert message.content is None
+        assert (message.model_extra or {})["reasoning_content"]
 
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "set_lamp"}}])
