@@ -244,11 +244,11 @@ def test_occurrences_stop_counting_where_their_bits_end(emulated: EmulatedRuntim
     assert device.sample(logits, [one])[0].token_id == 1  # the bit beside them is the prompt's
 
 
-def only(vocab: int, allowed: Seq[int]) -> TokenConstraint:
-    """A constraint that allows these tokens."""
+def only(vocab: int, allowed: Seq[int], *, free: bool = False) -> TokenConstraint:
+    """A constraint that allows these tokens, if it is not free."""
     mask = np.zeros(mask_words(vocab), np.uint32)
     np.bitwise_or.at(mask, np.array(allowed) // 32, np.uint32(1) << (np.array(allowed, np.uint32) % np.uint32(32)))
-    return cast("TokenConstraint", SimpleNamespace(mask=lambda: mask, is_free=lambda _: False))
+    return cast("TokenConstraint", SimpleNamespace(mask=lambda: mask, is_free=lambda _: free))
 
 
 def test_constraints_allow_what_their_masks_name(emulated: EmulatedRuntime) -> None:
@@ -263,6 +263,16 @@ def test_constraints_allow_what_their_masks_name(emulated: EmulatedRuntime) -> N
     assert sampled == host.sample(logits, rows)
     assert all(each.token_id in allowed for each in sampled[:3])
     assert sampled[3].token_id == int(logits[3].argmax())
+
+
+def test_a_constraint_that_is_free_allows_everything(emulated: EmulatedRuntime) -> None:
+    device, host = Device(emulated, 2500, 2, (31,)), Sampler((31,))
+    logits = random_logits(2, 2500)
+    rows = [sequence(GREEDY), sequence(SamplingParams(temperature=2, seed=1))]
+    expected = host.sample(logits, rows)
+    for row in rows:
+        row.constraint = only(2500, [7], free=True)
+    assert device.sample(logits, rows) == host.sample(logits, rows) == expected
 
 
 def test_a_constraint_that_leaves_nothing_fails_its_request(emulated: EmulatedRuntime) -> None:
