@@ -105,6 +105,7 @@ def describe(config: EngineConfig, vocab_size: int) -> ModelInfo:
         kernels="none",
         threads=1,
         vocab_size=vocab_size,
+        hidden_size=1,
         max_model_len=MAX_MODEL_LEN,
         block_size=config.block_size,
         kv_cache_tokens=KV_CACHE_TOKENS,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from engine.errors import ContextLengthError, InvalidRequestError
+from engine.pooling import PoolingParams
 from engine.types import GenerationRequest, SamplingParams
 
 MAX_STOP_BYTES = 16384
@@ -19,6 +20,11 @@ class RequestLimits(Protocol):
     @property
     def vocab_size(self) -> int:
         """Token ids are below this."""
+        ...
+
+    @property
+    def hidden_size(self) -> int:
+        """Features of a hidden state."""
         ...
 
     @property
@@ -53,6 +59,8 @@ def check_request(request: GenerationRequest, model: RequestLimits) -> None:
     _check_prompt(request.prompt_token_ids, model, room=0 if request.sampling.max_tokens == 0 else 1)
     _check_token_ids(request.sampling, model)
     _check_stop_strings(request.sampling)
+    if request.pooling is not None:
+        _check_dimensions(request.pooling, model)
 
 
 def with_seed(request: GenerationRequest) -> GenerationRequest:
@@ -98,6 +106,14 @@ def _check_token_id(token: int, model: RequestLimits, param: str) -> None:
     if not 0 <= token < model.vocab_size:
         raise InvalidRequestError(
             f"Token id {token} is not in the vocabulary; ids go from 0 to {model.vocab_size - 1}.", param=param
+        )
+
+
+def _check_dimensions(pooling: PoolingParams, model: RequestLimits) -> None:
+    if pooling.dimensions is not None and pooling.dimensions > model.hidden_size:
+        raise InvalidRequestError(
+            f"This model's vectors have {model.hidden_size} dimensions, not {pooling.dimensions}.",
+            param="dimensions",
         )
 
 

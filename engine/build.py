@@ -180,6 +180,7 @@ def _describe(
         kernels=backend.name,
         threads=backend.threads,
         vocab_size=loaded.config.vocab_size,
+        hidden_size=loaded.config.hidden_size,
         max_model_len=plan.max_model_len,
         block_size=plan.block_size,
         kv_cache_tokens=plan.num_tokens,

@@ -7,6 +7,7 @@ from collections.abc import Container
 from engine.constraints.reasoning_text import AnswerStops
 from engine.constraints.stop import StopMatcher, StopStrings
 from engine.emission import EmittedToken, Emitter
+from engine.pooler import Pooler
 from engine.scheduling.batch import PromptReading, SampledToken
 from engine.scheduling.sequence import Sequence
 from engine.scheduling.stopping import finish_at_token
@@ -37,6 +38,8 @@ class Choice:
         self._end_token_ids = end_token_ids
         self._told = False  # whether a delta has gone out
         self._prompt: list[PromptLogprob] = []  # what has been read of it, its first token left out
+        pooling = sequence.request.pooling
+        self._pooler = None if pooling is None else Pooler(pooling)
         self._end_logprob: TokenLogprob | None = None  # of the token that ended it
         sampling = sequence.sampling
         hides = sampling.skip_special_tokens
@@ -52,6 +55,8 @@ class Choice:
 
     def read(self, reading: PromptReading) -> None:
         """Take in what a step read of the prompt."""
+        if self._pooler is not None and reading.states is not None:
+            self._pooler.add(reading.states)
         for token in reading.tokens:
             self._prompt.append(
                 PromptLogprob(token.token_id, self._tokens.of(token.token_id), token.logprob, self._top(token))
@@ -60,7 +65,9 @@ class Choice:
 
     def end_with_prompt(self, now: float) -> OutputDelta:
         """The only delta of a choice that samples nothing; its prompt was computed by a step that ended `now`."""
-        return self._delta([], Finish(FinishReason.LENGTH), now)
+        if self._pooler is None:
+            return self._delta([], Finish(FinishReason.LENGTH), now)
+        return self._delta([], Finish(FinishReason.STOP), now)._replace(embedding=self._pooler.vector())
 
     def append(self, sampled: SampledToken, now: float) -> OutputDelta | None:
         """Take in the token sampled by a step that ended `now`; what has become certain by it, None if nothing has."""

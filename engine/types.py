@@ -14,6 +14,7 @@ from numbers import Integral, Real
 from typing import NamedTuple
 
 from engine.errors import InvalidRequestError
+from engine.pooling import PoolingParams
 from engine.reasoning import ReasoningSpec
 
 MAX_LOGPROBS = 20
@@ -228,7 +229,7 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One prompt to be continued.
+    """One prompt to be continued, or to be made into a vector.
 
     Attributes:
         request_id: unique among the requests in flight.
@@ -236,9 +237,10 @@ class GenerationRequest:
         sampling: how to continue; without a `seed` the engine draws one for this request.
         timeout: seconds it may take, waiting and running, before it fails; None leaves it to the engine's settings.
         priority: the lower, the sooner its turn, as in vLLM; requests of equal priority are served in order of arrival.
+        pooling: what vector to make of the prompt; None for none. There is no answer then: `max_tokens` is 0.
 
     Raises:
-        InvalidRequestError: `timeout` is out of range.
+        InvalidRequestError: `timeout` is out of range, or a vector is wanted and something else, too.
     """
 
     request_id: str
@@ -246,8 +248,16 @@ class GenerationRequest:
     sampling: SamplingParams
     timeout: float | None = None
     priority: int = 0
+    pooling: PoolingParams | None = None
 
     def __post_init__(self) -> None:
+        sampling = self.sampling
+        _require(
+            self.pooling is None
+            or (sampling.max_tokens, sampling.n, sampling.prompt_logprobs, sampling.grammar) == (0, 1, None, None),
+            "A request for a vector has max_tokens 0, n 1, no prompt_logprobs and no grammar.",
+            "pooling",
+        )
         _require(
             self.timeout is None or 0.0 < self.timeout <= MAX_TIMEOUT,
             f"timeout must be above 0 and at most {MAX_TIMEOUT:g} seconds, not {self.timeout}.",
@@ -319,6 +329,7 @@ class OutputDelta(NamedTuple):
     reasoning_tokens: int = 0  # of all emitted so far, those up to the end of the reasoning; with `reasoning` only
     prompt_logprobs: tuple[PromptLogprob, ...] | None = None  # of the whole prompt; on the request's first delta
     end_logprob: TokenLogprob | None = None  # of the token that ended the choice and is no part of it; with `finish`
+    embedding: bytes | None = None  # the prompt's vector, float32, little-endian; with `finish` of a request for one
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +349,7 @@ class ModelInfo:
         kernels: which kernels are in use, e.g. `cpu-avx512`, `torch`.
         threads: CPU threads the kernels use.
         vocab_size: rows of logits; may exceed what the tokenizer knows.
+        hidden_size: features of a hidden state, and so of a prompt's vector.
         max_model_len: longest prompt plus answer, in tokens.
         block_size: tokens per cache block.
         kv_cache_tokens: tokens the cache holds.
@@ -363,6 +375,7 @@ class ModelInfo:
     kernels: str
     threads: int
     vocab_size: int
+    hidden_size: int
     max_model_len: int
     block_size: int
     kv_cache_tokens: int

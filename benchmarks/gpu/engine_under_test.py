@@ -254,6 +254,7 @@ def _described(loaded: LoadedModel, length: int, blocks: int) -> ModelInfo:
         kernels=loaded.model.backend.name,
         threads=0,
         vocab_size=loaded.config.vocab_size,
+        hidden_size=loaded.config.hidden_size,
         max_model_len=length,
         block_size=BLOCK_SIZE,
         kv_cache_tokens=blocks * BLOCK_SIZE,

@@ -24,12 +24,14 @@ class ModelInput:
     Attributes:
         forward: tokens, positions, rows of logits.
         attention: where the tokens stand in the cache.
-        read_rows: [R] int32 tokens whose output is wanted besides.
+        read_rows: [R] int32 tokens whose logits are wanted besides.
+        state_rows: [P] int32 tokens whose hidden states are.
     """
 
     forward: ForwardBatch
     attention: AttentionBatch
     read_rows: torch.Tensor
+    state_rows: torch.Tensor
 
 
 class BatchBuilder:
@@ -51,6 +53,7 @@ class BatchBuilder:
         self._slots = _Buffer(max_tokens, device)
         self._logit_rows = _Buffer(max_seqs, device)
         self._read_rows = _Buffer(max_tokens, device)
+        self._state_rows = _Buffer(max_tokens, device)
         self._query_start = _Buffer(max_seqs + 1, device)
         self._context_lens = _Buffer(max_seqs, device)
         self._block_tables = _Buffer(max_seqs * max_blocks, device)
@@ -76,6 +79,7 @@ class BatchBuilder:
                 slots=self._slots.fill(step.slots),
             ),
             read_rows=self._read_rows.fill(step.read_rows),
+            state_rows=self._state_rows.fill(step.state_rows),
         )
 
 

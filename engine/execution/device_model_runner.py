@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
 
 from engine.cache.paged_kv_cache import PagedKVCache
 from engine.config import EngineConfig
@@ -84,11 +86,22 @@ class DeviceModelRunner:
             copies=most_rows,
             sampling_bytes=sampler.input_bytes(most_rows),
             reads=config.max_num_batched_tokens,
+            states=config.max_num_batched_tokens,
         )
         self._max_len = max_len
         self._sampler = sampler
         self._buffers = StepBuffers(
-            device, most_rows, self._largest.reads, RECORD.itemsize, self._largest.layout().nbytes
+            device,
+            most_rows,
+            self._largest.reads,
+            RECORD.itemsize,
+            self._largest.layout().nbytes,
+            states=torch.empty(
+                self._largest.states,
+                loaded.config.hidden_size,
+                dtype=loaded.model.backend.activation_dtype,
+                device="meta",
+            ),
         )
         self._parts = StepParts(loaded.model, cache, sampler, self._buffers, self._largest)
         self._decodes = {
@@ -144,8 +157,10 @@ class DeviceModelRunner:
         records = handle.host.records.numpy()
         sampled = iter(self._sampler.results(records, sequences))
         scored = self._sampler.scores(records[self._largest.rows :], handle.asked)
+        pooled = sum(len(item.pooled) for item in handle.batch.items)
+        states = handle.host.states[:pooled].float().numpy()
         tokens = [None if sequence is None else next(sampled) for sequence in handle.sequences]
-        return StepOutcome(tokens, as_readings(handle.batch, scored))
+        return StepOutcome(tokens, as_readings(handle.batch, scored, states))
 
     def warm_up(self) -> None:
         """Make the largest step there can be, then one of each size that recurs, and record these, largest first.
@@ -196,7 +211,7 @@ class DeviceModelRunner:
             self._buffers.upload(host, written.nbytes)
             program.prepare(written)
             program.start()
-            self._buffers.download(host, len(step.logit_rows), len(step.read_rows))
+            self._buffers.download(host, len(step.logit_rows), len(step.read_rows), program.states)
         return host
 
     def _program(self, batch: ScheduledBatch) -> StepProgram:
@@ -206,9 +221,11 @@ class DeviceModelRunner:
             return self._decodes[next(size for size in self._decodes if size >= len(items))]
         width = max(-(-item.end // self._cache.block_size) for item in items)
         rows = sum(item.sample for item in items)
-        reads = sum(len(item.reads) for item in items)
-        return StepProgram(self._parts, self._size(batch.num_tokens, len(items), rows, width, reads))
+        reads = sum(len(item.scored) for item in items)
+        states = sum(len(item.pooled) for item in items)
+        size = self._size(batch.num_tokens, len(items), rows, width)
+        return StepProgram(self._parts, replace(size, reads=reads, states=states))
 
-    def _size(self, tokens: int, sequences: int, rows: int, table_width: int, reads: int = 0) -> StepSize:
+    def _size(self, tokens: int, sequences: int, rows: int, table_width: int) -> StepSize:
         copies, sampling_bytes = self._largest.copies, self._sampler.input_bytes(rows)
-        return StepSize(tokens, sequences, rows, table_width, copies, sampling_bytes, reads)
+        return StepSize(tokens, sequences, rows, table_width, copies, sampling_bytes, reads=0, states=0)

@@ -18,6 +18,8 @@ from engine.sampling.sampler import Sampler
 from engine.scheduling.batch import PromptReading, SampledToken, ScheduledBatch, StepOutcome
 from engine.scheduling.sequence import Sequence
 
+NO_STATES = torch.empty(0, 0)
+
 
 class ModelRunner:
     """The real `engine.scheduling.runner.Runner`.
@@ -79,7 +81,7 @@ class ModelRunner:
             step = self._builder.build(batch, self._latest)
             logits = self._forward(batch, step)
             sampled = iter(self._sampler.sample(logits, [item.sequence for item in items if item.sample]))
-            readings = self._read(batch, step.read_rows)
+            readings = self._read(batch, step)
         tokens = [next(sampled) if item.sample else None for item in items]
         self._latest = {
             item.sequence: token.token_id for item, token in zip(items, tokens, strict=True) if token is not None
@@ -108,14 +110,16 @@ class ModelRunner:
             self._cache.copy_blocks(batch.copies)
         return self._model.forward(step.forward, self._attention(step))
 
-    def _read(self, batch: ScheduledBatch, rows: torch.Tensor) -> tuple[PromptReading, ...]:
+    def _read(self, batch: ScheduledBatch, step: ModelInput) -> tuple[PromptReading, ...]:
         """As many rows at a time as a step samples from at most: logits are wide, and there is room for so many."""
+        rows = step.read_rows
         asked = asked_tokens(batch)
         scored: list[SampledToken] = []
         for start in range(0, len(asked), self._max_seqs):
             part = slice(start, start + self._max_seqs)
             scored += score_tokens(self._model.logits_at(rows[part]), asked[part])
-        return as_readings(batch, scored)
+        states = self._model.states_at(step.state_rows) if len(step.state_rows) else NO_STATES
+        return as_readings(batch, scored, states.float().numpy(force=True))
 
     def _attention(self, step: ModelInput) -> PagedAttention:
         return PagedAttention(self._cache, self._backend, step.attention)

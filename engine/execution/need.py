@@ -20,6 +20,9 @@ USEFUL_LENGTH = 256
 SAMPLING_ROW_COPIES = 8
 """Copies of one row of logits, as float32, that choosing a token and reporting log-probabilities make."""
 
+STATE_COPIES = 2
+"""Copies of the hidden states of a step, as float32, that reading them from prompts makes."""
+
 HOST_BYTES = 16 * 2**20
 """What requests and the books kept about them take on the host, as measured with the hardest ones, and some more."""
 
@@ -131,13 +134,15 @@ def _step(config: EngineConfig, model_config: ModelConfig) -> StepShape:
 
 def _fixed_workspace(config: EngineConfig, model_config: ModelConfig, backend: Backend, step: StepShape) -> int:
     rows = min(config.max_num_seqs, step.tokens)
-    sampling = (rows + SAMPLING_ROW_COPIES) * model_config.vocab_size * LOGIT_BYTES
     if isinstance(backend, CudaBackend):
         kv_format = _kv_format(config, model_config)
-        sampling = device_step_bytes(kv_format, config.block_size, model_config.vocab_size, step.tokens, rows)
+        results = device_step_bytes(kv_format, config.block_size, model_config.vocab_size, step.tokens, rows)
+    else:
+        results = (rows + SAMPLING_ROW_COPIES) * model_config.vocab_size * LOGIT_BYTES
+        results += STATE_COPIES * step.tokens * model_config.hidden_size * LOGIT_BYTES
     indices = step.tokens * STEP_INDICES * INDEX_BYTES
     activations = workspace_bytes(model_config, backend.activation_dtype, step.tokens, rows)
-    return activations + backend.memory.scratch(step) + sampling + indices + HOST_BYTES
+    return activations + backend.memory.scratch(step) + results + indices + HOST_BYTES
 
 
 def _workspace_per_position(config: EngineConfig, model_config: ModelConfig, backend: Backend, step: StepShape) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,8 @@ class StepArrays:
         context_lens: [S] tokens of each sequence in the cache after the step.
         block_tables: [S, B] blocks of each sequence, as many as the longest has; unused entries are 0.
         logit_rows: [L] the last token of each sequence that samples.
-        read_rows: [R] the tokens at positions that a sequence reads.
+        read_rows: [R] the tokens whose logits a sequence reads.
+        state_rows: [P] the tokens whose hidden states a sequence reads.
     """
 
     positions: Int32Array
@@ -34,6 +36,7 @@ class StepArrays:
     block_tables: Int32Array
     logit_rows: Int32Array
     read_rows: Int32Array
+    state_rows: Int32Array
 
     @classmethod
     def of(cls, batch: ScheduledBatch, block_size: int, known: BlockTables) -> StepArrays:
@@ -67,14 +70,16 @@ class StepArrays:
             context_lens=context_lens,
             block_tables=tables,
             logit_rows=query_start[1:][sampling] - 1,
-            read_rows=_read_rows(batch, query_start),
+            read_rows=_rows([item.scored for item in items], starts, query_start),
+            state_rows=_rows([item.pooled for item in items], starts, query_start),
         )
 
 
-def _read_rows(batch: ScheduledBatch, query_start: Int32Array) -> Int32Array:
+def _rows(reads: Sequence[range], starts: Int32Array, query_start: Int32Array) -> Int32Array:
+    """Tokens of the step at these positions of each sequence."""
     rows = [
-        np.arange(item.reads.start, item.reads.stop, dtype=np.int32) - np.int32(item.start) + first
-        for item, first in zip(batch.items, query_start[:-1], strict=True)
-        if item.reads
+        np.arange(each.start, each.stop, dtype=np.int32) - start + first
+        for each, start, first in zip(reads, starts, query_start[:-1], strict=True)
+        if each
     ]
     return np.concatenate(rows) if rows else np.zeros(0, np.int32)

@@ -26,12 +26,14 @@ class HostSet:
     Attributes:
         input: uint8; the host writes it and the device reads it.
         records: uint8 [rows + reads, bytes]; the device writes them.
+        states: [tokens, H] hidden states; the device writes them.
         finished: after this the host may write the one and read the other.
         counts: int16 [V] each; as many as a step has ever brought sequences with penalties into their slots.
     """
 
     input: torch.Tensor
     records: torch.Tensor
+    states: torch.Tensor
     finished: StepEvent
     counts: list[torch.Tensor] = field(default_factory=list)
 
@@ -45,6 +47,7 @@ class StepBuffers:
         reads: most rows of logits that are only read.
         record_bytes: what sampling says of one row.
         input_bytes: what the largest step's input takes.
+        states: like the most hidden states that are read from a step, [tokens, H].
 
     Attributes:
         words: int32, all of the device's buffer.
@@ -56,7 +59,9 @@ class StepBuffers:
         first_word: where in `words` the input begins.
     """
 
-    def __init__(self, device: StepDevice, rows: int, reads: int, record_bytes: int, input_bytes: int) -> None:
+    def __init__(
+        self, device: StepDevice, rows: int, reads: int, record_bytes: int, input_bytes: int, states: torch.Tensor
+    ) -> None:
         self._device = device
         self._rows, most = rows, rows + reads
         results = PackedLayout({"tokens": Field((most,), INT32), "records": Field((most, record_bytes), UINT8)})
@@ -71,6 +76,7 @@ class StepBuffers:
             HostSet(
                 input=device.host_buffer(input_bytes),
                 records=device.host_buffer(most * record_bytes).view(most, record_bytes),
+                states=device.host_buffer(states.nbytes).view(states.dtype).view(states.shape),
                 finished=device.event(),
             )
             for _ in range(SETS)
@@ -105,10 +111,12 @@ class StepBuffers:
         self._device.copy(host.input[:nbytes], self.input[:nbytes])
         host.finished.record()  # where the step gets no further
 
-    def download(self, host: HostSet, rows: int, reads: int) -> None:
-        """Copy the records of so many rows to the host; `finished` is after that."""
+    def download(self, host: HostSet, rows: int, reads: int, states: torch.Tensor | None) -> None:
+        """Copy the records of so many rows, and hidden states, to the host; `finished` is after that."""
         if rows:
             self._device.copy(self.records[:rows], host.records[:rows])
         if reads:
             self._device.copy(self.read_records[:reads], host.records[self._rows : self._rows + reads])
+        if states is not None:
+            self._device.copy(states, host.states[: states.shape[0]])
         host.finished.record()

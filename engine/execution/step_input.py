@@ -40,6 +40,7 @@ class StepSize:
         copies: most blocks of the cache that are copied.
         sampling_bytes: most bytes that sampling asks for.
         reads: R, tokens of prompts whose log-probabilities are wanted.
+        states: P, tokens of prompts whose hidden states are wanted.
     """
 
     tokens: int
@@ -49,6 +50,7 @@ class StepSize:
     copies: int
     sampling_bytes: int
     reads: int
+    states: int
 
     def layout(self) -> PackedLayout:
         """Where everything lies; what sampling asks for stands last, since only its beginning is used."""
@@ -65,6 +67,7 @@ class StepSize:
                 "copy_targets": Field((self.copies,), INT64),
                 "block_tables": Field((self.sequences, self.table_width), INT32),
                 "read_rows": Field((self.reads,), INT32),
+                "state_rows": Field((self.states,), INT32),
                 "asked": Field((self.reads * ASKED_BYTES,), UINT8),
                 "sampling": Field((self.sampling_bytes,), UINT8),
             }
@@ -122,6 +125,7 @@ class StepWriter:
         _fill(arrays["query_start"], step.query_start, tokens)
         _fill(arrays["logit_rows"], step.logit_rows, np.arange(tokens, len(arrays["logit_rows"])))
         _fill(arrays["read_rows"], step.read_rows, 0)
+        _fill(arrays["state_rows"], step.state_rows, 0)
         sequences, width = step.block_tables.shape
         arrays["block_tables"].fill(0)
         arrays["block_tables"][:sequences, :width] = step.block_tables

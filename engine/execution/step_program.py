@@ -80,6 +80,7 @@ class StepProgram:
 
     Attributes:
         size: of the steps.
+        states: hidden states that were read, [P, H], once it has been started; None where it reads none.
     """
 
     def __init__(self, parts: StepParts, size: StepSize) -> None:
@@ -93,6 +94,8 @@ class StepProgram:
         self._attention = PagedAttention(parts.cache, parts.model.backend, attention_batch(tensors))
         self._copies = tensors["copy_sources"], tensors["copy_targets"]
         self._sampling = tensors["sampling"]
+        self._state_rows = tensors["state_rows"]
+        self.states: torch.Tensor | None = None
         self._read_rows, self._asked = tensors["read_rows"], tensors["asked"]
         self._tokens = parts.buffers.tokens[: size.rows]
         self._records = parts.buffers.records[: size.rows]
@@ -153,6 +156,8 @@ class StepProgram:
             tokens, records = parts.buffers.read_tokens[part], parts.buffers.read_records[part]
             logits = parts.model.logits_at(self._read_rows[part])
             parts.sampler.sample(logits, self._asked[_bytes_of(part)], tokens, records)
+        if self.size.states:
+            self.states = parts.model.states_at(self._state_rows)
 
     def _read_parts(self) -> Iterator[slice]:
         """As many rows at a time as there is room for logits and for sampling."""

@@ -144,6 +144,18 @@ class Transformer:
         self.backend.take_rows(self._latest, rows, wanted)
         return self.logits(wanted)
 
+    def states_at(self, rows: torch.Tensor) -> torch.Tensor:
+        """Hidden states after the last norm, [R, H], of tokens of the step computed last; valid until the next step.
+
+        Args:
+            rows: [R] int32 which of its tokens, at most all of them. What layers work with is overwritten.
+        """
+        shape = rows.shape[0], self.config.hidden_size
+        wanted, normed = self._workspace.get("branch", *shape), self._workspace.get("normed", *shape)
+        self.backend.take_rows(self._latest, rows, wanted)
+        self.final_norm.forward(wanted, normed)
+        return normed
+
     def embed(self, token_ids: torch.Tensor) -> torch.Tensor:
         """The residual stream of one whole sequence before the first layer, newly allocated [T, H].
 

@@ -1,4 +1,4 @@
-"""What a step is asked about the tokens of prompts, and answering it on the host."""
+"""What a step is asked about prompts besides what to sample, and answering it on the host."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from engine.errors import InvalidLogitsError
 from engine.sampling.logprobs import row_logprobs
 from engine.scheduling.batch import PromptReading, SampledToken, ScheduledBatch
+
+States = npt.NDArray[np.float32]
 
 
 class AskedToken(NamedTuple):
@@ -23,13 +26,12 @@ class AskedToken(NamedTuple):
 
 
 def asked_tokens(batch: ScheduledBatch) -> list[AskedToken]:
-    """The tokens after the positions that the batch reads, in their order."""
+    """The tokens after the positions at which the batch reads logits, in their order."""
     return [
         AskedToken(item.sequence.token_ids[position + 1], item.sequence.sampling.prompt_logprobs or 0, request_id)
         for item in batch.items
-        if item.reads
         for request_id in (item.sequence.request.request_id,)
-        for position in item.reads
+        for position in item.scored
     ]
 
 
@@ -49,11 +51,25 @@ def score_tokens(logits: torch.Tensor, asked: Iterable[AskedToken]) -> Iterator[
         yield SampledToken(token.token_id, *row_logprobs(row, token.token_id, token.alternatives))
 
 
-def as_readings(batch: ScheduledBatch, tokens: Iterable[SampledToken]) -> tuple[PromptReading, ...]:
-    """What was read, by items of the batch; `tokens` are those that were asked for, in their order."""
+def as_readings(batch: ScheduledBatch, tokens: Iterable[SampledToken], states: States) -> tuple[PromptReading, ...]:
+    """What was read, by items of the batch.
+
+    Args:
+        batch: the step.
+        tokens: those that were asked for, in their order.
+        states: float32 [S, H] hidden states at all positions that are pooled, in their order; they are copied.
+
+    Raises:
+        InvalidLogitsError: a state contains NaN or infinity; it names its request.
+    """
     rest = iter(tokens)
-    return tuple(
-        PromptReading(index, item.reads, tuple(islice(rest, len(item.reads))))
-        for index, item in enumerate(batch.items)
-        if item.reads
-    )
+    readings = []
+    for index, item in enumerate(batch.items):
+        if item.scored:
+            readings.append(PromptReading(index, item.reads, tuple(islice(rest, len(item.reads)))))
+        elif item.pooled:
+            own, states = states[: len(item.reads)].copy(), states[len(item.reads) :]
+            if not np.isfinite(own).all():
+                raise InvalidLogitsError((item.sequence.request.request_id,))
+            readings.append(PromptReading(index, item.reads, states=own))
+    return tuple(readings)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from engine.cache.block import BlockCopy
 from engine.scheduling.sequence import Sequence
 
@@ -38,6 +41,16 @@ class ScheduledSequence:
     def end(self) -> int:
         """Position after the last."""
         return self.start + self.num_tokens
+
+    @property
+    def scored(self) -> range:
+        """Those of the positions read whose logits are wanted."""
+        return self.reads if self.sequence.request.pooling is None else range(0)
+
+    @property
+    def pooled(self) -> range:
+        """Those of the positions read whose hidden state is wanted."""
+        return range(0) if self.sequence.request.pooling is None else self.reads
 
     @property
     def void(self) -> bool:
@@ -77,12 +90,13 @@ class PromptReading(NamedTuple):
     """What a step says of a prompt at the positions that an item reads.
 
     `item` is the item's index in the batch. Entry i of `tokens` is about the prompt's token at the position after
-    `reads[i]`.
+    `reads[i]`; or else row i of `states`, float32 [R, H], is the hidden state at that position.
     """
 
     item: int
     reads: range
-    tokens: tuple[SampledToken, ...]
+    tokens: tuple[SampledToken, ...] = ()
+    states: npt.NDArray[np.float32] | None = None
 
 
 class StepOutcome(NamedTuple):

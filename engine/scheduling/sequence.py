@@ -101,6 +101,9 @@ class Sequence:
 
         Only the first choice reads the prompt. Its log-probabilities come from the positions before each token.
         """
+        pooling = self.request.pooling
+        if pooling is not None:
+            return range(max(pooling.first_read(self.num_prompt), self.num_read), self.num_prompt)
         if self.choice or self.sampling.prompt_logprobs is None:
             return range(0)
         return range(self.num_read, self.num_prompt - 1)

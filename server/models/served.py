@@ -35,6 +35,7 @@ class ExpectedLimits:
     """What a model that is not loaded will take, as far as its files and settings say; never less than it will."""
 
     vocab_size: int
+    hidden_size: int
     max_model_len: int
     kv_cache_tokens: int
     max_biased_tokens: int = 0
@@ -238,6 +239,7 @@ def expected_limits(config: EngineConfig) -> ExpectedLimits:
     positions = _count(stated.get("max_position_embeddings"))
     return ExpectedLimits(
         vocab_size=_count(stated.get("vocab_size")),
+        hidden_size=_count(stated.get("hidden_size")),
         max_model_len=min(config.max_model_len or UNLIMITED, positions),
         kv_cache_tokens=-(-config.kv_cache_tokens // config.block_size) * config.block_size or UNLIMITED,
     )

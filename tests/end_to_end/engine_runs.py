@@ -31,6 +31,7 @@ class Answer:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     cached_tokens: int = 0
     prompt_logprobs: tuple[PromptLogprob, ...] = ()
+    embedding: bytes = b""
 
 
 def write_tiny_llama(directory: Path) -> transformers.LlamaForCausalLM:
@@ -97,4 +98,5 @@ def _collect(output: StepOutput, answers: dict[tuple[str, int], Answer]) -> None
         answer.data += delta.data
         answer.logprobs += delta.logprobs or ()
         answer.cached_tokens = delta.cached_tokens
+        answer.embedding += delta.embedding or b""
         answer.prompt_logprobs += delta.prompt_logprobs or ()

@@ -12,8 +12,10 @@ import transformers
 
 from engine.build import build_engine
 from engine.config import EngineConfig, KernelChoice
+from engine.pooling import PoolingKind, PoolingParams
 from engine.types import GenerationRequest, PromptLogprob, SamplingParams
 from tests.end_to_end.engine_runs import greedy, require_native, run, write_tiny_llama
+from tests.fakes.toy_engine import pooled
 
 PROMPT_LENGTHS = (1, 2, 15, 16, 17, 100)
 
@@ -131,6 +133,55 @@ def test_what_is_said_of_an_answer_is_said_of_a_prompt_that_holds_it(
     scored = run(core, [scoring("scored", prompt + answer.token_ids)])["scored", 0].prompt_logprobs
 
     assert [(each.logprob, each.top) for each in scored[3:]] == [(each.logprob, each.top) for each in answer.logprobs]
+
+
+@pytest.mark.parametrize("kind", PoolingKind)
+def test_vectors_are_made_of_the_states_that_transformers_has(
+    tiny: tuple[Path, transformers.LlamaForCausalLM], kernels: KernelChoice, kind: PoolingKind
+) -> None:
+    directory, reference = tiny
+    core, _ = build_engine(
+        EngineConfig(
+            model=str(directory), kernels=kernels, threads=1, kv_cache_dtype="float32", max_num_batched_tokens=24
+        )
+    )
+    texts = prompts(reference.config.vocab_size)
+
+    answers = run(core, [pooled(str(index), prompt, PoolingParams(kind)) for index, prompt in enumerate(texts)])
+    shortened = run(core, [pooled("short", texts[-1], PoolingParams(kind, dimensions=10))])["short", 0]
+
+    for index, prompt in enumerate(texts):
+        with torch.no_grad():
+            states = reference.model(torch.tensor([prompt])).last_hidden_state[0].double()
+        state = states.mean(0) if kind is PoolingKind.MEAN else states[-1]
+        found = torch.frombuffer(bytearray(answers[str(index), 0].embedding), dtype=torch.float32).double()
+        assert found.tolist() == pytest.approx((state / state.norm()).tolist(), abs=1e-5)
+    first = torch.frombuffer(bytearray(shortened.embedding), dtype=torch.float32)
+    expected = found[:10] / found[:10].norm()
+    assert first.tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+
+
+def test_vectors_have_the_same_bits_however_they_are_computed(
+    tiny: tuple[Path, transformers.LlamaForCausalLM],
+) -> None:
+    require_native()
+    directory, reference = tiny
+    wanted = [
+        pooled(f"{index}-{kind}", prompt, PoolingParams(kind))
+        for index, prompt in enumerate(prompts(reference.config.vocab_size))
+        for kind in PoolingKind
+    ]
+
+    def vectors(tokens: int, *, at_once: bool) -> list[bytes]:
+        config = EngineConfig(model=str(directory), kernels="native", threads=1, max_num_batched_tokens=tokens)
+        core, _ = build_engine(config)
+        run(core, [greedy("before", wanted[-1].prompt_token_ids, 2)])
+        found = run(core, wanted) if at_once else {}
+        for each in () if at_once else wanted:
+            found |= run(core, [each])
+        return [found[each.request_id, 0].embedding for each in wanted]
+
+    assert vectors(7, at_once=True) == vectors(512, at_once=False)
 
 
 def test_a_published_model_tells_its_story(shared: Path, kernels: KernelChoice) -> None:

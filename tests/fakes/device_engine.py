@@ -100,6 +100,7 @@ def core_around(
     )
     model = toy_model(
         vocab_size=config.vocab_size,
+        hidden_size=config.hidden_size,
         max_model_len=size.max_model_len,
         block_size=size.block_size,
         kv_cache_tokens=size.num_blocks * size.block_size,

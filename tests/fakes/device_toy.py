@@ -66,6 +66,10 @@ class ToyDeviceModel:
         batch, attention = self.latest
         return self._logits(replace(batch, logit_rows=rows), attention)
 
+    def states_at(self, rows: torch.Tensor) -> torch.Tensor:
+        """Made of the logits of the same tokens."""
+        return self.logits_at(rows)[:, : self.config.hidden_size]
+
     def forward(self, batch: ForwardBatch, attention: PagedAttention) -> torch.Tensor:
         """The same, for the runner on the host."""
         return self.compute(batch, attention)

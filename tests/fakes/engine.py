@@ -34,6 +34,7 @@ MODEL = ModelInfo(
     kernels="cpu-avx2",
     threads=2,
     vocab_size=1000,
+    hidden_size=4,
     max_model_len=256,
     block_size=16,
     kv_cache_tokens=4096,

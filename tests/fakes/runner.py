@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+
 from engine.errors import InvalidLogitsError
 from engine.scheduling.batch import PromptReading, SampledToken, ScheduledBatch, ScheduledSequence, StepOutcome
 from engine.scheduling.sequence import Sequence
@@ -122,8 +124,12 @@ class ToyRunner:
     def _read(self, index: int, item: ScheduledSequence) -> PromptReading:
         """How likely the toy finds the tokens of a prompt: a function of all before them, and of themselves."""
         sequence, tokens = item.sequence, []
+        if item.pooled:
+            known = [self.slots[self._slot(item, each)] for each in range(item.end)]
+            states = [toy_state(known[: position + 1]) for position in item.pooled]
+            return PromptReading(index, item.reads, states=np.array(states, np.float32))
         count = sequence.sampling.prompt_logprobs or 0
-        for position in item.reads:
+        for position in item.scored:
             past = [self.slots[self._slot(item, each)] for each in range(position + 1)]
             first = toy_token(past, 0, 0, self._vocab_size)
             top = tuple(((first + rank) % self._vocab_size, -float(rank)) for rank in range(count))
@@ -142,6 +148,11 @@ class ToyRunner:
         if sequence.sampling.logprobs is None:
             return SampledToken(token, None, ())
         return SampledToken(token, -float(token), tuple((each, -float(each)) for each in range(token)))
+
+
+def toy_state(past: list[int]) -> list[float]:
+    """The toy's hidden state after `past`."""
+    return [float(toy_token(past, seed, 0, 1000)) for seed in range(3)]
 
 
 def toy_token(past: list[int], seed: int, choice: int, vocab_size: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from engine.cache.block_manager import BlockManager
@@ -11,12 +11,14 @@ from engine.constraints.base import CompiledGrammar
 from engine.constraints.grammar_builder import GrammarBuilder
 from engine.core import EngineCore
 from engine.messages import RequestFailed
+from engine.pooling import PoolingParams
 from engine.scheduling.scheduler import Scheduler
 from engine.text.token_bytes import TokenBytes
 from engine.types import GenerationRequest, GrammarSpec, ModelInfo, OutputDelta, SamplingParams
 from tests.fakes.runner import ToyRunner
 
 VOCAB_SIZE = 128
+HIDDEN_SIZE = 3
 EOS = 0
 SPECIAL = 1
 
@@ -36,6 +38,7 @@ def toy_model(**changes: object) -> ModelInfo:
         "kernels": "none",
         "threads": 1,
         "vocab_size": VOCAB_SIZE,
+        "hidden_size": HIDDEN_SIZE,
         "max_model_len": 256,
         "block_size": 4,
         "kv_cache_tokens": 1024,
@@ -59,6 +62,11 @@ def request(request_id: str, prompt: list[int] | tuple[int, ...], **sampling: ob
         tuple(prompt),
         SamplingParams(**{"seed": 7, "ignore_eos": True, **sampling}),  # type: ignore[arg-type]
     )
+
+
+def pooled(request_id: str, prompt: Iterable[int], params: PoolingParams) -> GenerationRequest:
+    """A request for the vector of a prompt."""
+    return GenerationRequest(request_id, tuple(prompt), SamplingParams(max_tokens=0, seed=7), pooling=params)
 
 
 class ToyCompiler:

@@ -14,13 +14,14 @@ from engine.execution.device_model_runner import DeviceModelRunner
 from engine.execution.device_step_memory import device_step_bytes
 from engine.execution.recorded_steps import recordings_bytes
 from engine.model.config import ModelConfig
+from engine.pooling import PoolingKind, PoolingParams
 from engine.scheduling.batch import ScheduledBatch
 from engine.types import GenerationRequest, GrammarKind, GrammarSpec, OutputDelta, PromptLogprob
 from tests.emulation.device import EmulatedRuntime
 from tests.engine.execution.steps import model_config, share
 from tests.fakes.device_engine import ToySize, host_engine, late_engine, late_runner, make_runner
 from tests.fakes.device_toy import KV_FORMAT
-from tests.fakes.toy_engine import choice_tokens, request, run
+from tests.fakes.toy_engine import choice_tokens, pooled, request, run
 
 COMMON = [5, 6, 7, 8] * 5
 KINDS: list[dict[str, object]] = [
@@ -117,6 +118,32 @@ def test_prompts_are_read_as_on_the_host(
             assert [top.token_id for top in told.top] == [top.token_id for top in own.top]
             assert [top.logprob for top in told.top] == pytest.approx([top.logprob for top in own.top], abs=1e-5)
             assert all(top.logprob == told.logprob for top in told.top if top.token_id == told.token_id)
+
+
+@pytest.mark.parametrize(("budget", "pipeline_depth"), [(24, 1), (5, 1), (5, 0)])
+def test_vectors_are_those_of_the_host(
+    config: ModelConfig, emulated: EmulatedRuntime, budget: int, pipeline_depth: int
+) -> None:
+    size = ToySize(num_blocks=17, max_num_batched_tokens=budget)
+    core, _ = late_engine(config, size, emulated, pipeline_depth=pipeline_depth)
+    wanted = [
+        pooled(f"vector {number}", [*COMMON[: 1 + 7 * number % 20], 9 + number], PoolingParams(kind, number or None))
+        for number in range(5)
+        for kind in PoolingKind
+        if (number % 2 == 0) == (kind is PoolingKind.MEAN)
+    ]
+
+    assert embeddings(core, [*varied(4), *wanted]) == embeddings(host_engine(config, ToySize()), wanted)
+
+
+def embeddings(core: EngineCore, wanted: list[GenerationRequest]) -> dict[str, list[bytes]]:
+    """The vectors there are; nothing fails."""
+    for each in wanted:
+        core.add(each)
+    deltas, failures = run(core)
+    assert not failures
+    found = {name: [delta.embedding for delta in each if delta.embedding] for name, each in deltas.items()}
+    return {name: each for name, each in found.items() if each}
 
 
 @dataclass(frozen=True)
