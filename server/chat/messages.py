@@ -8,6 +8,7 @@ from typing import Any
 from engine.errors import InvalidRequestError
 from engine.text.role_repair import repair_roles
 from engine.text.template_capabilities import TemplateCapabilities
+from server.chat.old_functions import with_tools_for_functions
 from server.chat.tool_history import in_order_of_calls, one_call_each, with_short_ids
 from server.chat.tools_as_text import with_tools_as_text
 from server.schemas.chat import ContentPart, Message
@@ -41,7 +42,7 @@ def template_messages(
             "server with repair_roles, which finds a place for them.",
             param="tools",
         )
-    ordered = in_order_of_calls(messages)
+    ordered = in_order_of_calls(with_tools_for_functions(messages))
     shown = with_tools_as_text(
         [_shown(message, f"messages[{place}]", template) for place, message in ordered], tools, template
     )

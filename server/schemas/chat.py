@@ -49,6 +49,7 @@ class Message(WireModel):
     refusal: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
+    function_call: FunctionCall | None = Field(None, description="older form of tool_calls, with role function")
     annotations: list[Any] | None = Field(None, description="accepted; of an earlier answer, without effect")
     reasoning_content: str | None = Field(None, description="thoughts of an earlier answer, handed to the template")
     reasoning: str | None = Field(None, description="another name of reasoning_content, which wins")
