@@ -23,7 +23,7 @@ from server.schemas.chat import ChatCompletionRequest
 from server.schemas.completion import CompletionRequest
 from server.schemas.fields import REFUSED
 from tests.api.test_refusals import error_of
-from tests.fakes.engine import FakeEngine, always, script
+from tests.fakes.engine import MODEL, FakeEngine, always, script
 from tests.fakes.http import events
 from tests.fakes.text import TEMPLATE, model_text
 
@@ -176,7 +176,8 @@ def all_fields(route: str) -> list[str]:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, FakeEngine]]:
     """One app for all tests here, since its process that tries grammars takes a moment to start."""
-    engine = FakeEngine(always(script("<think> hm </think> Hello there, world!")))
+    model = replace(MODEL, max_model_len=2048)  # tools take some room
+    engine = FakeEngine(always(script("<think> hm </think> Hello there, world!")), model)
     text = model_text(tmp_path_factory.mktemp("fields"), REASONING)
     app = create_app(engine, text, ServerConfig(served_model_name=("fake-model", "fake-model-too")))
     yield TestClient(app, base_url="http://127.0.0.1"), engine
