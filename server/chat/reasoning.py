@@ -24,13 +24,13 @@ class Reasoning:
         markers: of the model.
         spec: for the engine.
         special: ids of the markers that are special tokens.
-        shown: where the answer has it.
+        in_content: leave it in the content.
     """
 
     markers: ReasoningFormat
     spec: ReasoningSpec
     special: tuple[int, ...]
-    shown: Shown
+    in_content: bool
 
     def sampling(self, without: SamplingParams) -> SamplingParams:
         """How to answer with it."""
@@ -39,10 +39,7 @@ class Reasoning:
 
     def parser(self, answer: StreamParser) -> StreamParser:
         """Finds the reasoning in the text of a choice; the rest is read by `answer`."""
-        if self.shown is Shown.IN_CONTENT:
-            return answer
-        parser = ReasoningParser(self.markers, answer, begun=self.spec.begun)
-        return parser if self.shown is Shown.APART else WithoutThoughts(parser)
+        return answer if self.in_content else ReasoningParser(self.markers, answer, begun=self.spec.begun)
 
 
 class WithoutThoughts:
@@ -83,7 +80,7 @@ def wanted_reasoning(
     Raises:
         InvalidRequestError: fields contradict each other, or would have no effect on this model.
     """
-    on, budget, shown = reasoning_on(body), reasoning_budget(body), reasoning_shown(body)
+    on, budget = reasoning_on(body), reasoning_budget(body)
     if markers is None:
         heard = text.capabilities is not None and listens(text.capabilities)
         unmet = budget or (on if on is not None and on.value and not heard else None)
@@ -105,7 +102,7 @@ def wanted_reasoning(
         closing_token_ids=(*tokenizer.encode(f"{budget_message}\n", add_special_tokens=False), *end),
     )
     special = tuple(ids[0] for ids in (start, end) if len(ids) == 1 and ids[0] in tokenizer.special_ids)
-    return Reasoning(markers, spec, special, shown)
+    return Reasoning(markers, spec, special, in_content=reasoning_shown(body) is Shown.IN_CONTENT)
 
 
 def _cannot_reason(field: str) -> InvalidRequestError:

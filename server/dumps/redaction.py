@@ -13,7 +13,7 @@ from server.schemas.fields import REFUSED
 CHOSEN_FROM_A_LIST = frozenset(
     {
         *("role", "type", "tool_choice", "mode", "service_tier", "reasoning_effort", "verbosity", "format", "detail"),
-        "modalities",
+        *("modalities", "effort", "reasoning_format"),
     }
 )
 """Fields whose values are words of the API where they are among `WORDS`."""
@@ -26,6 +26,7 @@ WORDS = frozenset(
         *("json_object", "json_schema", "grammar", "regex", "structural_tag"),
         *("object", "array", "string", "number", "integer", "boolean", "null"),
         *("none", "auto", "required", "any", "default", "low", "medium", "high", "minimal", "flex", "priority"),
+        *("xhigh", "max", "enabled", "disabled", "deepseek", "parsed", "raw", "hidden"),
     }
 )
 

@@ -10,8 +10,8 @@ from starlette.responses import Response
 from server.admission import admit, check_grammar, grammar_check
 from server.chat.call_ids import CallIds
 from server.chat.formats import ChatFormat
-from server.chat.reasoning import Reasoning, wanted_reasoning
-from server.chat.reasoning_fields import thoughts_field
+from server.chat.reasoning import Reasoning, WithoutThoughts, wanted_reasoning
+from server.chat.reasoning_fields import Shown, reasoning_shown, thoughts_field
 from server.chat.shown_prompt import PromptView
 from server.chat.tool_calling import ToolCalling, tool_calling
 from server.chat.tool_history import call_ids
@@ -50,6 +50,7 @@ async def create_chat_completion(body: ChatCompletionRequest, request: Request, 
         model.text,
         services.config.reasoning_budget_message,
     )
+    shown = reasoning_shown(body)
     if reasoning is not None:
         sampling = reasoning.sampling(sampling)
     generation = admit(
@@ -60,7 +61,7 @@ async def create_chat_completion(body: ChatCompletionRequest, request: Request, 
         prompt_param="messages",
         timeout=body.timeout,
         priority=body.priority,
-        make_parser=lambda: _parser(calling, reasoning),
+        make_parser=lambda: _parser(calling, reasoning, shown),
         call_ids=CallIds(call_ids(body.messages)),
         views=[PromptView(listed=body.prompt_logprobs)],
     )
@@ -69,7 +70,9 @@ async def create_chat_completion(body: ChatCompletionRequest, request: Request, 
     return await respond(request, body, services, model, generation, make_format, prompts.headers)
 
 
-def _parser(calling: ToolCalling | None, reasoning: Reasoning | None) -> StreamParser:
+def _parser(calling: ToolCalling | None, reasoning: Reasoning | None, shown: Shown) -> StreamParser:
     """What reads the text of a choice: the reasoning first, then calls within the answer."""
-    answer = PlainParser() if calling is None else calling.parser()
-    return answer if reasoning is None else reasoning.parser(answer)
+    parser: StreamParser = PlainParser() if calling is None else calling.parser()
+    if reasoning is not None:
+        parser = reasoning.parser(parser)
+    return WithoutThoughts(parser) if shown is Shown.NOWHERE else parser

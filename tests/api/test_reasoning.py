@@ -328,6 +328,12 @@ def test_fields_that_contradict_each_other_are_refused(
     assert refused(served(make_client, tmp_path, WRITES), **fields)["param"] == param
 
 
+def test_they_are_refused_by_models_without_reasoning_too(client: TestClient) -> None:
+    assert (
+        refused(client, stream=True, separate_reasoning=False, include_reasoning=False)["param"] == "separate_reasoning"
+    )
+
+
 @pytest.mark.parametrize("field", ["thinking_token_budget", "thinking_budget", "reasoning_effort"])
 def test_completions_have_no_reasoning(client: TestClient, field: str) -> None:
     value = "high" if field == "reasoning_effort" else 5

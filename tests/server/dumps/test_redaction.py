@@ -105,3 +105,20 @@ def test_places_that_errors_name() -> None:
     assert REDACTOR.param("messages[0].content[1].text") == "messages[0].content[1].text"
     assert REDACTOR.param(f"messages[0].{CANARY}") is None
     assert REDACTOR.param(None) is None
+
+
+def test_how_a_model_is_to_reason_is_kept_and_what_it_thought_is_not() -> None:
+    body = {
+        "messages": [{"role": "assistant", "content": CANARY, "reasoning_content": CANARY, "reasoning": CANARY}],
+        "reasoning_effort": "xhigh",
+        "reasoning_format": "parsed",
+        "reasoning": {"effort": "max", "exclude": True},
+        "thinking": {"type": "enabled", "budget_tokens": 7},
+        "thinking_token_budget": 7,
+    }
+    redacted = REDACTOR.redacted(body)
+    assert "canary" not in json.dumps(redacted)
+    assert {name: redacted[name] for name in body if name != "messages"} == {
+        name: body[name] for name in body if name != "messages"
+    }
+    ChatCompletionRequest.model_validate(redacted)
