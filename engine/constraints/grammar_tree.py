@@ -7,7 +7,10 @@
     {"type": "sequence", "parts": [part, …]}     one after the other
     {"type": "choice", "of": [part, …]}          one of them
     {"type": "repeat", "of": part, "separator": part or null, "min": 1, "max": 3 or null}
-                                                 that many of them, one at least; the separator stands between two
+                                                 that many of them; the separator stands between two
+    {"type": "until", "end": part, "without": ["…", …]}
+                                                 any text, up to the first place where the end stands, which is a text
+                                                 or a token, and with it. The text has none of the others in it
     {"type": "free", "parts": [{"trigger": part, "then": part}, …], "repeat": true}
                                                  any text; but as soon as it has a trigger, which is a text or a token,
                                                  one of the parts with this trigger must go on. After that the text is
@@ -37,6 +40,7 @@ _KEYS: dict[str, tuple[tuple[str, type | tuple[type, ...]], ...]] = {
     "sequence": (("parts", list),),
     "choice": (("of", list),),
     "repeat": (("of", dict), ("separator", (dict, type(None))), ("min", int), ("max", (int, type(None)))),
+    "until": (("end", dict), ("without", list)),
     "free": (("parts", list), ("repeat", bool)),
 }
 
@@ -92,6 +96,8 @@ class _Writer:
                 return " | ".join(self._rules(part["of"], depth))
             case "repeat":
                 return self._repeat(part, depth)
+            case "until":
+                return self._until(part)
             case _:
                 return self._free(part, depth)
 
@@ -102,13 +108,33 @@ class _Writer:
 
     def _repeat(self, part: dict[str, Any], depth: int) -> str:
         least, most = part["min"], part["max"]
-        if least < 1 or (most is not None and most < least):
+        if least < 0 or (most is not None and most < max(least, 1)):
             raise _problem(f"nothing can be repeated {least} to {most} times")
+        if least == 0:
+            return f"({self._repeat({**part, 'min': 1}, depth)})?"
         one = self.rule(part["of"], depth)
         if most == 1:
             return one
         separator = f"{self.rule(part['separator'], depth)} " if part["separator"] is not None else ""
         return f"{one} ({separator}{one}){{{least - 1},{'' if most is None else most - 1}}}"
+
+    def _until(self, part: dict[str, Any]) -> str:
+        others = part["without"]
+        if not all(isinstance(each, str) for each in others):
+            raise _problem("'without' of a part of type 'until' must be a list of texts")
+        except_for = f" & ~({_TEXT} ({' | '.join(map(_literal, others))}) {_TEXT})" if others else ""
+        text = self._named(f"{_TEXT}{except_for}", terminal=True)
+        return self._up_to(text, part["end"], "the end of a part of type 'until'")
+
+    def _up_to(self, text: str, end: Any, what: str) -> str:
+        """A text, by its name, and what it ends with: as soon as that is there, it counts."""
+        end = _checked(end)
+        match end["type"]:
+            case "text":
+                return self._named(f"{text} {_literal(end['text'])}", lazy=True)
+            case "token":
+                return f"{text} <[{end['id']}]>"
+        raise _problem(f"{what} must be a text or a token")
 
     def _free(self, part: dict[str, Any], depth: int) -> str:
         text = self._named(_TEXT, terminal=True)
@@ -116,14 +142,7 @@ class _Writer:
         for each in part["parts"]:
             if not isinstance(each, dict) or each.keys() != {"trigger", "then"}:
                 raise _problem("each of the parts in a free text must have 'trigger' and 'then', and nothing else")
-            trigger = _checked(each["trigger"])
-            match trigger["type"]:
-                case "text":  # lazy: the first time it is there, it counts
-                    head = self._named(f"{text} {_literal(trigger['text'])}", lazy=True)
-                case "token":
-                    head = f"{text} <[{trigger['id']}]>"
-                case _:
-                    raise _problem("a trigger must be a text or a token")
+            head = self._up_to(text, each["trigger"], "a trigger")
             tagged.append(self._named(f"{head} {self.rule(each['then'], depth)}"))
         if not tagged:
             raise _problem("a free text has no parts")

@@ -28,6 +28,9 @@ def tree(kind: str, **keys: Any) -> dict[str, Any]:
     return {"type": kind, **keys}
 
 
+UNTIL = tree("sequence", parts=[tree("until", end={"type": "text", "text": "</p>"}, without=["\n/[", "a"]), B])
+
+
 def repeated(least: int, most: int | None, separator: Any = None) -> dict[str, Any]:
     return tree("repeat", of=A, separator=separator, min=least, max=most)
 
@@ -42,6 +45,13 @@ def repeated(least: int, most: int | None, separator: Any = None) -> dict[str, A
         (tree("choice", of=[A, B]), ['a"\n', "b/\\"], ['a"\nb/\\']),
         (repeated(1, 1), ['a"\n'], ['a"\na"\n']),
         (repeated(1, None), ['a"\n', 'a"\n' * 5], [""]),
+        (tree("sequence", parts=[B, repeated(0, 1)]), ["b/\\", 'b/\\a"\n'], ['b/\\a"\na"\n']),
+        (tree("sequence", parts=[repeated(0, None, B), B]), ["b/\\", 'a"\nb/\\a"\nb/\\'], ['a"\na"\nb/\\', 'a"\n']),
+        (
+            UNTIL,
+            ["!</p>b/\\", "</p>b/\\", "é\n</p\n!</p>b/\\"],
+            ["!", "<p>", "!</p>", "!</p>!</p>b/\\", "\n/[</p>b/\\"],
+        ),
         (repeated(2, 3, B), ['a"\nb/\\a"\n', 'a"\nb/\\a"\nb/\\a"\n'], ['a"\n', 'a"\na"\n', 'a"\n' + 'b/\\a"\n' * 3]),
     ],
 )
@@ -78,6 +88,15 @@ def test_a_trigger_may_be_a_special_token(many: bool) -> None:
     assert (SPECIAL in allowed(constraint)) == many
 
 
+def test_a_text_may_end_with_a_special_token() -> None:
+    grammar = tree("sequence", parts=[tree("until", end=tree("token", id=SPECIAL), without=["b"]), A])
+    constraint = compiled(GrammarKind.TREE, grammar)
+    assert feed(constraint, TOKENS.of(SPECIAL).decode())
+    assert FIRST_BYTE + ord("b") not in allowed(constraint)
+    constraint.advance(SPECIAL)
+    assert feed(constraint, 'a"\n')
+
+
 def test_a_special_token_is_not_its_spelling() -> None:
     constraint = compiled(GrammarKind.TREE, tree("sequence", parts=[tree("token", id=SPECIAL), A]))
     assert allowed(constraint) == {SPECIAL}
@@ -101,7 +120,11 @@ def test_a_special_token_is_not_its_spelling() -> None:
         (tree("json", schema={"type": "object", "x-guidance": {}}), "x-guidance"),
         (tree("sequence", parts=[]), "a list of parts is empty"),
         (tree("choice", of=[3]), "an object with a 'type'"),
-        (repeated(0, 1), "0 to 1 times"),
+        (repeated(-1, 1), "-1 to 1 times"),
+        (repeated(0, 0), "0 to 0 times"),
+        (tree("until", end=tree("regex", pattern="a"), without=[]), "a text or a token"),
+        (tree("until", end=A, without=[3]), "a list of texts"),
+        (tree("until", end=A, without=[""]), "a text is empty"),
         (repeated(3, 2), "3 to 2 times"),
         (tree("free", parts=[], repeat=True), "no parts"),
         (tree("free", parts=[{"trigger": tree("regex", pattern="a"), "then": A}], repeat=True), "a text or a token"),
