@@ -11,7 +11,22 @@ from engine.errors import ConfigError
 Device = Literal["auto", "cpu", "cuda"]
 KernelChoice = Literal["auto", "native", "torch"]
 KVCacheDtype = Literal["auto", "float16", "bfloat16", "float32"]
-ToolFormatName = Literal["auto", "mistral_named", "mistral", "granite", "phi4", "hermes", "llama3_json", "generic"]
+ToolFormatName = Literal[
+    "auto",
+    "harmony",
+    "mistral_named",
+    "mistral",
+    "deepseek_v31",
+    "deepseek",
+    "granite",
+    "phi4",
+    "glm",
+    "qwen3_coder",
+    "hermes",
+    "pythonic",
+    "llama3_json",
+    "generic",
+]
 
 ReasoningFormatName = Literal[
     "auto", "none", "think", "thinking", "thought", "mistral", "seed_oss", "cohere", "granite"

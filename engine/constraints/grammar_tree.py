@@ -8,7 +8,7 @@
     {"type": "choice", "of": [part, …]}          one of them
     {"type": "repeat", "of": part, "separator": part or null, "min": 1, "max": 3 or null}
                                                  that many of them; the separator stands between two
-    {"type": "until", "end": part, "without": ["…", …]}
+    {"type": "until", "end": part or null, "without": ["…", …]}
                                                  any text, up to the first place where the end stands, which is a text
                                                  or a token, and with it. The text has none of the others in it
     {"type": "free", "parts": [{"trigger": part, "then": part}, …], "repeat": true}
@@ -40,7 +40,7 @@ _KEYS: dict[str, tuple[tuple[str, type | tuple[type, ...]], ...]] = {
     "sequence": (("parts", list),),
     "choice": (("of", list),),
     "repeat": (("of", dict), ("separator", (dict, type(None))), ("min", int), ("max", (int, type(None)))),
-    "until": (("end", dict), ("without", list)),
+    "until": (("end", (dict, type(None))), ("without", list)),
     "free": (("parts", list), ("repeat", bool)),
 }
 
@@ -124,7 +124,7 @@ class _Writer:
             raise _problem("'without' of a part of type 'until' must be a list of texts")
         except_for = f" & ~({_TEXT} ({' | '.join(map(_literal, others))}) {_TEXT})" if others else ""
         text = self._named(f"{_TEXT}{except_for}", terminal=True)
-        return self._up_to(text, part["end"], "the end of a part of type 'until'")
+        return text if part["end"] is None else self._up_to(text, part["end"], "the end of a part of type 'until'")
 
     def _up_to(self, text: str, end: Any, what: str) -> str:
         """A text, by its name, and what it ends with: as soon as that is there, it counts."""

@@ -54,23 +54,16 @@ def read_json(text: str) -> Any:
     """The value of a JSON text.
 
     Raises:
-        ValueError: it is none, is nested too deeply, or has a number that is no finite one.
+        ValueError: it is none, or is nested too deeply.
     """
     try:
-        return json.loads(text, parse_constant=_refused, parse_float=_finite, parse_int=_integer)
+        return json.loads(text, parse_constant=_refused, parse_int=_integer)
     except RecursionError as problem:
         raise ValueError("nested too deeply") from problem
 
 
 def _refused(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if number in (float("inf"), float("-inf")):
-        raise ValueError("too large a number")
-    return number
 
 
 def _integer(text: str) -> int:

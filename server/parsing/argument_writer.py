@@ -32,6 +32,11 @@ class ArgumentsWriter:
         self._before = ""  # what goes out with the next of the value
         self._value: ValueWriter | None = None
 
+    @property
+    def takes_text(self) -> bool:
+        """Whether the argument may be a string."""
+        return self._value is None or "string" in self._value.types
+
     def begin(self, name: str) -> None:
         """The text of argument `name` follows."""
         if name in self._names:
@@ -40,6 +45,11 @@ class ArgumentsWriter:
         self._before = f"{', ' if self._names else '{'}{json.dumps(name, ensure_ascii=False)}: "
         self._names.add(name)
         self._value = ValueWriter(argument_types(self._parameters, name))
+
+    def begin_string(self) -> None:
+        """The text of the argument stands in quotes, so it is a string if it may be one."""
+        if self._value is not None and "string" in self._value.types:
+            self._value = ValueWriter(STRING)
 
     def feed(self, text: str) -> str:
         """What is certain of the JSON now that the text of the argument goes on with this."""
@@ -67,10 +77,14 @@ class ArgumentsWriter:
 
 
 class ValueWriter:
-    """The JSON of one value. A string goes out as it comes, as soon as its text can be nothing else."""
+    """The JSON of one value. A string goes out as it comes, as soon as its text can be nothing else.
+
+    Args:
+        types: it may have.
+    """
 
     def __init__(self, types: Types) -> None:
-        self._types = types
+        self.types = types
         self._held: str | None = ""  # the text so far; None once it is a string under way
 
     def feed(self, text: str) -> str:
@@ -78,7 +92,7 @@ class ValueWriter:
         if self._held is None:
             return _escaped(text)
         self._held += text
-        if not self._held or "string" not in self._types or _may_be_another(self._held, self._types):
+        if not self._held or "string" not in self.types or _may_be_another(self._held, self.types):
             return ""
         began, self._held = '"' + _escaped(self._held), None
         return began
@@ -87,12 +101,12 @@ class ValueWriter:
         """The rest, now that the text is whole."""
         if self._held is None:
             return '"'
-        return text_to_json(self._held, self._types)
+        return text_to_json(self._held, self.types)
 
     def literal(self, source: str) -> str:
         """The value of a whole text in Python's notation; a string if it has none, or is a number where none may be."""
         written = literal_to_json(source)
-        if written is None or (self._types == STRING and written[0] in "-0123456789"):
+        if written is None or (self.types == STRING and written[0] in "-0123456789"):
             return json.dumps(source, ensure_ascii=False)
         return written
 

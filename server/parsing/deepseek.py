@@ -16,11 +16,12 @@ import re
 from collections.abc import Sequence
 
 from server.parsing.findings import Findings
+from server.parsing.grammar_parts import answer_with_calls, arguments, choice, marker, repeat, sequence, text
 from server.parsing.json_scanner import BLANKS, JsonScanner
 from server.parsing.markers import split_at_marker
 from server.parsing.region import RegionParser
 from server.parsing.step_region import MOST_OF_A_NAME, StepRegion, next_tag, through
-from server.parsing.tool_format import Tool
+from server.parsing.tool_format import Demand, Part, Tool
 
 CALLS_BEGIN = "<｜tool▁calls▁begin｜>"
 CALLS_END = "<｜tool▁calls▁end｜>"
@@ -28,24 +29,63 @@ CALL_BEGINS = "<｜tool▁call▁begin｜>"
 CALL_ENDS = "<｜tool▁call▁end｜>"
 SEPARATOR = "<｜tool▁sep｜>"
 
+_TOOLS = re.compile(r"\btools\b")
 _ENDS = (CALL_ENDS, CALLS_END, CALL_BEGINS)
 _NAME = re.compile(rf"\s*[^\s<>{{}}]{{0,{MOST_OF_A_NAME}}}\s*")
 
 
 class DeepSeekFormat:
-    """The `ToolFormat` of DeepSeek V3, R1 and V3.1."""
+    """The `ToolFormat` of DeepSeek V3 and R1."""
 
     name = "deepseek"
     markers = (CALLS_BEGIN, CALLS_END, CALL_BEGINS, CALL_ENDS, SEPARATOR)
 
     def recognises(self, template: str) -> bool:
-        """Templates that separate the name of a function as these do."""
-        return CALL_BEGINS in template and SEPARATOR in template
+        """Templates that separate the name of a function as these do, and show tools."""
+        return CALL_BEGINS in template and SEPARATOR in template and _TOOLS.search(template) is not None
 
-    def parser(self, tools: Sequence[Tool]) -> RegionParser:  # noqa: ARG002 - the arguments are JSON
+    def parser(self, tools: Sequence[Tool]) -> RegionParser:  # noqa: ARG002  (part of the protocol)
         """As `ToolFormat.parser`."""
-        findings = Findings()
-        return RegionParser(findings, [CALLS_BEGIN, CALL_BEGINS], lambda marker: _Region(findings, marker))
+        return _parser()
+
+    def grammar(self, tools: Sequence[Tool], demand: Demand) -> Part:
+        """As `ToolFormat.grammar`."""
+        kind = sequence(text("function"), marker(SEPARATOR, demand.special))
+        calls = [sequence(kind, text(f"{tool.name}\n```json\n"), arguments(tool), text("\n```")) for tool in tools]
+        return _answer(demand, choice(calls), text("\n"))
+
+
+class DeepSeek31Format:
+    """The `ToolFormat` of DeepSeek V3.1."""
+
+    name = "deepseek_v31"
+    markers = DeepSeekFormat.markers
+
+    def recognises(self, template: str) -> bool:
+        """Templates like those of V3 that have no fence."""
+        return DeepSeekFormat().recognises(template) and "```json" not in template
+
+    def parser(self, tools: Sequence[Tool]) -> RegionParser:  # noqa: ARG002  (part of the protocol)
+        """As `ToolFormat.parser`."""
+        return _parser()
+
+    def grammar(self, tools: Sequence[Tool], demand: Demand) -> Part:
+        """As `ToolFormat.grammar`."""
+        separator = marker(SEPARATOR, demand.special)
+        return _answer(demand, choice([sequence(text(tool.name), separator, arguments(tool)) for tool in tools]), None)
+
+
+def _parser() -> RegionParser:
+    findings = Findings()
+    return RegionParser(findings, [CALLS_BEGIN, CALL_BEGINS], lambda opening: _Region(findings, opening))
+
+
+def _answer(demand: Demand, call: Part, separator: Part | None) -> Part:
+    """All calls between their markers; in free text they may begin without the outer one."""
+    calls_end, begins, ends = (marker(each, demand.special) for each in (CALLS_END, CALL_BEGINS, CALL_ENDS))
+    calls = repeat(sequence(begins, call, ends), separator, most=None if demand.parallel else 1)
+    ways = [(CALLS_BEGIN, sequence(calls, calls_end)), (CALL_BEGINS, sequence(call, ends))]
+    return answer_with_calls(demand, ways, together=True)
 
 
 class _Region(StepRegion):

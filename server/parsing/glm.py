@@ -15,15 +15,28 @@ with the next key or the end of the call.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from server.parsing.argument_writer import ArgumentsWriter
 from server.parsing.findings import Findings
+from server.parsing.grammar_parts import (
+    answer_with_calls,
+    any_number,
+    choice,
+    marker,
+    optional,
+    regex,
+    sequence,
+    text,
+    until,
+)
 from server.parsing.markers import split_at_marker
+from server.parsing.named_arguments import is_open, named_arguments
 from server.parsing.region import RegionParser
-from server.parsing.step_region import MOST_OF_A_NAME, StepRegion, next_tag, through
-from server.parsing.tool_format import Tool
+from server.parsing.step_region import MOST_OF_A_NAME, next_tag, through
+from server.parsing.text_values import text_value
+from server.parsing.tool_format import Demand, Part, Tool
+from server.parsing.value_region import ValueRegion
 
 OPENING = "<tool_call>"
 CLOSING = "</tool_call>"
@@ -34,6 +47,9 @@ VALUE_ENDS = "</arg_value>"
 
 _NAME_SO_FAR = re.compile(rf"\s*[^\s<>{{}}]{{0,{MOST_OF_A_NAME}}}\s*")
 _BETWEEN = (KEY, CLOSING, OPENING)
+_VALUE_ENDS = (VALUE_ENDS, f"\n{KEY}", f"\n{CLOSING}")
+_KEY = re.compile(rf"[^\s<>](?:[^\n<>]{{0,{MOST_OF_A_NAME - 2}}}[^\s<>])?")
+_ANY_NAME = "[A-Za-z_][A-Za-z0-9_]{0,40}"
 
 
 class GlmFormat:
@@ -50,16 +66,33 @@ class GlmFormat:
         """As `ToolFormat.parser`."""
         findings = Findings()
         parameters = {tool.name: tool.parameters for tool in tools}
-        return RegionParser(findings, [OPENING], lambda marker: _Region(findings, marker, parameters))
+        return RegionParser(findings, [OPENING], lambda opening: _Region(findings, opening, parameters))
+
+    def grammar(self, tools: Sequence[Tool], demand: Demand) -> Part:
+        """As `ToolFormat.grammar`; what text arguments are held to says `text_value`."""
+        calls = choice([sequence(text(f"{tool.name}\n"), *_arguments(tool, demand.special)) for tool in tools])
+        rest = sequence(calls, marker(CLOSING, demand.special))
+        return answer_with_calls(demand, [(OPENING, rest)], separator=text("\n"))
 
 
-class _Region(StepRegion):
+def _arguments(tool: Tool, special: Mapping[str, int]) -> Iterator[Part]:
+    begins, ends, value_begins, value_ends = (marker(tag, special) for tag in (KEY, KEY_ENDS, VALUE, VALUE_ENDS))
+
+    def argument_with(name: Part, value: Part) -> Part:
+        return sequence(begins, name, ends, text("\n"), value_begins, value, text("\n"))
+
+    if is_open(tool):
+        yield any_number(argument_with(regex(_ANY_NAME), until(value_ends, _VALUE_ENDS)))
+    for argument in named_arguments(tool, _KEY):
+        part = argument_with(text(argument.name), text_value(tool, argument, value_ends, _VALUE_ENDS))
+        yield part if argument.required else optional(part)
+
+
+class _Region(ValueRegion):
     """What is between `<tool_call>` and `</tool_call>`. What stands between arguments and is none is left out."""
 
-    def __init__(self, findings: Findings, opening: str, tools: Mapping[str, Mapping[str, Any] | None]) -> None:
-        super().__init__(findings, opening)
-        self._tools = tools
-        self._writer = ArgumentsWriter(None)
+    def __init__(self, findings: Findings, opening: str, parameters: Mapping[str, Mapping[str, Any] | None]) -> None:
+        super().__init__(findings, opening, parameters, _VALUE_ENDS)
         self._step = self._function_name
 
     def _function_name(self, text: str) -> int:
@@ -69,22 +102,21 @@ class _Region(StepRegion):
             return self._give_back()
         if split.marker is None:
             return 0
-        self._call(name)
-        self._writer = ArgumentsWriter(self._tools.get(name))
-        return len(split.text) + self._tag(split.marker)
+        self._begin_call(name)
+        return len(split.text) + self._behind_tag(split.marker)
 
     def _between(self, text: str) -> int:
         split = split_at_marker(text, _BETWEEN)
-        return len(split.text) + self._tag(split.marker) if split.marker else len(split.text)
+        return len(split.text) + self._behind_tag(split.marker) if split.marker else len(split.text)
 
-    def _tag(self, tag: str) -> int:
+    def _behind_tag(self, tag: str) -> int:
         """Go on behind a tag; says how much of it is used."""
         if tag == KEY:
             self._step = self._key
         elif tag == VALUE_ENDS:
             self._step = self._between
         else:
-            self._findings.arguments(self._writer.close())
+            self._end_call()
             self.over = True
         return 0 if tag == OPENING else len(tag)
 
@@ -105,12 +137,3 @@ class _Region(StepRegion):
             return 0
         self._step = self._value
         return through(text, VALUE) if tag else 0
-
-    def _value(self, text: str) -> int:
-        split = split_at_marker(text, (VALUE_ENDS, f"\n{KEY}", f"\n{CLOSING}"))
-        self._findings.arguments(self._writer.feed(split.text))
-        if split.marker is None:
-            return len(split.text)
-        self._findings.arguments(self._writer.end())
-        tag = split.marker.lstrip("\n")
-        return len(split.text) + len(split.marker) - len(tag) + self._tag(tag)

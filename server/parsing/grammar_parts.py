@@ -45,6 +45,21 @@ def repeat(part: Part, separator: Part | None, *, most: int | None) -> Part:
     return {"type": "repeat", "of": part, "separator": separator, "min": 1, "max": most}
 
 
+def optional(part: Part) -> Part:
+    """The part, or nothing."""
+    return {"type": "repeat", "of": part, "separator": None, "min": 0, "max": 1}
+
+
+def any_number(part: Part) -> Part:
+    """The part as often as it likes, or not at all."""
+    return {"type": "repeat", "of": part, "separator": None, "min": 0, "max": None}
+
+
+def until(end: Part | None, without: Sequence[str]) -> Part:
+    """Any text that has none of these in it, up to the end, a text or a token, and with it; or with no end."""
+    return {"type": "until", "end": end, "without": list(without)}
+
+
 def free(parts: Sequence[tuple[Part, Part]], *, many: bool) -> Part:
     """Any text; but a trigger, the first of a pair, must be followed by the second. Once, or as often as it likes."""
     return {"type": "free", "parts": [{"trigger": first, "then": then} for first, then in parts], "repeat": many}

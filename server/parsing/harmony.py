@@ -18,10 +18,21 @@ from collections.abc import Callable, Collection, Sequence
 
 from server.parsing.base import Event
 from server.parsing.findings import Findings
-from server.parsing.json_scanner import BLANKS
+from server.parsing.grammar_parts import (
+    answer_with_calls,
+    any_number,
+    arguments,
+    choice,
+    marker,
+    repeat,
+    sequence,
+    text,
+    until,
+)
+from server.parsing.json_scanner import BLANKS, JsonScanner
 from server.parsing.markers import split_at_marker
 from server.parsing.step_region import next_tag
-from server.parsing.tool_format import Tool
+from server.parsing.tool_format import Demand, Part, Tool
 
 START = "<|start|>"
 CHANNEL = "<|channel|>"
@@ -57,6 +68,36 @@ class HarmonyFormat:
         """As `ToolFormat.parser`."""
         return HarmonyParser({tool.name for tool in tools})
 
+    def grammar(self, tools: Sequence[Tool], demand: Demand) -> Part:
+        """As `ToolFormat.grammar`: thoughts, then calls, or unless they are required, an answer.
+
+        The token that ends a call also ends the answer of these models, so the last call does without.
+        """
+        start, channel, message, end = (marker(each, demand.special) for each in (START, CHANNEL, MESSAGE, END))
+        again = sequence(end, start, text("assistant"))
+        body = until(end, [*_ENDS, MESSAGE, CHANNEL])
+        silent = demand.required or demand.answer is not None
+        preambles = ("analysis",) if silent else ("analysis", "commentary")
+        before = choice([sequence(channel, text(each), message, body, start, text("assistant")) for each in preambles])
+        constrained = sequence(text(" "), marker(CONSTRAIN, demand.special), text("json"), message)
+        calls = [
+            sequence(channel, text(f"commentary to={FUNCTIONS}{tool.name}"), constrained, arguments(tool))
+            for tool in tools
+        ]
+        called = repeat(choice(calls), again, most=None if demand.parallel else 1)
+        if demand.required:
+            return sequence(any_number(before), called)
+        final = sequence(channel, text("final"), message, demand.answer or _free(called, demand))
+        return sequence(any_number(before), choice([called, final]))
+
+
+def _free(called: Part, demand: Demand) -> Part:
+    """Any text; but where the message ends in it, calls must follow."""
+    behind_start = sequence(text("assistant"), called)
+    behind_end = sequence(marker(START, demand.special), behind_start)
+    ways = [(START, behind_start), *((each, behind_end) for each in (END, CALL, RETURN))]
+    return answer_with_calls(demand._replace(answer=None, parallel=False), ways)
+
 
 class HarmonyParser:
     """A `StreamParser` of messages. Text outside of messages is content.
@@ -72,6 +113,7 @@ class HarmonyParser:
         self._step: Callable[[bool], bool] = self._before_message
         self._put: Callable[[str], None] = self._findings.content
         self._lacks_arguments = False  # of a call that has begun
+        self._scanner = JsonScanner()
 
     def feed(self, text: str) -> list[Event]:
         """As `StreamParser.feed`."""
@@ -113,8 +155,9 @@ class HarmonyParser:
         if self._held.startswith(MESSAGE):
             self._held = self._held.removeprefix(MESSAGE)
         else:
-            self._add(rest)
-        self._step = self._in_message
+            self._held = rest + self._held
+        self._scanner = JsonScanner()
+        self._step = self._before_arguments if self._lacks_arguments else self._in_message
         return True
 
     def _read(self, header: str) -> str:
@@ -129,6 +172,26 @@ class HarmonyParser:
         for known in (_RECIPIENT, _CONTENT_TYPE, _CHANNEL):
             header = known.sub("", header)
         return header.strip()
+
+    def _before_arguments(self, ended: bool) -> bool:  # noqa: ARG002  (as all steps)
+        arguments = self._held.lstrip(BLANKS)
+        if not arguments:
+            return False
+        self._step = self._in_arguments if arguments[0] == "{" else self._in_message
+        self._held = arguments
+        return True
+
+    def _in_arguments(self, ended: bool) -> bool:  # noqa: ARG002
+        """JSON, where markers within strings are part of it; what is none any more is read as any message."""
+        line, line_end, _ = self._held.partition("\n")
+        used = self._scanner.feed(line)
+        over = self._scanner.ended or (self._scanner.in_string and line_end != "")
+        used += 0 if over else len(line_end)
+        self._add(self._held[:used])
+        self._held = self._held[used:]
+        if over:
+            self._step = self._in_message
+        return True
 
     def _in_message(self, ended: bool) -> bool:
         split = split_at_marker(self._held, _ENDS, ended=ended)

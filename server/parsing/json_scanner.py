@@ -21,14 +21,15 @@ class JsonScanner:
     Attributes:
         ended: the value is over.
         whole: it ended where a value may.
+        in_string: what follows is within a string.
     """
 
     def __init__(self) -> None:
         self.ended = False
         self.whole = False
+        self.in_string = False
         self._open: list[str] = []  # brackets that are to be closed, the innermost last
         self._begun = False
-        self._in_string = False
         self._escaped = False
 
     def feed(self, text: str, start: int = 0) -> int:
@@ -43,7 +44,7 @@ class JsonScanner:
         """
         place = start
         while place < len(text) and not self.ended:
-            place = self._string(text, place) if self._in_string else self._outside(text, place)
+            place = self._string(text, place) if self.in_string else self._outside(text, place)
             self._begun = True
         return place
 
@@ -58,14 +59,14 @@ class JsonScanner:
         if text[place] == "\\":
             self._escaped = True
         else:
-            self._in_string = False
+            self.in_string = False
             self._end_if_closed()
         return place + 1
 
     def _outside(self, text: str, place: int) -> int:
         character = text[place]
         if character == '"' and (self._open or not self._begun):
-            self._in_string = True
+            self.in_string = True
         elif character in _CLOSING and (self._open or not self._begun):
             self._open.append(_CLOSING[character])
         elif self._open and character == self._open[-1]:

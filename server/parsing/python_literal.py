@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -34,16 +33,8 @@ _ESCAPE = re.compile(
     r"|(?P<octal>[0-7]{1,3})|N\{(?P<name>[^}]{1,100})\}|(?P<one>.))",
     re.DOTALL,
 )
-_SIMPLE = {
-    "n": "\n",
-    "t": "\t",
-    "r": "\r",
-    "a": "\a",
-    "b": "\b",
-    "f": "\f",
-    "v": "\v",
-    "\n": "",
-    **{c: c for c in "\\'\""},
+_SIMPLE = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "\n": ""} | {
+    c: c for c in "\\'\"/"
 }
 
 
@@ -62,7 +53,10 @@ def literal_to_json(source: str) -> str | None:
 
 
 def unescaped(body: str) -> str:
-    """What the inside of quotes means. An escape that is none stands for itself, its backslash included."""
+    """What the inside of quotes means. An escape that is none stands for itself, its backslash included.
+
+    The two of JSON that Python lacks are understood too: `\\/`, and pairs like `\\ud83d\\ude00`.
+    """
     return _ESCAPE.sub(_meaning, body)
 
 
@@ -184,7 +178,7 @@ def _number(text: str) -> str:
     if digits[:2].lower() in ("0x", "0o", "0b"):
         return f"{sign}{int(digits, 0)}"
     found = _DECIMAL.fullmatch(digits)
-    if found is None or not math.isfinite(float(digits)):
+    if found is None:
         raise _NotALiteralError
     _, whole, point, fraction, exponent = found.groups()
     return f"{sign}{whole or '0'}{f'.{fraction or 0}' if point else ''}{exponent or ''}"

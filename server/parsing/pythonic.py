@@ -11,25 +11,31 @@ argument without a name is the next one of the schema.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from server.parsing.argument_types import argument_types, type_of
 from server.parsing.argument_writer import ArgumentsWriter
 from server.parsing.findings import Findings
+from server.parsing.grammar_parts import choice, json_value, optional, regex, repeat, sequence, text, until
 from server.parsing.json_scanner import BLANKS
+from server.parsing.named_arguments import NamedArgument, is_open, named_arguments, with_definitions
 from server.parsing.python_scanner import StringReader, ValueScanner, opening_quote
 from server.parsing.region import RegionParser
 from server.parsing.step_region import MOST_OF_A_NAME, StepRegion, next_tag, through
-from server.parsing.tool_format import Tool
+from server.parsing.tool_format import Demand, Part, Tool
 
 OPENINGS = ("<|python_start|>", "<|python_tag|>")
 CLOSING = "<|python_end|>"
 
-_CALL = re.compile(rf"([A-Za-z_][\w.-]{{0,{MOST_OF_A_NAME}}})\s*\(")
-_CALL_SO_FAR = re.compile(rf"[A-Za-z_][\w.-]{{0,{MOST_OF_A_NAME}}}\s*")
-_KEYWORD = re.compile(rf"([A-Za-z_]\w{{0,{MOST_OF_A_NAME}}})\s*=")
-_KEYWORD_SO_FAR = re.compile(rf"[A-Za-z_]\w{{0,{MOST_OF_A_NAME}}}\s*")
+_CALL = re.compile(rf"([\w.-]{{1,{MOST_OF_A_NAME}}})\s*\(")
+_CALL_SO_FAR = re.compile(rf"[\w.-]{{1,{MOST_OF_A_NAME}}}\s*")
+_NAME = re.compile(rf"[A-Za-z_][\w.-]{{0,{MOST_OF_A_NAME}}}")
+_KEYWORD = re.compile(rf"({_NAME.pattern})\s*=")
+_KEYWORD_SO_FAR = re.compile(rf"{_NAME.pattern}\s*")
+_ANY_NAME = "[A-Za-z_][A-Za-z0-9_]{0,40}"
 
 
 class PythonicFormat:
@@ -48,6 +54,51 @@ class PythonicFormat:
         parameters = {tool.name: tool.parameters for tool in tools}
         first = _Region(findings, "", parameters)
         return RegionParser(findings, OPENINGS, lambda marker: _Region(findings, marker, parameters), first)
+
+    def grammar(self, tools: Sequence[Tool], demand: Demand) -> Part:
+        """As `ToolFormat.grammar`: calls, or a text that neither begins with a bracket nor has a marker in it."""
+        calls = repeat(choice([_call(tool) for tool in tools]), text(", "), most=None if demand.parallel else 1)
+        whole = sequence(text("["), calls, text("]"))
+        if demand.required:
+            return whole
+        if demand.answer is not None:
+            return choice([whole, demand.answer])
+        first = choice([regex(r"[^\s\[<]"), regex(r"<[^\s|]")])
+        return choice([whole, sequence(first, until(None, OPENINGS))])
+
+
+def _call(tool: Tool) -> Part:
+    if is_open(tool):
+        one = sequence(regex(_ANY_NAME), text("="), json_value({}))
+        return sequence(text(f"{tool.name}("), optional(repeat(one, text(", "), most=None)), text(")"))
+    needed: list[Part] = []
+    others: list[Part] = []
+    for argument in named_arguments(tool, _NAME):
+        part = sequence(text(f"{argument.name}="), _value(tool, argument))
+        (needed if argument.required else others).append(part)
+    return sequence(text(f"{tool.name}("), *_in_brackets(needed, others), text(")"))
+
+
+def _in_brackets(needed: Sequence[Part], others: Sequence[Part]) -> list[Part]:
+    """Arguments with commas between them."""
+    may_follow = [optional(sequence(text(", "), each)) for each in others]
+    if needed:
+        return [needed[0], *(sequence(text(", "), each) for each in needed[1:]), *may_follow]
+    first = [sequence(each, *may_follow[index + 1 :]) for index, each in enumerate(others)]
+    return [optional(choice(first))] if first else []
+
+
+def _value(tool: Tool, argument: NamedArgument) -> Part:
+    types = argument_types(tool.parameters, argument.name)
+    values = [True, False] if argument.keywords == ["type"] and types == {"boolean"} else argument.values
+    fitting = [value for value in values or () if type_of(value) in types]
+    if fitting and not set(argument.keywords) - {"type", "enum", "const"}:
+        return choice([text(_literal(value)) for value in fitting])
+    return json_value(with_definitions(argument.schema, tool.parameters))
+
+
+def _literal(value: Any) -> str:
+    return repr(value) if value is None or isinstance(value, bool) else json.dumps(value, ensure_ascii=False)
 
 
 class _Region(StepRegion):
@@ -122,6 +173,7 @@ class _Region(StepRegion):
             self._scanner, self._source = ValueScanner(), ""
             self._step = self._other_value
             return blanks
+        self._writer.begin_string()
         return blanks + self._open(quote)
 
     def _open(self, quote: str) -> int:

@@ -18,15 +18,28 @@ around it too, and a value also ends before a line with the next parameter, or w
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from server.parsing.argument_writer import ArgumentsWriter
 from server.parsing.findings import Findings
+from server.parsing.grammar_parts import (
+    answer_with_calls,
+    any_number,
+    choice,
+    marker,
+    optional,
+    regex,
+    sequence,
+    text,
+    until,
+)
 from server.parsing.markers import split_at_marker
+from server.parsing.named_arguments import is_open, named_arguments
 from server.parsing.region import RegionParser
-from server.parsing.step_region import MOST_OF_A_NAME, StepRegion, next_tag, through
-from server.parsing.tool_format import Tool
+from server.parsing.step_region import MOST_OF_A_NAME, next_tag, through
+from server.parsing.text_values import text_value
+from server.parsing.tool_format import Demand, Part, Tool
+from server.parsing.value_region import ValueRegion
 
 OPENING = "<tool_call>"
 CLOSING = "</tool_call>"
@@ -38,6 +51,7 @@ PARAMETER_ENDS = "</parameter>"
 _NAME = re.compile(rf"[^\s<>]{{1,{MOST_OF_A_NAME}}}")
 _BETWEEN = (PARAMETER, FUNCTION_ENDS, CLOSING, FUNCTION, OPENING)
 _VALUE_ENDS = (f"\n{PARAMETER_ENDS}", PARAMETER_ENDS, f"\n{PARAMETER}", f"\n{FUNCTION_ENDS}", f"\n{CLOSING}")
+_ANY_NAME = "[A-Za-z_][A-Za-z0-9_]{0,40}"
 
 
 class Qwen3CoderFormat:
@@ -55,19 +69,36 @@ class Qwen3CoderFormat:
         findings = Findings()
         parameters = {tool.name: tool.parameters for tool in tools}
         bare = [f"{FUNCTION}{name}>" for name in parameters]
-        return RegionParser(findings, [OPENING, *bare], lambda marker: _Region(findings, marker, parameters))
+        return RegionParser(findings, [OPENING, *bare], lambda opening: _Region(findings, opening, parameters))
+
+    def grammar(self, tools: Sequence[Tool], demand: Demand) -> Part:
+        """As `ToolFormat.grammar`; what text arguments are held to says `text_value`."""
+        bodies = [
+            (f"{FUNCTION}{tool.name}>", sequence(text("\n"), *_parameters(tool), text(FUNCTION_ENDS))) for tool in tools
+        ]
+        functions = choice([sequence(text(begins), body) for begins, body in bodies])
+        rest = sequence(text("\n"), functions, text("\n"), marker(CLOSING, demand.special))
+        return answer_with_calls(demand, [(OPENING, rest), *bodies], separator=text("\n"))
 
 
-class _Region(StepRegion):
+def _parameters(tool: Tool) -> Iterator[Part]:
+    end = text(f"\n{PARAMETER_ENDS}")
+    if is_open(tool):
+        yield any_number(sequence(text(PARAMETER), regex(_ANY_NAME), text(">\n"), until(end, _VALUE_ENDS), text("\n")))
+    for argument in named_arguments(tool, _NAME):
+        value = text_value(tool, argument, end, _VALUE_ENDS)
+        part = sequence(text(f"{PARAMETER}{argument.name}>\n"), value, text("\n"))
+        yield part if argument.required else optional(part)
+
+
+class _Region(ValueRegion):
     """What is between `<tool_call>` and `</tool_call>`: usually one function.
 
     What stands between parameters and is none is left out.
     """
 
-    def __init__(self, findings: Findings, opening: str, tools: Mapping[str, Mapping[str, Any] | None]) -> None:
-        super().__init__(findings, opening)
-        self._tools = tools
-        self._writer = ArgumentsWriter(None)
+    def __init__(self, findings: Findings, opening: str, parameters: Mapping[str, Mapping[str, Any] | None]) -> None:
+        super().__init__(findings, opening, parameters, _VALUE_ENDS)
         self._step = self._before_function
         if opening != OPENING:
             self._begin(opening[len(FUNCTION) : -1])
@@ -91,22 +122,21 @@ class _Region(StepRegion):
         return len(name) + 1
 
     def _begin(self, name: str) -> None:
-        self._call(name)
-        self._writer = ArgumentsWriter(self._tools.get(name))
+        self._begin_call(name)
         self._step = self._between
 
     def _between(self, text: str) -> int:
         split = split_at_marker(text, _BETWEEN)
-        return len(split.text) + self._tag(split.marker) if split.marker else len(split.text)
+        return len(split.text) + self._behind_tag(split.marker) if split.marker else len(split.text)
 
-    def _tag(self, tag: str) -> int:
+    def _behind_tag(self, tag: str) -> int:
         """Go on behind a tag; says how much of it is used."""
         if tag == PARAMETER_ENDS:
             self._step = self._between
         elif tag == PARAMETER:
             self._step = self._parameter_name
         else:
-            self._findings.arguments(self._writer.close())
+            self._end_call()
             self._step = self._behind_function
             self.over = tag in (CLOSING, OPENING)
             if tag in (FUNCTION, OPENING):
@@ -128,15 +158,6 @@ class _Region(StepRegion):
     def _line_end(self, text: str) -> int:
         self._step = self._value
         return int(text[0] == "\n")
-
-    def _value(self, text: str) -> int:
-        split = split_at_marker(text, _VALUE_ENDS)
-        self._findings.arguments(self._writer.feed(split.text))
-        if split.marker is None:
-            return len(split.text)
-        self._findings.arguments(self._writer.end())
-        tag = split.marker.lstrip("\n")
-        return len(split.text) + len(split.marker) - len(tag) + self._tag(tag)
 
     def _behind_function(self, text: str) -> int:
         tag = next_tag(text, [CLOSING, FUNCTION])

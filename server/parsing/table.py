@@ -5,20 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.errors import ConfigError
+from server.parsing.deepseek import DeepSeek31Format, DeepSeekFormat
 from server.parsing.generic import GenericFormat
+from server.parsing.glm import GlmFormat
 from server.parsing.granite import GraniteFormat
+from server.parsing.harmony import HarmonyFormat
 from server.parsing.hermes import HermesFormat
 from server.parsing.llama3_json import Llama3JsonFormat
 from server.parsing.mistral import MistralFormat, NamedMistralFormat
 from server.parsing.phi4 import Phi4Format
+from server.parsing.pythonic import PythonicFormat
+from server.parsing.qwen3_coder import Qwen3CoderFormat
 from server.parsing.tool_format import ToolFormat
 
 FORMATS: Sequence[ToolFormat] = (
+    HarmonyFormat(),
     NamedMistralFormat(),
     MistralFormat(),
+    DeepSeek31Format(),
+    DeepSeekFormat(),
     GraniteFormat(),
     Phi4Format(),
+    GlmFormat(),
+    Qwen3CoderFormat(),
     HermesFormat(),
+    PythonicFormat(),
     Llama3JsonFormat(),
     GenericFormat(),
 )

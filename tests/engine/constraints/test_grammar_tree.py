@@ -52,6 +52,7 @@ def repeated(least: int, most: int | None, separator: Any = None) -> dict[str, A
             ["!</p>b/\\", "</p>b/\\", "é\n</p\n!</p>b/\\"],
             ["!", "<p>", "!</p>", "!</p>!</p>b/\\", "\n/[</p>b/\\"],
         ),
+        (tree("until", end=None, without=["<p>", "</p>"]), ["", "<p", "é</p\n>"], ["<p>", "é</p>"]),
         (repeated(2, 3, B), ['a"\nb/\\a"\n', 'a"\nb/\\a"\nb/\\a"\n'], ['a"\n', 'a"\na"\n', 'a"\n' + 'b/\\a"\n' * 3]),
     ],
 )

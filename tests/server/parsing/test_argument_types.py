@@ -82,6 +82,7 @@ def test_properties_of_a_schema_referred_to_are_found() -> None:
         ("3", "integer"),
         ("3.0", "integer"),
         ("3.5", "number"),
+        ("1e999", "number"),
         ("9" * 5000, "integer"),
     ],
 )
@@ -89,7 +90,7 @@ def test_the_type_of_a_value_is_its_narrowest(text: str, expected: str) -> None:
     assert type_of(read_json(text)) == expected
 
 
-@pytest.mark.parametrize("text", ["NaN", "-Infinity", "1e999", "[" * 100_000, "", "{,}"])
+@pytest.mark.parametrize("text", ["NaN", "-Infinity", "[" * 100_000, "", "{,}"])
 def test_what_is_no_json_has_no_value(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - json's own errors have many words
         read_json(text)

@@ -47,7 +47,7 @@ def test_a_value_is_json_and_the_same_however_it_comes(text: str, types: frozens
         ("5", {"string", "null"}, "5"),
         ("5", ANY, 5),
         ("5.5", {"integer"}, 5.5),
-        ("1e999", {"number"}, "1e999"),
+        ("1e999", {"number"}, float("inf")),
         ("null", {"string"}, "null"),
         ("null", {"string", "null"}, None),
         ("None", {"string", "null"}, None),

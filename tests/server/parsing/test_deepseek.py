@@ -5,10 +5,23 @@ import json
 import pytest
 from hypothesis import given
 
+from engine.types import GrammarKind
 from server.parsing.base import Arguments, CallBegins, Content
-from server.parsing.deepseek import CALL_BEGINS, CALL_ENDS, CALLS_BEGIN, CALLS_END, SEPARATOR, DeepSeekFormat
+from server.parsing.deepseek import (
+    CALL_BEGINS,
+    CALL_ENDS,
+    CALLS_BEGIN,
+    CALLS_END,
+    SEPARATOR,
+    DeepSeek31Format,
+    DeepSeekFormat,
+)
+from server.parsing.tool_format import Demand, ToolFormat
+from tests.engine.constraints.test_grammar import accepts
 from tests.server.parsing.laws import assert_cut_does_not_matter, events_of, places, texts
-from tests.server.parsing.tools import calls_of, parser_of, values_of
+from tests.server.parsing.round_trip import assert_round_trip
+from tests.server.parsing.sampling import Vocabulary
+from tests.server.parsing.tools import WEATHER, calls_of, parser_of, values_of
 
 DEEPSEEK = DeepSeekFormat()
 ARGUMENTS = '{"city": "Os}```lo", "days": 3}'
@@ -114,6 +127,21 @@ def test_a_call_that_is_cut_off_has_the_beginning_of_its_arguments(length: int) 
 
     assert name == "get_weather"
     assert ARGUMENTS.startswith(arguments)
+
+
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize("fmt", [DEEPSEEK, DeepSeek31Format()])
+def test_what_the_grammar_allows_is_read_back(fmt: ToolFormat, special: bool) -> None:
+    assert_round_trip(fmt, vocabulary=Vocabulary(fmt.markers if special else ()))
+
+
+@pytest.mark.parametrize("fmt", [DEEPSEEK, DeepSeek31Format()])
+def test_the_grammar_allows_the_forms_of_the_template(fmt: ToolFormat) -> None:
+    one, between = (V3, "\n") if fmt is DEEPSEEK else (V31, "")
+    answer = f"{CALLS_BEGIN}{one}{between}{one}{CALLS_END}"
+    grammar = fmt.grammar([WEATHER], Demand(required=True, parallel=True, special={}))
+
+    assert accepts(GrammarKind.TREE, grammar, answer)
 
 
 @given(texts(PIECES), places())

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 
 from server.parsing.base import Arguments, CallBegins, Content, Thought
+from server.parsing.grammar_parts import json_value
 from server.parsing.harmony import MOST_OF_A_HEADER, HarmonyFormat
-from tests.server.parsing.laws import assert_cut_does_not_matter, events_of, places, texts
-from tests.server.parsing.tools import calls_of, parser_of, values_of
+from server.parsing.tool_format import Demand
+from tests.server.parsing.laws import assert_cut_does_not_matter, calls_in, content_in, events_of, places, texts
+from tests.server.parsing.round_trip import assert_round_trip
+from tests.server.parsing.sampling import Vocabulary
+from tests.server.parsing.tools import TOOLS, calls_of, parser_of, values_of
 
 HARMONY = HarmonyFormat()
 THOUGHT = "<|channel|>analysis<|message|>Hm, 1 < 2.<|end|>"
@@ -150,6 +156,28 @@ def test_a_call_that_is_cut_off_has_the_beginning_of_its_arguments(length: int) 
 
     assert name == "get_weather"
     assert '{"city": "Oslo"}'.startswith(arguments)
+
+
+def test_markers_within_the_strings_of_arguments_are_part_of_them() -> None:
+    arguments = '{"city":\n "<|call|><|end|>"}'
+    assert calls_of(HARMONY, f"{CALL[: CALL.index('{')]}{arguments}<|call|>") == [("get_weather", arguments)]
+    broken = CALL.replace('"}', "\n<|end|>")
+    assert found(f"{broken}Sunny.")[1:] == [Arguments('{"city": "Oslo\n'), Content("Sunny.")]
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_what_the_grammar_allows_is_read_back(special: bool) -> None:
+    assert_round_trip(HARMONY, vocabulary=Vocabulary(HARMONY.markers if special else (), ["<|end|>"]))
+
+
+def test_an_answer_that_must_have_a_form_has_it_in_the_final_channel() -> None:
+    demand = Demand(required=False, parallel=True, special={}, answer=json_value({"type": "integer"}))
+    grammar, vocabulary = HARMONY.grammar(TOOLS, demand), Vocabulary((), ["<|end|>"])
+    answers = [events_of(parser_of(HARMONY), [vocabulary.answer(grammar, seed)]) for seed in range(20)]
+
+    final = [content_in(events[-1:]) for events in answers if not calls_in(events)]
+    assert final
+    assert all(re.fullmatch("-?[0-9]+", text) for text in final)
 
 
 @given(texts(PIECES), places())

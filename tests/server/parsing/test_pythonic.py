@@ -6,11 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.types import GrammarKind
 from server.parsing.base import Arguments, CallBegins, Content
 from server.parsing.pythonic import PythonicFormat
-from server.parsing.tool_format import Tool
+from server.parsing.tool_format import Demand, Tool
+from tests.engine.constraints.test_grammar import accepts
 from tests.server.parsing.laws import assert_cut_does_not_matter, calls_in, events_of, places, texts
-from tests.server.parsing.tools import calls_of, parser_of, values_of
+from tests.server.parsing.round_trip import assert_round_trip, read_back
+from tests.server.parsing.sampling import Vocabulary
+from tests.server.parsing.tools import TOOLS, calls_of, parser_of, values_of
 
 PYTHONIC = PythonicFormat()
 CALL = '[get_weather(city="Oslo", days=3)]'
@@ -81,12 +85,8 @@ def test_what_python_prints_is_read_as_what_it_is(arguments: dict[str, object]) 
     text = f"[f.g({', '.join(f'{name}={value!r}' for name, value in arguments.items())})]"
 
     ((name, written),) = calls_in(events_of(parser, list(text)))
-    read = json.loads(written)
     assert name == "f.g"
-    # a text that is a JSON value itself is taken for one where no schema says otherwise
-    assert {name: value for name, value in read.items() if not isinstance(arguments[name], str)} == {
-        name: value for name, value in arguments.items() if not isinstance(value, str)
-    }
+    assert json.loads(written) == arguments
 
 
 @given(st.text())
@@ -166,6 +166,47 @@ def test_a_call_that_is_cut_off_has_the_beginning_of_its_arguments(length: int) 
 
 def test_a_cut_off_list_keeps_its_whole_calls() -> None:
     assert values_of(PYTHONIC, "[get_time(), ") == [("get_time", {})]
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_what_the_grammar_allows_is_read_back(special: bool) -> None:
+    assert_round_trip(PYTHONIC, vocabulary=Vocabulary(PYTHONIC.markers if special else ()))
+
+
+@pytest.mark.parametrize(
+    ("answer", "allowed"),
+    [
+        ("[get_weather(days=3)]", True),
+        ('[get_weather(city="Oslo", alerts=True, places=[{"a": null}]), get_time(a=1, b={})]', True),
+        ('[get_weather(units="C")]', True),
+        ('[get_weather(units="K")]', False),
+        ("[get_weather(days='3')]", False),
+        ("[unknown()]", False),
+        ("[]", False),
+        ("I do not know.", True),
+        ("<b>[1, 2]", True),
+        ("[1, 2]", False),
+        ("", False),
+        ("<|python_start|>[unknown()]", False),
+        ("So: <|python_start|>print(1)", False),
+    ],
+)
+def test_what_the_grammar_allows(answer: str, allowed: bool) -> None:
+    grammar = PYTHONIC.grammar(TOOLS, Demand(required=False, parallel=True, special={}))
+
+    assert accepts(GrammarKind.TREE, grammar, answer) == allowed
+
+
+def test_the_grammar_holds_texts_to_what_their_schemas_ask() -> None:
+    code = {"type": "string", "pattern": "^[a-z]{2,3}$"}
+    tool = Tool("f", {"properties": {"code": code, "n": {"enum": [1, "1", None]}}, "required": ["code"]}, strict=True)
+    demand = Demand(required=True, parallel=False, special={})
+    grammar, vocabulary = PYTHONIC.grammar([tool], demand), Vocabulary()
+
+    for seed in range(10):
+        read_back(PYTHONIC, demand, vocabulary.answer(grammar, seed), [tool])
+    assert accepts(GrammarKind.TREE, grammar, '[f(code="ab", n="1")]')
+    assert not accepts(GrammarKind.TREE, grammar, '[f(code="abcd")]')
 
 
 @pytest.mark.parametrize("deep", ["[" * 100_000, "(" * 100_000, "-" * 100_000, "{1:" * 50_000, "a." * 50_000])

@@ -8,6 +8,8 @@ from hypothesis import given
 from server.parsing.base import Arguments, CallBegins, Content
 from server.parsing.qwen3_coder import Qwen3CoderFormat
 from tests.server.parsing.laws import assert_cut_does_not_matter, calls_in, events_of, places, texts
+from tests.server.parsing.round_trip import assert_round_trip
+from tests.server.parsing.sampling import Vocabulary
 from tests.server.parsing.tools import calls_of, parser_of, values_of
 
 QWEN = Qwen3CoderFormat()
@@ -156,6 +158,19 @@ def test_a_call_that_is_cut_off_has_the_beginning_of_its_arguments(length: int) 
 
     assert name == "get_weather"
     assert '{"city": "Oslo", "days": 3}'.startswith(arguments)
+
+
+def test_tags_within_the_strings_of_a_json_value_are_part_of_it() -> None:
+    value = [{"a": "</tool_call></parameter>"}, 2]
+    call = "<tool_call>\n<function=get_weather>\n<parameter=places>\n{}\n</parameter>\n</function>\n</tool_call>"
+
+    assert values_of(QWEN, call.format(json.dumps(value, indent=1))) == [("get_weather", {"places": value})]
+    assert values_of(QWEN, call.format('["a')) == [("get_weather", {"places": '["a'})]
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_what_the_grammar_allows_is_read_back(special: bool) -> None:
+    assert_round_trip(QWEN, vocabulary=Vocabulary(QWEN.markers if special else (), ["\n</parameter>"]))
 
 
 @given(texts(PIECES), places())

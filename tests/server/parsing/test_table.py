@@ -26,6 +26,13 @@ SNIPPETS = [
     ("<|start_of_role|>system<|end_of_role|>respond only with <|tool_call|> followed by a JSON list", "granite"),
     ('<|start_of_role|>system: <tool_call>{"name": x, "arguments": y}</tool_call>', "hermes"),
     ("{{ '<|tool|>' + message['tools'] + '<|/tool|>' }}", "phi4"),
+    ("{{ '<|start|>assistant<|channel|>analysis<|message|>' + message.thinking + '<|end|>' }}", "harmony"),
+    ("{% if tools %}{{ '<｜tool▁call▁begin｜>function<｜tool▁sep｜>' + name + '\n```json\n' }}{% endif %}", "deepseek"),
+    ("{% if tools %}{{ '<｜tool▁call▁begin｜>' + name + '<｜tool▁sep｜>' + arguments }}{% endif %}", "deepseek_v31"),
+    ("{{ message['tool_calls'] + '<｜tool▁call▁begin｜>' + type + '<｜tool▁sep｜>' + name }}", "generic"),
+    ("<tool_call>{function-name}\n<arg_key>{arg-key-1}</arg_key>\n<arg_value>…</tool_call> arguments", "glm"),
+    ("<tool_call>\n<function=example>\n<parameter=one>\n…</tool_call> tool_call.arguments", "qwen3_coder"),
+    ("<|start_header_id|> Use exact format: [func_name1(param1=value1), …] <|python_tag|> ipython", "pythonic"),
     ('<|start_header_id|>ipython<|end_header_id|> {"name": x, "parameters": y}', "llama3_json"),
 ]
 
