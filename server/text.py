@@ -11,6 +11,7 @@ from engine.text.defaults import GenerationDefaults, generation_defaults
 from engine.text.template_capabilities import TemplateCapabilities, probe
 from engine.text.tokenizer import Tokenizer, load_tokenizer
 from server.parsing.generic import GenericFormat
+from server.parsing.harmony import HarmonyFormat
 from server.parsing.table import choose
 from server.parsing.tool_format import ToolFormat
 
@@ -54,6 +55,11 @@ class ModelText:
         if self.capabilities is None or not self.capabilities.tools.taken:
             return False
         return not isinstance(self.tool_format, GenericFormat) or self.capabilities.needs_tools
+
+    @property
+    def frames_answers(self) -> bool:
+        """Whether the model writes answers in the format of its calls even if there are no tools."""
+        return isinstance(self.tool_format, HarmonyFormat)
 
 
 def load_model_text(directory: Path, tool_format: str = "auto") -> ModelText:

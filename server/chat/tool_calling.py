@@ -1,4 +1,4 @@
-"""The tools of a request, as the model at hand is shown them, calls them, and is held to them."""
+"""The tools of a request, as the model at hand calls them, and how it is held to them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.errors import InvalidRequestError
 from engine.types import GrammarKind, GrammarSpec, SamplingParams
-from server.chat.tool_use import ToolUse, wanted_tools
+from server.chat.tool_use import NO_TOOLS, ToolUse, wanted_tools
 from server.parsing.base import StreamParser
 from server.parsing.one_call import OneCall
 from server.parsing.tool_format import Demand, Part
@@ -60,6 +60,8 @@ class ToolCalling:
 
     async def _grammar(self, answer: WantedGrammar | None, check: Check) -> GrammarSpec | None:
         use = self.use
+        if not use.tools:
+            return None if answer is None else answer.spec
         if answer is None and not use.restricted:
             return None
         part = None if answer is None or use.required else _part(answer)
@@ -68,12 +70,14 @@ class ToolCalling:
 
 
 def tool_calling(body: ToolFields, text: ModelText) -> ToolCalling | None:
-    """The tools of a request, for this model; None if none may be called.
+    """The tools of a request, for this model; None if none may be called and its answers are plain text then.
 
     Raises:
         InvalidRequestError: as `wanted_tools`.
     """
     use = wanted_tools(body)
+    if use is None and text.frames_answers:
+        use = NO_TOOLS
     return None if use is None else ToolCalling(use, text)
 
 

@@ -24,7 +24,7 @@ class ToolUse:
     Attributes:
         definitions: as chat templates are shown them.
         tools: the same, as formats of calls want them.
-        offered: names of those that may be called; one at least.
+        offered: names of those that may be called; one at least, if there are tools.
         required: whether one must be called.
         parallel: whether an answer may have several calls.
     """
@@ -40,6 +40,10 @@ class ToolUse:
         """Whether showing the tools to the model is not enough for what the request says."""
         strict = any(tool.strict for tool in self.tools if tool.name in self.offered)
         return self.required or strict or not self.parallel or len(self.offered) < len(self.tools)
+
+
+NO_TOOLS = ToolUse((), (), frozenset(), required=False, parallel=True)
+"""None are offered."""
 
 
 def wanted_tools(body: ToolFields) -> ToolUse | None:

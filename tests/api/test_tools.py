@@ -13,7 +13,7 @@ import pytest
 import tokenizers
 from fastapi.testclient import TestClient
 
-from engine.types import Finish, FinishReason, GrammarKind
+from engine.types import Finish, FinishReason, GrammarKind, GrammarSpec
 from server.app import create_app
 from server.config import ServerConfig
 from server.text import ModelText, load_model_text
@@ -420,6 +420,19 @@ def test_markers_that_are_special_tokens_are_seen(native: ModelText) -> None:
     assert engine.requests[-1].sampling.shown_special_tokens == (MARKER, MARKER + 1)
     ask(client, tool_choice="none")
     assert engine.requests[-1].sampling.shown_special_tokens == ()
+
+
+def test_answers_with_a_frame_are_read_without_tools_too(text: ModelText) -> None:
+    framed = ModelText(text.tokenizer, text.template, text.defaults, "harmony")
+    said = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Hello."
+    engine = FakeEngine(answer=says(said))
+    app = create_app(engine, framed, ServerConfig())
+    client = TestClient(app, base_url="http://127.0.0.1")
+    message = ask(client, tools=None)["choices"][0]["message"]
+    assert (message["content"], message["reasoning_content"]) == ("Hello.", "Hm.")
+    ask(client, tools=None, response_format={"type": "json_object"})
+    assert engine.requests[-1].sampling.grammar == GrammarSpec(GrammarKind.JSON_OBJECT)
+    app.state.services.grammars.close()
 
 
 def test_a_setting_names_the_format(tmp_path: Path) -> None:

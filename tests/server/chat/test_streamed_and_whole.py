@@ -6,7 +6,8 @@ import json
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.lib.streaming._deltas import accumulate_delta
 
@@ -18,6 +19,8 @@ from server.chat.pieces import WholeChoice
 from server.generation import Usage
 from server.parsing.base import Event, StreamParser, Thought
 from server.parsing.hermes import HermesFormat
+from server.parsing.table import FORMATS
+from server.parsing.tool_format import Tool, ToolFormat
 from tests.server.parsing.laws import texts
 
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": "é"}}\n</tool_call>'
@@ -172,3 +175,23 @@ def test_events_of_one_delta_become_as_few_chunks_as_there_are_kinds() -> None:
     deltas = deltas_of(f"Two words.{CALL}", [], logprobs=False, finish=Finish(FinishReason.STOP))
     chunks, _ = answers(deltas, HermesFormat().parser([]), logprobs=False)
     assert len(chunks) == 5  # role, content, call, arguments, finish
+
+
+MARKERS = [
+    *("[f(a=1)]", "[TOOL_CALLS]", "[ARGS]", "<|tool_call|>", "<|python_tag|>", "<function=f>", "<parameter=a>"),
+    *("</parameter>", "</function>", "<arg_key>", "<|channel|>final<|message|>"),
+    '{"name": "f", "parameters": {"a": "é"}}',
+]
+
+
+@pytest.mark.parametrize("tool_format", FORMATS, ids=lambda each: each.name)
+@settings(max_examples=50)
+@given(text=texts([*PIECES, *MARKERS]), cuts=st.lists(st.integers(0, 200), max_size=20))
+def test_no_content_comes_without_its_log_probabilities(tool_format: ToolFormat, text: str, cuts: list[int]) -> None:
+    deltas = deltas_of(text, cuts, logprobs=True, finish=Finish(FinishReason.STOP))
+    _, whole = answers(deltas, tool_format.parser([Tool("f", None)]), logprobs=True)
+    given = [bytes(entry["bytes"]) for entry in whole["logprobs"]["content"]]
+    tokens = iter(delta.data for delta in deltas[:-1])
+    assert all(token in tokens for token in given)  # each of them once, and in their order
+    data = iter(b"".join(given))
+    assert all(byte in data for byte in (whole["message"]["content"] or "").encode())
