@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from engine.admission import check_request, with_seed
 from engine.errors import ContextLengthError, InvalidRequestError, OverloadedError
+from engine.pooling import PoolingParams
 from engine.types import GenerationRequest, SamplingParams
 from server.chat.call_ids import CallIds
 from server.chat.shown_prompt import PromptView
@@ -34,12 +35,13 @@ def admit(
     make_parser: Callable[[], StreamParser] | None = None,
     call_ids: CallIds | None = None,
     views: Sequence[PromptView] | None = None,
+    pooling: PoolingParams | None = None,
 ) -> Generation:
     """Make the engine requests of one HTTP request, all or none of them admissible.
 
     Args:
         model: where they will run.
-        kind: prefix of the answer's id, `chatcmpl` or `cmpl`.
+        kind: prefix of the answer's id, `chatcmpl`, `cmpl` or `embd`.
         prompts: token ids of each prompt.
         sampling: for each prompt; without a seed one is drawn for each.
         prompt_param: field that holds the prompt, for messages.
@@ -48,6 +50,7 @@ def admit(
         make_parser: as in `Generation`.
         call_ids: as in `Generation`.
         views: what the answer shows of each prompt; None for nothing.
+        pooling: what vector to make of each prompt; None for none.
 
     Raises:
         EngineDeadError: the engine takes no requests, or none until it has been restarted.
@@ -66,7 +69,7 @@ def admit(
     answer_id = f"{kind}-{uuid.uuid4().hex}"
     names = [answer_id] if len(prompts) == 1 else [f"{answer_id}-{index}" for index in range(len(prompts))]
     requests = [
-        with_seed(GenerationRequest(name, tuple(prompt), sampling, timeout, priority or 0))
+        with_seed(GenerationRequest(name, tuple(prompt), sampling, timeout, priority or 0, pooling))
         for name, prompt in zip(names, prompts, strict=True)
     ]
     for request in requests:

@@ -18,7 +18,7 @@ from server.middleware import REQUEST_ID, BoundaryMiddleware
 from server.models.registry import Models, around
 from server.observability.prefix_report import ANSWER as PREFIX_HEADER
 from server.observability.request_log import RequestLogMiddleware
-from server.routes import admin, chat, completions, models, operations, render, requests, tokenize
+from server.routes import admin, chat, completions, embeddings, models, operations, render, requests, tokenize
 from server.schemas.errors import ERROR_RESPONSES
 from server.schemas.fields import IGNORED_HEADER
 from server.scopes import AccessScope, RouteTable, access
@@ -27,7 +27,9 @@ from server.truncation import HEADER as TRUNCATION_HEADER
 from server.version import installed_version
 from server.wire_json import JsonResponse
 
-ROUTERS = tuple(module.router for module in (chat, completions, render, requests, models, tokenize, operations, admin))
+ROUTERS = tuple(
+    module.router for module in (chat, completions, embeddings, render, requests, models, tokenize, operations, admin)
+)
 
 
 def create_app(

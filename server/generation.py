@@ -142,11 +142,29 @@ class Generation:
         """The pieces of all choices, interleaved as they come. Closing it early aborts what still runs.
 
         Raises:
+            QuireError: as `deltas`.
+        """
+        assemblers = [self._assembler(index) for index in range(self.choices)]
+        shown = [False] * len(self._requests)
+        async with aclosing(self.deltas()) as deltas:
+            async for choice, delta in deltas:
+                prompt = choice // self._n
+                if not shown[prompt]:  # the first delta of a prompt tells of it
+                    shown[prompt] = True
+                    for piece in self._shown(prompt, delta):
+                        yield piece
+                assembled = assemblers[choice].feed(delta)
+                if assembled is not None:
+                    yield assembled
+
+    async def deltas(self) -> AsyncGenerator[tuple[int, OutputDelta], None]:
+        """What the engine says, and of which choice. Closing it early aborts what still runs.
+
+        Raises:
             EngineDeadError, RequestFailedError, InvalidRequestError: as `EngineClient.generate`.
             ModelLoadError: the model cannot be loaded.
             RequestCancelledError: it was cancelled.
         """
-        assemblers = [self._assembler(index) for index in range(self.choices)]
         with self._metrics, self._under_way():
             async with AsyncExitStack() as stack:
                 streams = await self._cancellation.wait(lambda: self._begin(stack))
@@ -154,13 +172,9 @@ class Generation:
                 while (item := await self._cancellation.wait(lambda: anext(deltas, None))) is not None:
                     prompt, delta = item
                     choice = prompt * self._n + delta.choice
-                    for shown in self._shown(prompt, delta):
-                        yield shown
                     self._count(prompt, choice, delta)
-                    piece = assemblers[choice].feed(delta)
-                    if piece is not None:
-                        yield piece
-            if not all(assembler.finished for assembler in assemblers):
+                    yield choice, delta
+            if None in self.finish_reasons:
                 raise RequestFailedError("The engine ended the answer before it was complete. Please try again.")
 
     def _assembler(self, choice: int) -> ChoiceAssembler:
@@ -169,9 +183,7 @@ class Generation:
         return ChoiceAssembler(choice, parser, self._call_ids, start=len(view.text), tells_end=tells_end)
 
     def _shown(self, prompt: int, delta: OutputDelta) -> Iterator[Piece]:
-        """What each choice shows of its prompt, in front of all else. The first delta of a prompt tells of it."""
-        if self._begun[prompt]:
-            return
+        """What each choice shows of its prompt, in front of all else."""
         shown = self._views[prompt].show(delta.prompt_logprobs)
         if shown is not None:
             for choice in range(prompt * self._n, (prompt + 1) * self._n):

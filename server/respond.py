@@ -82,12 +82,12 @@ async def respond(
     if body.stream:
         events = _events(request.state.request_id, generation, begin, include_usage=include_usage)
         return event_stream(events, services.config, headers)
-    return await _whole(request, _fold(generation, begin, partial(_chosen, body)), headers)
+    return await respond_whole(request, _fold(generation, begin, partial(_chosen, body)), headers)
 
 
-async def _whole(request: Request, fold: Coroutine[Any, Any, bytes], headers: Mapping[str, str]) -> Response:
+async def respond_whole(request: Request, answer: Coroutine[Any, Any, bytes], headers: Mapping[str, str]) -> Response:
     """Answer with one JSON body; a client that leaves before it is there ends the work."""
-    work = asyncio.create_task(fold)
+    work = asyncio.create_task(answer)
     watcher = asyncio.create_task(_disconnected(request.receive))
     try:
         await asyncio.wait({work, watcher}, return_when=asyncio.FIRST_COMPLETED)

@@ -84,9 +84,23 @@ async def chat_prompt(
 
 
 async def completion_prompts(
-    prompt: Prompt, tokenizer: Tokenizer, *, max_tokens: int, add_special_tokens: bool, may_be_empty: bool = False
+    prompt: Prompt,
+    tokenizer: Tokenizer,
+    *,
+    max_tokens: int,
+    add_special_tokens: bool,
+    may_be_empty: bool = False,
+    param: str = "prompt",
 ) -> list[list[int]]:
     """Token ids of each prompt, in order.
+
+    Args:
+        prompt: one or several.
+        tokenizer: encodes texts.
+        max_tokens: what a text must stay below.
+        add_special_tokens: as in `Tokenizer.encode`.
+        may_be_empty: whether a prompt may have no tokens.
+        param: field they come from.
 
     Raises:
         ContextLengthError: a text is so long that it must have `max_tokens` tokens or more.
@@ -94,12 +108,12 @@ async def completion_prompts(
     """
     prompts = _as_list(prompt)
     if not prompts:
-        raise InvalidRequestError("'prompt' must not be an empty list.", param="prompt")
+        raise InvalidRequestError(f"'{param}' must not be an empty list.", param=param)
 
     def build() -> list[list[int]]:
         for each in prompts:
             if isinstance(each, str):
-                check_length(each, tokenizer, max_tokens, "prompt")
+                check_length(each, tokenizer, max_tokens, param)
         return [
             tokenizer.encode(each, add_special_tokens=add_special_tokens) if isinstance(each, str) else each
             for each in prompts
@@ -108,7 +122,7 @@ async def completion_prompts(
     encoded = await _off_loop_if_long(build, sum(len(each) for each in prompts))
     for index, ids in enumerate(encoded):
         if not ids and not may_be_empty:
-            where = "prompt" if len(encoded) == 1 else f"prompt[{index}]"
+            where = param if len(encoded) == 1 else f"{param}[{index}]"
             raise InvalidRequestError(f"'{where}' is empty; it must have at least one token.", param=where)
     return encoded
 

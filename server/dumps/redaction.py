@@ -13,7 +13,7 @@ from server.schemas.fields import REFUSED
 CHOSEN_FROM_A_LIST = frozenset(
     {
         *("role", "type", "tool_choice", "mode", "service_tier", "reasoning_effort", "verbosity", "format", "detail"),
-        *("modalities", "effort", "reasoning_format"),
+        *("modalities", "effort", "reasoning_format", "encoding_format", "pooling"),
     }
 )
 """Fields whose values are words of the API where they are among `WORDS`."""
@@ -27,6 +27,7 @@ WORDS = frozenset(
         *("object", "array", "string", "number", "integer", "boolean", "null"),
         *("none", "auto", "required", "any", "default", "low", "medium", "high", "minimal", "flex", "priority"),
         *("xhigh", "max", "enabled", "disabled", "deepseek", "parsed", "raw", "hidden"),
+        *("float", "base64", "mean", "last"),
     }
 )
 
@@ -39,6 +40,9 @@ SCHEMA_WORDS = frozenset(
     }
 )
 """Keys of tool definitions and JSON schemas that are the same in everybody's."""
+
+TOKEN_IDS = ("prompt", "tokens", "input")
+"""Fields whose numbers are token ids, and so say what somebody wrote."""
 
 NAMES = frozenset({"required", "name", "id", "tool_call_id"})
 """Fields whose values name something, and are not any text: of a property, a tool, a call."""
@@ -68,7 +72,7 @@ class Redactor:
                 return {
                     self._key(name, key): self.redacted(each, key if biases else name) for name, each in value.items()
                 }
-            case list() if value and key in ("prompt", "tokens") and all(type(each) is int for each in value):
+            case list() if value and key in TOKEN_IDS and all(type(each) is int for each in value):
                 return self._filler.ids([each % 2**63 for each in value])
             case list():
                 return [self.redacted(each, key) for each in value]
@@ -77,7 +81,7 @@ class Redactor:
             case bool() | None:
                 return value
             case _:
-                return value if key in self._known and key != "prompt" else 0
+                return value if key in self._known and key not in TOKEN_IDS else 0
 
     def param(self, path: str | None) -> str | None:
         """The place an error names, if it has known names only."""

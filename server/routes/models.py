@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from engine.pooling import PoolingKind
 from engine.types import ModelInfo
 from server.dependencies import ServicesDep
 from server.models.served import ServedModel
@@ -72,4 +73,9 @@ def _meta(model: ModelInfo) -> dict[str, Any]:
         "kv_cache_tokens": model.kv_cache_tokens,
         "kv_cache_bytes": model.kv_cache_bytes,
         "kv_cache_dtype": model.kv_cache_dtype,
+        "embeddings": {
+            "dimensions": model.hidden_size,
+            "poolings": [kind.value for kind in PoolingKind],
+            "trained_for_embeddings": False,
+        },
     }

@@ -59,7 +59,22 @@ class StreamOptions(WireModel):
     include_obfuscation: bool | None = Field(None, description="accepted; this server adds no padding")
 
 
-class GenerationFields(ModelChoice):
+class RequestFields(ModelChoice):
+    """Fields of every request that the engine works on. Null means absent everywhere."""
+
+    timeout: Annotated[float, Field(gt=0, le=MAX_TIMEOUT)] | None = Field(
+        None, description="seconds from its arrival after which the request fails; default is the server's"
+    )
+    priority: Int32 | None = Field(None, description="the lower, the sooner its turn; default 0")
+
+    request_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")] | None = Field(
+        None, description="a name to cancel it by, besides the answer's id and x-request-id"
+    )
+
+    user: str | None = Field(None, description="accepted; has no effect")
+
+
+class GenerationFields(RequestFields):
     """Fields that chat and legacy completions share. Null means absent everywhere."""
 
     prompt_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = Field(
@@ -85,15 +100,5 @@ class GenerationFields(ModelChoice):
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
 
-    timeout: Annotated[float, Field(gt=0, le=MAX_TIMEOUT)] | None = Field(
-        None, description="seconds from its arrival after which the request fails; default is the server's"
-    )
-    priority: Int32 | None = Field(None, description="the lower, the sooner its turn; default 0")
-
-    request_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")] | None = Field(
-        None, description="a name to cancel it by, besides the answer's id and x-request-id"
-    )
-
-    user: str | None = Field(None, description="accepted; has no effect")
     metadata: dict[str, Any] | None = Field(None, description="accepted; has no effect")
     service_tier: str | None = Field(None, description="accepted; has no effect")

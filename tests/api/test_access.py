@@ -42,6 +42,7 @@ SCOPES = {
     ("POST", "/v1/completions/render"): AccessScope.USER,
     ("POST", "/v1/completions/input_tokens"): AccessScope.USER,
     ("POST", "/v1/requests/{request_id}/cancel"): AccessScope.USER,
+    ("POST", "/v1/embeddings"): AccessScope.USER,
     ("GET", "/v1/models"): AccessScope.USER,
     ("GET", "/v1/models/{model_id:path}"): AccessScope.USER,
     ("POST", "/tokenize"): AccessScope.USER,

@@ -175,3 +175,17 @@ async def _ask_many(url: str, count: int) -> list[str | None]:
 
 def test_many_at_once(url: str) -> None:
     assert asyncio.run(_ask_many(url, 40)) == [TEXT] * 40
+
+
+def test_embeddings(strict: OpenAI, lenient: OpenAI) -> None:
+    """The SDK asks for base64 by itself and decodes it; its own types take no base64 (named exception)."""
+    numbers = strict.embeddings.create(model="fake-model", input=["a", "b"], encoding_format="float")
+    assert [each.index for each in numbers.data] == [0, 1]
+    assert len(numbers.data[0].embedding) == 4
+    assert numbers.usage.total_tokens == 4
+    decoded = lenient.embeddings.create(model="fake-model", input=["a", "b"])
+    assert [each.embedding for each in decoded.data] == [pytest.approx(each.embedding) for each in numbers.data]
+    short = lenient.embeddings.create(model="fake-model", input=[5, 6], dimensions=2)
+    assert len(short.data[0].embedding) == 2
+    with pytest.raises(openai.BadRequestError, match="4 dimensions, not 5"):
+        lenient.embeddings.create(model="fake-model", input="a", dimensions=5)

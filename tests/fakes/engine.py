@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -196,6 +198,10 @@ class FakeEngine:
 def deltas_of(request: GenerationRequest, choice: int, what: Script) -> list[OutputDelta]:
     """A script as the engine's deltas, cut off by `max_tokens` as an engine would; the finish comes by itself."""
     limit = len(what.tokens) if request.sampling.max_tokens is None else request.sampling.max_tokens
+    if request.pooling is not None:
+        vector = vector_of(request.prompt_token_ids, request.pooling.dimensions)
+        ended = Finish(FinishReason.STOP)
+        return [OutputDelta(request.request_id, choice, (), b"", None, 0, ended, what.timings, embedding=vector)]
     hidden = what.special.difference(request.sampling.shown_special_tokens)
     if not request.sampling.skip_special_tokens:
         hidden = frozenset()
@@ -235,6 +241,13 @@ def _reasoning_tokens(request: GenerationRequest, tokens: Sequence[Token]) -> in
     for number, (_, data) in enumerate(tokens, start=1):
         reader.advance(data, number)
     return reader.tokens
+
+
+def vector_of(token_ids: Sequence[int], dimensions: int | None) -> bytes:
+    """The vector of a prompt: four numbers that tell prompts apart, or the first of them, scaled to length 1."""
+    numbers = [float(len(token_ids)), float(token_ids[0]), -float(token_ids[-1]), 1.0][:dimensions]
+    length = math.hypot(*numbers)
+    return struct.pack(f"<{len(numbers)}f", *(number / length for number in numbers))
 
 
 def _logprob(token: Token, logprob: float, alternatives: int | None) -> TokenLogprob:

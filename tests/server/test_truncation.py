@@ -15,7 +15,7 @@ BOS = 7
 
 
 def limits(context: int, cache: int = 10**6) -> ExpectedLimits:
-    return ExpectedLimits(vocab_size=1000, max_model_len=context, kv_cache_tokens=cache)
+    return ExpectedLimits(vocab_size=1000, hidden_size=8, max_model_len=context, kv_cache_tokens=cache)
 
 
 @given(

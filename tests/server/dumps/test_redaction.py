@@ -97,6 +97,14 @@ def test_token_ids_of_prompts_are_words_too() -> None:
         assert redacted != prompt
 
 
+def test_inputs_of_embeddings_are_words_too() -> None:
+    shown = REDACTOR.redacted({"input": [[5, 6], [7]], "encoding_format": "base64", "pooling": "last", "dimensions": 8})
+    assert [len(each) for each in shown["input"]] == [2, 1]
+    assert shown["input"] != [[5, 6], [7]]
+    assert (shown["encoding_format"], shown["pooling"], shown["dimensions"]) == ("base64", "last", 8)
+    assert REDACTOR.redacted({"input": "my secret"})["input"] != "my secret"
+
+
 def test_a_model_we_do_not_have_may_be_named_by_anybody() -> None:
     assert "canary" not in REDACTOR.redacted({"model": CANARY})["model"]
 
