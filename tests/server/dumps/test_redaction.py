@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+import server.app  # noqa: F401 - brings in the bodies of all routes, whose fields are known
 from engine.text.tokenizer import load_tokenizer
 from quire.demo_model import demo_model
 from server.chat.tool_history import in_order_of_calls
