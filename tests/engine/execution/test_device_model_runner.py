@@ -15,6 +15,7 @@ from engine.execution.device_step_memory import device_step_bytes
 from engine.execution.recorded_steps import recordings_bytes
 from engine.model.config import ModelConfig
 from engine.pooling import PoolingKind, PoolingParams
+from engine.reasoning import ReasoningSpec
 from engine.scheduling.batch import ScheduledBatch
 from engine.types import GenerationRequest, GrammarKind, GrammarSpec, OutputDelta, PromptLogprob
 from tests.emulation.device import EmulatedRuntime
@@ -24,6 +25,7 @@ from tests.fakes.device_toy import KV_FORMAT
 from tests.fakes.toy_engine import choice_tokens, pooled, request, run
 
 COMMON = [5, 6, 7, 8] * 5
+THOUGHT = ReasoningSpec("<", ">", begun=True, budget=4, closing_token_ids=tuple(b"\n>"))
 KINDS: list[dict[str, object]] = [
     {"temperature": 0},
     {"temperature": 0.8, "top_p": 0.9},
@@ -32,6 +34,13 @@ KINDS: list[dict[str, object]] = [
     {"temperature": 0, "logit_bias": {9: 4.0}},
     {"temperature": 0.5, "min_tokens": 5, "ignore_eos": False, "logprobs": 3},
     {"temperature": 0.9, "ignore_eos": False, "grammar": GrammarSpec(GrammarKind.REGEX, "[0-9]{3}[!-/]*")},
+    {"temperature": 0.8, "reasoning": THOUGHT},
+    {
+        "temperature": 0.9,
+        "ignore_eos": False,
+        "grammar": GrammarSpec(GrammarKind.REGEX, "[0-9]{3}[!-/]*"),
+        "reasoning": THOUGHT,
+    },
 ]
 
 
