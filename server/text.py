@@ -12,6 +12,7 @@ from engine.text.template_capabilities import TemplateCapabilities, probe
 from engine.text.tokenizer import Tokenizer, load_tokenizer
 from server.parsing.generic import GenericFormat
 from server.parsing.harmony import HarmonyFormat
+from server.parsing.reasoning import ReasoningFormat, choose_reasoning
 from server.parsing.table import choose
 from server.parsing.tool_format import ToolFormat
 
@@ -27,8 +28,10 @@ class ModelText:
         template: how conversations become prompts; None if the model brings none.
         defaults: values for what a request leaves open.
         tool_format_name: which format of tool calls the model has, as in `EngineConfig.tool_format`.
+        reasoning_format_name: how the model marks its reasoning, as in `EngineConfig.reasoning_format`.
         capabilities: what the template makes of conversations; None without one.
         tool_format: how the model writes tool calls.
+        reasoning: how the model marks its reasoning; None if it is not known to reason.
 
     Raises:
         ConfigError: there is no such format.
@@ -38,8 +41,10 @@ class ModelText:
     template: ChatTemplate | None
     defaults: GenerationDefaults
     tool_format_name: str = "auto"
+    reasoning_format_name: str = "auto"
     capabilities: TemplateCapabilities | None = field(init=False)
     tool_format: ToolFormat = field(init=False)
+    reasoning: ReasoningFormat | None = field(init=False)
 
     def __post_init__(self) -> None:
         capabilities = None if self.template is None else probe(self.template)
@@ -47,6 +52,8 @@ class ModelText:
         object.__setattr__(self, "capabilities", capabilities)
         source = self.template.tool_source if self.template is not None and shows_tools else ""
         object.__setattr__(self, "tool_format", choose(source, self.tool_format_name))
+        reasoning = choose_reasoning(self.template, self.tokenizer, self.reasoning_format_name)
+        object.__setattr__(self, "reasoning", reasoning)
 
     @property
     def shows_tools(self) -> bool:
@@ -62,21 +69,25 @@ class ModelText:
         return isinstance(self.tool_format, HarmonyFormat)
 
 
-def load_model_text(directory: Path, tool_format: str = "auto") -> ModelText:
+def load_model_text(directory: Path, tool_format: str = "auto", reasoning_format: str = "auto") -> ModelText:
     """Read the text files of a model directory.
 
     Args:
         directory: of the model.
         tool_format: as in `EngineConfig`.
+        reasoning_format: likewise.
 
     Raises:
-        ConfigError: there is no such format of tool calls.
+        ConfigError: there is no such format.
         TokenizerError: the tokenizer is missing or unreadable.
         TemplateError: the chat template is not valid.
         CheckpointError: a configuration file is corrupt.
     """
     tokenizer = load_tokenizer(directory)
-    text = ModelText(tokenizer, load_chat_template(directory), generation_defaults(directory, tokenizer), tool_format)
+    template, defaults = load_chat_template(directory), generation_defaults(directory, tokenizer)
+    text = ModelText(tokenizer, template, defaults, tool_format, reasoning_format)
     found = "the model has none" if text.capabilities is None else text.capabilities.summary()
-    logger.info("chat template of %s: %s; tool calls as in %s", directory.name, found, text.tool_format.name)
+    reasoning = "none" if text.reasoning is None else text.reasoning.name
+    said = (directory.name, found, text.tool_format.name, reasoning)
+    logger.info("chat template of %s: %s; tool calls as in %s; reasoning as in %s", *said)
     return text

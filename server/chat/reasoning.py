@@ -64,7 +64,6 @@ class WithoutThoughts:
 def wanted_reasoning(
     body: ChatCompletionRequest,
     prompt: ChatPrompt | None,
-    markers: ReasoningFormat | None,
     text: ModelText,
     budget_message: str = "",
 ) -> Reasoning | None:
@@ -73,14 +72,13 @@ def wanted_reasoning(
     Args:
         body: the request.
         prompt: made of it; None if its end is left out.
-        markers: of the model's reasoning; None if it is not known to reason.
         text: of the model.
         budget_message: what the model is made to say when its budget is used up.
 
     Raises:
         InvalidRequestError: fields contradict each other, or would have no effect on this model.
     """
-    on, budget = reasoning_on(body), reasoning_budget(body)
+    on, budget, markers = reasoning_on(body), reasoning_budget(body), text.reasoning
     if markers is None:
         heard = text.capabilities is not None and listens(text.capabilities)
         unmet = budget or (on if on is not None and on.value and not heard else None)

@@ -226,7 +226,7 @@ async def fresh_text(config: EngineConfig) -> ModelText:
     Raises:
         QuireError: as `load_model_text`.
     """
-    return await asyncio.to_thread(load_model_text, Path(config.model), config.tool_format)
+    return await asyncio.to_thread(load_model_text, Path(config.model), config.tool_format, config.reasoning_format)
 
 
 def expected_limits(config: EngineConfig) -> ExpectedLimits:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from engine.config import ReasoningFormatName
+from engine.errors import ConfigError
 from engine.text.chat_template import ChatTemplate
 from engine.text.tokenizer import Tokenizer
 from server.parsing.base import Event, StreamParser, Thought
@@ -35,8 +35,8 @@ FORMATS = (
 )
 
 
-def choose(
-    template: ChatTemplate | None, tokenizer: Tokenizer, override: ReasoningFormatName = "auto"
+def choose_reasoning(
+    template: ChatTemplate | None, tokenizer: Tokenizer, override: str = "auto"
 ) -> ReasoningFormat | None:
     """The form in which a model reasons; None if it is not known to.
 
@@ -44,9 +44,14 @@ def choose(
         template: of the model. It knows a form if the end marker stands in it.
         tokenizer: of the model. It knows a form if both markers are tokens of their own.
         override: name of a form, `none`, or `auto`, which asks the template first.
+
+    Raises:
+        ConfigError: no form has this name.
     """
+    if override == "none":
+        return None
     if override != "auto":
-        return next((each for each in FORMATS if each.name == override), None)
+        return _named(override)
     source = "" if template is None else template.source
     for each in FORMATS:
         if each.end in source:
@@ -55,6 +60,14 @@ def choose(
         if tokenizer.token_to_id(each.start) is not None and tokenizer.token_to_id(each.end) is not None:
             return each
     return None
+
+
+def _named(name: str) -> ReasoningFormat:
+    for each in FORMATS:
+        if each.name == name:
+            return each
+    names = ", ".join(each.name for each in FORMATS)
+    raise ConfigError(f"reasoning_format must be auto, none or one of {names}, not '{name}'.")
 
 
 class ReasoningParser:

@@ -18,7 +18,6 @@ from server.chat.tool_history import call_ids
 from server.dependencies import ServicesDep
 from server.observability.request_log import log_generation
 from server.parsing.base import PlainParser, StreamParser
-from server.parsing.reasoning import choose
 from server.request_prompts import prompt_of_chat
 from server.respond import respond
 from server.schemas.chat import ChatCompletionRequest
@@ -43,13 +42,7 @@ async def create_chat_completion(body: ChatCompletionRequest, request: Request, 
     if calling is not None:
         sampling = await calling.sampling(sampling, wanted_grammar(body), grammar_check(model, services.grammars))
     prompts = await prompt_of_chat(body, model, services.config)
-    reasoning = wanted_reasoning(
-        body,
-        prompts.rendered,
-        choose(model.text.template, model.text.tokenizer, model.known.config.reasoning_format),
-        model.text,
-        services.config.reasoning_budget_message,
-    )
+    reasoning = wanted_reasoning(body, prompts.rendered, model.text, services.config.reasoning_budget_message)
     shown = reasoning_shown(body)
     if reasoning is not None:
         sampling = reasoning.sampling(sampling)

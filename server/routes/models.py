@@ -47,13 +47,14 @@ def model_card(name: str, model: ServedModel) -> dict[str, Any]:
 
 
 def _text_meta(model: ServedModel) -> dict[str, Any]:
-    """What the template does with conversations, null without one, and how the model writes tool calls."""
+    """What the template does with conversations, null without one, and how the model writes its calls and reasoning."""
     if not model.has_text:
-        return {"chat_template": None, "tool_format": None}
+        return {"chat_template": None, "tool_format": None, "reasoning_format": None}
     capabilities = model.text.capabilities
     return {
         "chat_template": None if capabilities is None else capabilities.report(),
         "tool_format": model.text.tool_format.name,
+        "reasoning_format": "none" if model.text.reasoning is None else model.text.reasoning.name,
     }
 
 

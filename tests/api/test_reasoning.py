@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from engine.config import EngineConfig
 from engine.reasoning import ReasoningSpec
 from engine.types import GenerationRequest
-from server.app import create_app
-from server.config import ServerConfig
+from server.text import load_model_text
 from tests.api.conftest import MakeClient
 from tests.fakes.engine import FakeEngine, Script, always, script
 from tests.fakes.http import events
-from tests.fakes.text import model_text
+from tests.fakes.text import model_text, write_model_text
 
 MESSAGES = [{"role": "user", "content": "2 + 2?"}]
 CONVERSATION = """{% for message in messages %}<{{ message.role }}>
@@ -375,15 +374,21 @@ def test_a_grammar_and_stop_strings_are_told_of_the_reasoning(
     assert request.sampling.reasoning is not None
 
 
-@pytest.mark.parametrize(("name", "content"), [("auto", "<thought>I see.</thought>4."), ("thought", "4.")])
-def test_a_model_may_be_set_to_a_form(engine: FakeEngine, tmp_path: Path, name: Any, content: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "shown", "content"), [("auto", "none", "<thought>I see.</thought>4."), ("thought", "thought", "4.")]
+)
+def test_a_model_may_be_set_to_a_form(
+    make_client: MakeClient, engine: FakeEngine, tmp_path: Path, name: str, shown: str, content: str
+) -> None:
     engine.answer = always(script([b"<thought>I see.", b"</thought>", b"4."]))
     text = model_text(tmp_path, CONVERSATION.replace("think>", "other>") + "{% endif %}")
-    app = create_app(engine, text, ServerConfig(), EngineConfig(reasoning_format=name))
-    assert message(TestClient(app, base_url="http://127.0.0.1"))["content"] == content
+    client = make_client(replace(text, reasoning_format_name=name))
+    assert message(client)["content"] == content
+    assert client.get("/v1/models").json()["data"][0]["meta"]["reasoning_format"] == shown
 
 
-def test_a_model_may_be_set_to_have_none(engine: FakeEngine, tmp_path: Path) -> None:
+def test_a_model_may_be_set_to_have_none(make_client: MakeClient, engine: FakeEngine, tmp_path: Path) -> None:
     engine.answer = always(THINKS)
-    app = create_app(engine, model_text(tmp_path, WRITES), ServerConfig(), EngineConfig(reasoning_format="none"))
-    assert message(TestClient(app, base_url="http://127.0.0.1"))["content"].startswith("<think>")
+    write_model_text(tmp_path, WRITES)
+    assert message(make_client(load_model_text(tmp_path)))["content"] == "It is 4."
+    assert message(make_client(load_model_text(tmp_path, reasoning_format="none")))["content"].startswith("<think>")

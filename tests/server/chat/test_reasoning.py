@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from engine.text.chat_template import ChatTemplate
 from server.chat.prompt import ChatPrompt
 from server.chat.reasoning import Reasoning, WithoutThoughts, wanted_reasoning
 from server.parsing.base import Content, PlainParser, Thought
-from server.parsing.reasoning import FORMATS, ReasoningFormat, ReasoningParser, choose
+from server.parsing.reasoning import FORMATS, ReasoningParser, choose_reasoning
 from server.schemas.chat import ChatCompletionRequest
 from server.text import ModelText
 from tests.fakes.text import model_text
@@ -27,11 +28,9 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> ModelText:
     return model_text(tmp_path_factory.mktemp("model"), special=("<think>", "</think>"))
 
 
-def wanted(
-    text: ModelText, prompt: ChatPrompt | None, markers: ReasoningFormat = THINK, message: str = "", **fields: Any
-) -> Reasoning | None:
+def wanted(text: ModelText, prompt: ChatPrompt | None, message: str = "", **fields: Any) -> Reasoning | None:
     body = ChatCompletionRequest.model_validate({"messages": [{"role": "user", "content": "Hi"}], **fields})
-    return wanted_reasoning(body, prompt, markers, text, message)
+    return wanted_reasoning(body, prompt, text, message)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +65,7 @@ def test_markers_are_tokens_of_their_own_where_there_are_such(text: ModelText) -
     assert [*found.spec.start_token_ids] == ids[:1]
     assert text.tokenizer.decode(found.spec.closing_token_ids, skip_special_tokens=False) == "So.\n</think>"
     assert [*found.special] == ids
-    spelled = wanted(text, prompt, GRANITE)
+    spelled = wanted(replace(text, reasoning_format_name="granite"), prompt)
     assert spelled is not None
     assert text.tokenizer.decode(spelled.spec.start_token_ids) == GRANITE.start
     assert spelled.special == ()
@@ -87,5 +86,7 @@ def test_thoughts_can_be_left_out(text: ModelText) -> None:
 @pytest.mark.skipif(not TEMPLATES.is_dir(), reason="there are no chat templates beside the checkout")
 def test_forms_of_well_known_templates(tmp_path: Path) -> None:
     tokenizer = model_text(tmp_path).tokenizer
-    found = {path.stem: choose(ChatTemplate(path.read_text()), tokenizer) for path in TEMPLATES.glob("*.jinja")}
+    found = {
+        path.stem: choose_reasoning(ChatTemplate(path.read_text()), tokenizer) for path in TEMPLATES.glob("*.jinja")
+    }
     assert {name: form.name for name, form in found.items() if form is not None} == {"deepseek-r1-distill": "think"}

@@ -16,7 +16,7 @@ from engine.text.chat_template import ChatTemplate
 from engine.text.tokenizer import Tokenizer
 from server.parsing.base import Arguments, CallBegins, Content, Event, PlainParser, Thought
 from server.parsing.hermes import HermesFormat
-from server.parsing.reasoning import FORMATS, ReasoningFormat, ReasoningParser, choose
+from server.parsing.reasoning import FORMATS, ReasoningFormat, ReasoningParser, choose_reasoning
 from tests.engine.text.make_tokenizers import byte_level
 from tests.server.parsing.laws import assert_cut_does_not_matter, cut, events_of, places, texts
 
@@ -125,16 +125,16 @@ def test_the_engine_counts_the_same_reasoning(text: str, where: list[int], begun
 
 def test_the_template_tells_how_a_model_reasons() -> None:
     tokenizer = Tokenizer(byte_level(), {}, {})
-    assert choose(None, tokenizer) is None
-    assert choose(ChatTemplate("{{ messages }}"), tokenizer) is None
+    assert choose_reasoning(None, tokenizer) is None
+    assert choose_reasoning(ChatTemplate("{{ messages }}"), tokenizer) is None
     for each in FORMATS:
-        assert choose(ChatTemplate("{{ '" + each.end + "' }}"), tokenizer) == each
+        assert choose_reasoning(ChatTemplate("{{ '" + each.end + "' }}"), tokenizer) == each
 
 
 def test_the_tokenizer_tells_it_too() -> None:
     both = byte_level()
     both.add_tokens(["[THINK]", "[/THINK]", "<think>"])
-    found = choose(ChatTemplate("{{ messages }}"), Tokenizer(both, {}, {}))
+    found = choose_reasoning(ChatTemplate("{{ messages }}"), Tokenizer(both, {}, {}))
     assert found is not None
     assert found.name == "mistral"
 
@@ -142,7 +142,9 @@ def test_the_tokenizer_tells_it_too() -> None:
 def test_the_setting_has_the_names_of_all_forms() -> None:
     assert get_args(ReasoningFormatName) == ("auto", "none", *(each.name for each in FORMATS))
     tokenizer = Tokenizer(byte_level(), {}, {})
-    assert choose(None, tokenizer, "mistral") == FORMATS[3]
-    assert choose(ChatTemplate("</think>"), tokenizer, "none") is None
+    assert choose_reasoning(None, tokenizer, "mistral") == FORMATS[3]
+    assert choose_reasoning(ChatTemplate("</think>"), tokenizer, "none") is None
+    with pytest.raises(ConfigError, match="auto, none or one of think"):
+        choose_reasoning(None, tokenizer, "other")
     with pytest.raises(ConfigError, match="reasoning_format"):
         EngineConfig(reasoning_format="other")  # type: ignore[arg-type]
