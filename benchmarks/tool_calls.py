@@ -1,11 +1,12 @@
-"""Real tools and calls through every notation whose arguments are JSON.
+"""Real tools and calls through every notation.
 
     python -m benchmarks.tool_calls --data FILE [--json FILE] [--every N]
 
 The data are the Berkeley function-calling leaderboard's (`bfcl_eval/data` of https://github.com/ShishirPatil/gorilla,
 as a tar file): functions and the calls that are expected. For each notation it says
 
-* `read back`: answers with the expected calls that the parser reads as just these, of `answers`; all should be;
+* `read back`: answers with the expected calls that the parser reads as just these, of `answers`; all should be, but
+  where a notation leaves it to the schema what a text means, only those with valid arguments;
 * `accepted`: of `valid` answers, whose arguments jsonschema finds valid, those that the grammar for required calls
   allows. It has properties in the order of the schema only, so the arguments are put into it.
 
@@ -73,6 +74,46 @@ def _named(calls: Sequence[Call]) -> str:
     return "".join(f"[TOOL_CALLS]{name}[ARGS]{json.dumps(values, ensure_ascii=False)}" for name, values in calls)
 
 
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _function_tags(call: Call) -> str:
+    name, values = call
+    parameters = "".join(f"<parameter={key}>\n{_text(value)}\n</parameter>\n" for key, value in values.items())
+    return f"<tool_call>\n<function={name}>\n{parameters}</function>\n</tool_call>"
+
+
+def _keys_and_values(call: Call) -> str:
+    name, values = call
+    pairs = (f"<arg_key>{key}</arg_key>\n<arg_value>{_text(value)}</arg_value>\n" for key, value in values.items())
+    return f"<tool_call>{name}\n{''.join(pairs)}</tool_call>"
+
+
+def _python(call: Call) -> str:
+    """Truth values as Python has them, all else as JSON, which is Python too."""
+    name, values = call
+    arguments = (
+        f"{key}={value if isinstance(value, bool) else json.dumps(value, ensure_ascii=False)}"
+        for key, value in values.items()
+    )
+    return f"{name}({', '.join(arguments)})"
+
+
+def _special_tokens(calls: Sequence[Call], before: str, behind: str, between: str) -> str:
+    each = (
+        f"<｜tool▁call▁begin｜>{before.format(name)}{json.dumps(values, ensure_ascii=False)}{behind}<｜tool▁call▁end｜>"
+        for name, values in calls
+    )
+    return f"<｜tool▁calls▁begin｜>{between.join(each)}<｜tool▁calls▁end｜>"
+
+
+def _messages(calls: Sequence[Call]) -> str:
+    head = "<|channel|>commentary to=functions.{} <|constrain|>json<|message|>"
+    each = (f"{head.format(name)}{json.dumps(values, ensure_ascii=False)}" for name, values in calls)
+    return "<|end|><|start|>assistant".join(each)
+
+
 WRITERS: Mapping[str, Callable[[Sequence[Call]], str]] = {
     "hermes": _tagged,
     "generic": _tagged,
@@ -81,6 +122,12 @@ WRITERS: Mapping[str, Callable[[Sequence[Call]], str]] = {
     "mistral_named": _named,
     "granite": lambda calls: f"<|tool_call|>{_list(calls)}",
     "phi4": lambda calls: f"<|tool_call|>{_list(calls)}<|/tool_call|>",
+    "qwen3_coder": lambda calls: "\n".join(map(_function_tags, calls)),
+    "glm": lambda calls: "\n".join(map(_keys_and_values, calls)),
+    "pythonic": lambda calls: f"[{', '.join(map(_python, calls))}]",
+    "deepseek": lambda calls: _special_tokens(calls, "function<｜tool▁sep｜>{}\n```json\n", "\n```", "\n"),
+    "deepseek_v31": lambda calls: _special_tokens(calls, "{}<｜tool▁sep｜>", "", ""),
+    "harmony": _messages,
 }
 """How each notation writes calls, independently of its grammar."""
 
@@ -164,7 +211,7 @@ def examine(tool_format: ToolFormat, all_cases: Iterable[Case]) -> dict[str, int
         text = WRITERS[tool_format.name](case.calls)
         counted["answers"] += 1
         counted["read back"] += read_back(tool_format, case, text)
-        if _valid(case):
+        if is_valid(case):
             counted["valid"] += 1
             part = tool_format.grammar(case.tools, Demand(required=True, parallel=True, special={}))
             try:
@@ -188,7 +235,8 @@ def schemas(all_cases: Iterable[Case]) -> dict[str, Any]:
     return {"schemas": len(different), "refused": refused.total(), "refused for": dict(refused.most_common())}
 
 
-def _valid(case: Case) -> bool:
+def is_valid(case: Case) -> bool:
+    """Whether the arguments of all calls follow their schemas."""
     known = {tool.name: tool.parameters for tool in case.tools}
     try:
         return all(jsonschema.Draft202012Validator(known[name] or {}).is_valid(values) for name, values in case.calls)

@@ -14,7 +14,8 @@ MOST_LOOKED_AT = 500
 """Characters of a text that tell what it can be."""
 
 _NUMBER_BEGINS = re.compile(r"[-+.0-9][-+.0-9eE_]{0,400}\s*")
-_WORDS = {"true": "boolean", "false": "boolean", "null": "null", "none": "null"}
+_PYTHON_WORDS = {"True": "true", "False": "false", "None": "null"}
+_TYPE_OF_WORDS = {"true": "boolean", "false": "boolean", "null": "null"}
 
 
 class ArgumentsWriter:
@@ -129,9 +130,9 @@ def _other_than_string(text: str, types: Types) -> str | None:
     try:
         value = read_json(text)
     except ValueError:
-        word = _WORDS.get(text.lower())
-        if word in types:
-            return "null" if word == "null" else text.lower()
+        word = _PYTHON_WORDS.get(text if "string" in types else text.capitalize())
+        if word is not None:
+            return word if _TYPE_OF_WORDS[word] in types else None
         return literal_to_json(text) if text[:1] in ("[", "{", "(") else None
     return text if not isinstance(value, str) or "string" not in types else None
 
@@ -148,8 +149,9 @@ def _may_be_another(text: str, types: Types) -> bool:
             return "array" in types
         case first if first in "-+.0123456789":
             return bool(types & {"number", "integer"}) and _NUMBER_BEGINS.fullmatch(text) is not None
-    word = text.rstrip().lower()
-    return any(whole.startswith(word) and kind in types for whole, kind in _WORDS.items())
+    words = {word: word for word in _TYPE_OF_WORDS} | _PYTHON_WORDS
+    begun = text.rstrip()
+    return any(word.startswith(begun) and _TYPE_OF_WORDS[json_word] in types for word, json_word in words.items())
 
 
 def _escaped(text: str) -> str:

@@ -71,21 +71,25 @@ def _call(tool: Tool) -> Part:
     if is_open(tool):
         one = sequence(regex(_ANY_NAME), text("="), json_value({}))
         return sequence(text(f"{tool.name}("), optional(repeat(one, text(", "), most=None)), text(")"))
-    needed: list[Part] = []
-    others: list[Part] = []
-    for argument in named_arguments(tool, _NAME):
-        part = sequence(text(f"{argument.name}="), _value(tool, argument))
-        (needed if argument.required else others).append(part)
-    return sequence(text(f"{tool.name}("), *_in_brackets(needed, others), text(")"))
+    arguments = named_arguments(tool, _NAME)
+    parts = [sequence(text(f"{each.name}="), _value(tool, each)) for each in arguments]
+    needed = [each.required for each in arguments]
+    return sequence(text(f"{tool.name}("), *_with_commas(parts, needed), text(")"))
 
 
-def _in_brackets(needed: Sequence[Part], others: Sequence[Part]) -> list[Part]:
-    """Arguments with commas between them."""
-    may_follow = [optional(sequence(text(", "), each)) for each in others]
-    if needed:
-        return [needed[0], *(sequence(text(", "), each) for each in needed[1:]), *may_follow]
-    first = [sequence(each, *may_follow[index + 1 :]) for index, each in enumerate(others)]
-    return [optional(choice(first))] if first else []
+def _with_commas(parts: Sequence[Part], needed: Sequence[bool]) -> list[Part]:
+    """Parts of which some may be left out, with commas between those that are there."""
+    following = [sequence(text(", "), part) for part in parts]
+    following = [part if must else optional(part) for part, must in zip(following, needed, strict=True)]
+    if True in needed:
+        first = needed.index(True)
+        return [
+            *(optional(sequence(part, text(", "))) for part in parts[:first]),
+            parts[first],
+            *following[first + 1 :],
+        ]
+    ways = [sequence(part, *following[index + 1 :]) for index, part in enumerate(parts)]
+    return [optional(choice(ways))] if ways else []
 
 
 def _value(tool: Tool, argument: NamedArgument) -> Part:

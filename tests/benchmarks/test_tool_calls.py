@@ -6,18 +6,22 @@ import io
 import itertools
 import json
 import tarfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.tool_calls import FILES, WRITERS, Case, cases, examine, read_back, schemas
+from benchmarks.tool_calls import FILES, WRITERS, Case, cases, examine, is_valid, read_back, schemas
 from server.parsing.table import choose
 from server.parsing.tool_format import Tool
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "tools" / "bfcl-v4.tar.gz"
 needs_data = pytest.mark.skipif(not DATA.is_file(), reason="the leaderboard's data are not beside the checkout")
+
+BY_SCHEMA = ("qwen3_coder", "glm", "pythonic")
+"""Notations whose parsers take a value for what its schema allows, so that a wrong one is not read back."""
 
 POINT = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
 
@@ -75,7 +79,8 @@ def test_schemas_are_counted_once_with_the_reason_of_a_refusal() -> None:
 @pytest.mark.parametrize("name", sorted(WRITERS))
 def test_a_sample_of_real_calls_is_read_back_and_allowed(name: str) -> None:
     figures = examine(choose("", name), itertools.islice(cases(DATA), 0, None, 150))
-    assert figures["read back"] == figures["answers"] > 10
+    assert figures["read back"] >= figures["valid"]
+    assert figures["read back"] == figures["answers"] or name in BY_SCHEMA
     assert figures["accepted"] == figures["valid"] > 10
 
 
@@ -83,4 +88,8 @@ def test_a_sample_of_real_calls_is_read_back_and_allowed(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(WRITERS))
 def test_all_real_calls_are_read_back(name: str) -> None:
-    assert all(read_back(choose("", name), case, WRITERS[name](case.calls)) for case in cases(DATA))
+    read = {True: Counter[bool](), False: Counter[bool]()}
+    for case in cases(DATA):
+        read[is_valid(case)][read_back(choose("", name), case, WRITERS[name](case.calls))] += 1
+    assert not read[True][False]
+    assert not read[False][False] or name in BY_SCHEMA

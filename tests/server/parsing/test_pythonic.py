@@ -209,6 +209,26 @@ def test_the_grammar_holds_texts_to_what_their_schemas_ask() -> None:
     assert not accepts(GrammarKind.TREE, grammar, '[f(code="abcd")]')
 
 
+@pytest.mark.parametrize(
+    ("required", "allowed", "refused"),
+    [
+        ("", ["", "a=1", "a=1, b=1, c=1", "b=1, c=1", "a=1, c=1"], ["a=1,", "b=1, a=1", "a=1b=1"]),
+        ("b", ["b=1", "a=1, b=1", "b=1, c=1", "a=1, b=1, c=1"], ["", "a=1", "a=1, c=1", ", b=1"]),
+        ("ac", ["a=1, c=1", "a=1, b=1, c=1"], ["a=1, b=1", "a=1, c=1, b=1"]),
+    ],
+)
+def test_commas_stand_between_the_arguments_that_are_there(
+    required: str, allowed: list[str], refused: list[str]
+) -> None:
+    parameters = {"properties": {name: {"const": 1} for name in "abc"}, "required": list(required)}
+    grammar = PYTHONIC.grammar([Tool("f", parameters)], Demand(required=True, parallel=False, special={}))
+
+    for arguments in allowed:
+        assert accepts(GrammarKind.TREE, grammar, f"[f({arguments})]"), arguments
+    for arguments in refused:
+        assert not accepts(GrammarKind.TREE, grammar, f"[f({arguments})]"), arguments
+
+
 @pytest.mark.parametrize("deep", ["[" * 100_000, "(" * 100_000, "-" * 100_000, "{1:" * 50_000, "a." * 50_000])
 def test_deep_nesting_is_a_text(deep: str) -> None:
     ((_, arguments),) = calls_of(PYTHONIC, f"[get_weather(places={deep}")
