@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
@@ -18,6 +20,7 @@ from server.middleware import REQUEST_ID, BoundaryMiddleware
 from server.models.registry import Models, around
 from server.observability.prefix_report import ANSWER as PREFIX_HEADER
 from server.observability.request_log import RequestLogMiddleware
+from server.openapi import describe
 from server.routes import admin, chat, completions, embeddings, models, operations, render, requests, tokenize
 from server.schemas.errors import ERROR_RESPONSES
 from server.schemas.fields import IGNORED_HEADER
@@ -76,6 +79,8 @@ def create_app_for(models: Models, config: ServerConfig) -> FastAPI:
         app.include_router(router, responses=ERROR_RESPONSES)
     install_error_handlers(app)
     table = RouteTable([*described, *(route for router in ROUTERS for route in router.routes)])
+    document = cache(lambda: describe(app, table.routes))
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's way to have another one
     if config.dump_requests:
         app.add_middleware(DumpMiddleware, recorder=DumpRecorder(app.state.services))
     app.add_middleware(AccessMiddleware, config=config, keys=KeyRing(config), routes=table)

@@ -27,6 +27,7 @@ from server.models.served import ServedModel
 from server.routes.models import model_card
 from server.schemas.admin import CancelRequest, LoadRequest, UnloadRequest
 from server.schemas.base import WireModel
+from server.schemas.operations import CancelledLoad, ModelState, ModelStates
 from server.scopes import AccessScope, access
 from server.sse import DONE, event_stream, frame
 from server.validation import JsonRoute, spell
@@ -34,15 +35,22 @@ from server.wire_json import JsonResponse, to_json
 
 router = APIRouter(route_class=JsonRoute, tags=["admin"])
 
+PROGRESS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
 
-@router.get("/admin/models", summary="Every model and what becomes of it")
+
+@router.get("/admin/models", summary="Every model and what becomes of it", response_model=ModelStates)
 @access(AccessScope.ADMIN)
 async def list_models(services: ServicesDep) -> dict[str, Any]:
     """Every model with its state, and the load that goes on."""
     return state_of(services.models)
 
 
-@router.post("/admin/models/load", summary="Load a model in place of the present one")
+@router.post(
+    "/admin/models/load",
+    summary="Load a model in place of the present one",
+    response_model=ModelState,
+    responses=PROGRESS,
+)
 @access(AccessScope.ADMIN)
 async def load(body: LoadRequest, services: ServicesDep) -> Response:
     """Loads a model; answers when it is loaded, or tells how far that is. A client that leaves stops nothing."""
@@ -60,7 +68,7 @@ async def load(body: LoadRequest, services: ServicesDep) -> Response:
     return failure(error).response()
 
 
-@router.post("/admin/models/unload", summary="Unload the model")
+@router.post("/admin/models/unload", summary="Unload the model", response_model=ModelStates)
 @access(AccessScope.ADMIN)
 async def unload(body: UnloadRequest, services: ServicesDep) -> dict[str, Any]:
     """Ends the loaded model, if there is one; the next request for it loads it again."""
@@ -69,7 +77,7 @@ async def unload(body: UnloadRequest, services: ServicesDep) -> dict[str, Any]:
     return state_of(services.models)
 
 
-@router.post("/admin/models/cancel", summary="Give up the load that goes on")
+@router.post("/admin/models/cancel", summary="Give up the load that goes on", response_model=CancelledLoad)
 @access(AccessScope.ADMIN)
 async def cancel(body: CancelRequest, services: ServicesDep) -> dict[str, Any]:
     """Gives up the load that goes on; what was loaded before is, or will be, as it was."""

@@ -17,9 +17,11 @@ from server.chat.tool_calling import ToolCalling, tool_calling
 from server.chat.tool_history import call_ids
 from server.dependencies import ServicesDep
 from server.observability.request_log import log_generation
+from server.openapi import event_stream_of
 from server.parsing.base import PlainParser, StreamParser
 from server.request_prompts import prompt_of_chat
 from server.respond import respond
+from server.schemas.answers import ChatCompletion, ChatCompletionChunk
 from server.schemas.chat import ChatCompletionRequest
 from server.schemas.fields import refuse_unsupported
 from server.scopes import AccessScope, access
@@ -30,7 +32,12 @@ from server.validation import JsonRoute
 router = APIRouter(route_class=JsonRoute, tags=["generation"])
 
 
-@router.post("/v1/chat/completions", summary="Answer a conversation")
+@router.post(
+    "/v1/chat/completions",
+    summary="Answer a conversation",
+    response_model=ChatCompletion,
+    responses=event_stream_of(ChatCompletionChunk),
+)
 @access(AccessScope.USER)
 async def create_chat_completion(body: ChatCompletionRequest, request: Request, services: ServicesDep) -> Response:
     """The next turn of a conversation, whole or as server-sent events."""

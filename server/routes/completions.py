@@ -9,8 +9,10 @@ from server.admission import admit, check_grammar
 from server.chat.formats import CompletionFormat
 from server.dependencies import ServicesDep
 from server.observability.request_log import log_generation
+from server.openapi import event_stream_of
 from server.request_prompts import prompts_of_completion, views_of_completion
 from server.respond import respond
+from server.schemas.answers import TextCompletion, TextCompletionChunk
 from server.schemas.completion import CompletionRequest
 from server.schemas.fields import refuse_unsupported
 from server.scopes import AccessScope, access
@@ -20,7 +22,12 @@ from server.validation import JsonRoute
 router = APIRouter(route_class=JsonRoute, tags=["generation"])
 
 
-@router.post("/v1/completions", summary="Continue a prompt")
+@router.post(
+    "/v1/completions",
+    summary="Continue a prompt",
+    response_model=TextCompletion,
+    responses=event_stream_of(TextCompletionChunk),
+)
 @access(AccessScope.USER)
 async def create_completion(body: CompletionRequest, request: Request, services: ServicesDep) -> Response:
     """The continuation of one or several prompts, whole or as server-sent events."""

@@ -10,13 +10,14 @@ from engine.pooling import PoolingKind
 from engine.types import ModelInfo
 from server.dependencies import ServicesDep
 from server.models.served import ServedModel
+from server.schemas.operations import ModelCard, ModelList
 from server.scopes import AccessScope, access
 
 router = APIRouter(tags=["models"])
 
 
 @router.head("/v1/models", include_in_schema=False)
-@router.get("/v1/models", summary="What is served here")
+@router.get("/v1/models", summary="What is served here", response_model=ModelList)
 @access(AccessScope.USER)
 async def list_models(services: ServicesDep) -> dict[str, Any]:
     """Every model there is, once for each of its names; it need not be loaded."""
@@ -25,7 +26,7 @@ async def list_models(services: ServicesDep) -> dict[str, Any]:
 
 
 @router.head("/v1/models/{model_id:path}", include_in_schema=False)
-@router.get("/v1/models/{model_id:path}", summary="One model")
+@router.get("/v1/models/{model_id:path}", summary="One model", response_model=ModelCard)
 @access(AccessScope.USER)
 async def get_model(model_id: str, services: ServicesDep) -> dict[str, Any]:
     """The model of this name, which may contain slashes."""

@@ -16,14 +16,19 @@ from server.errors import reply_to
 from server.models.progress import progress_of
 from server.models.registry import Models
 from server.observability.metrics import CONTENT_TYPE
+from server.schemas.errors import ErrorBody
+from server.schemas.operations import Alive, Health
 from server.scopes import AccessScope, access
 from server.wire_json import JsonResponse
 
 router = APIRouter(tags=["operations"])
 
+NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Health | ErrorBody, "description": "They are not"}}
+FIGURES: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+
 
 @router.head("/health/live", include_in_schema=False)
-@router.get("/health/live", summary="Whether the server answers at all")
+@router.get("/health/live", summary="Whether the server answers at all", response_model=Alive)
 @access(AccessScope.PUBLIC)
 async def live() -> Response:
     """200 from the start of the program to its end; a failure is a reason to start it again. Never needs a key."""
@@ -32,8 +37,8 @@ async def live() -> Response:
 
 @router.head("/health/ready", include_in_schema=False)
 @router.head("/health", include_in_schema=False)
-@router.get("/health/ready", summary="Whether requests are taken")
-@router.get("/health", summary="Whether requests are taken", name="health")
+@router.get("/health/ready", summary="Whether requests are taken", response_model=Health, responses=NOT_READY)
+@router.get("/health", summary="Whether requests are taken", name="health", response_model=Health, responses=NOT_READY)
 @access(AccessScope.PUBLIC)
 async def ready(request: Request, services: ServicesDep) -> Response:
     """200 while requests are taken and the step loop of a loaded model goes round, else 503. Never needs a key.
@@ -79,7 +84,7 @@ def _details(services: Services) -> dict[str, Any]:
 
 
 @router.head("/metrics", include_in_schema=False)
-@router.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+@router.get("/metrics", summary="Figures for Prometheus", response_class=Response, responses=FIGURES)
 @access(AccessScope.METRICS)
 async def metrics(services: ServicesDep) -> Response:
     """Counters, gauges and histograms in Prometheus' text format."""

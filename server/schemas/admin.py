@@ -6,11 +6,13 @@ from typing import Any
 
 from pydantic import Field
 
-from server.schemas.base import WireModel
+from server.schemas.base import WireModel, example
 
 
 class LoadRequest(WireModel):
     """Which model to load, and how."""
+
+    model_config = example({"model": "big", "settings": {"max_model_len": 8192}})
 
     model: str = Field(description="a declared name, or a path below --model-dir")
     settings: dict[str, Any] | None = Field(

@@ -46,6 +46,11 @@ def _unknown_fields(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, An
             yield from _unknown_fields(each, (*path, index))
 
 
+def example(fields: dict[str, Any]) -> ConfigDict:
+    """Settings of a model of which the OpenAPI document shows this."""
+    return ConfigDict(json_schema_extra={"examples": [fields]})
+
+
 class ModelChoice(WireModel):
     """A body that says which model it is for."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from engine.types import MAX_LOGPROBS
-from server.schemas.base import GenerationFields, PositiveInt, WireModel
+from server.schemas.base import GenerationFields, PositiveInt, WireModel, example
 from server.schemas.reasoning import ReasoningFields, ReasoningSwitchFields
 from server.schemas.structured import StructuredFields
 from server.schemas.tools import ToolFields
@@ -67,6 +67,10 @@ class ChatCompletionRequest(
     GenerationFields, StructuredFields, TemplateFields, ToolFields, TruncationFields, ReasoningFields
 ):
     """Messages to be answered."""
+
+    model_config = example(
+        {"messages": [{"role": "user", "content": "Name three primes."}], "max_completion_tokens": 50}
+    )
 
     messages: Annotated[list[Message], Field(min_length=1)]
     best_of: PositiveInt | None = Field(None, description="accepted if it equals n")

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from engine.types import MAX_CHOICES, MAX_LOGPROBS
-from server.schemas.base import CountFromZero, GenerationFields, TokenId
+from server.schemas.base import CountFromZero, GenerationFields, TokenId, example
 from server.schemas.structured import StructuredFields
 from server.schemas.truncation import TruncationFields
 
@@ -19,6 +19,8 @@ Prompt = str | list[str] | list[TokenId] | list[list[TokenId]]
 
 class CompletionRequest(GenerationFields, StructuredFields, TruncationFields):
     """One or several prompts to be continued."""
+
+    model_config = example({"prompt": "Once upon a time", "max_tokens": 50, "stop": ["\n\n"]})
 
     prompt: Prompt = Field(description="text or token ids, one prompt or a list of them")
     best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = Field(

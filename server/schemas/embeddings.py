@@ -6,12 +6,14 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from server.schemas.base import PositiveInt, RequestFields
+from server.schemas.base import PositiveInt, RequestFields, example
 from server.schemas.completion import Prompt
 
 
 class EmbeddingRequest(RequestFields):
     """Texts, or token ids, to be turned into vectors."""
+
+    model_config = example({"input": ["Hello there", "Good morning"]})
 
     input: Prompt = Field(description="text or token ids, one or a list of them")
     encoding_format: Literal["float", "base64"] | None = Field(

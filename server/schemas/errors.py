@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class ErrorObject(BaseModel):
@@ -14,6 +14,9 @@ class ErrorObject(BaseModel):
     type: str
     param: str | None
     code: str | None
+    n_prompt_tokens: int = Field(default=0, description="with context_length_exceeded")
+    n_ctx: int = Field(default=0, description="with context_length_exceeded: tokens the model takes")
+    progress: dict[str, Any] | None = Field(default=None, description="with model_loading: how far that is")
 
 
 class ErrorBody(BaseModel):

@@ -6,12 +6,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from server.schemas.base import ModelChoice, TokenId
+from server.schemas.base import ModelChoice, TokenId, example
 from server.schemas.chat import Message, TemplateFields
 
 
 class TokenizeRequest(ModelChoice, TemplateFields):
     """A text or a conversation to be turned into token ids."""
+
+    model_config = example({"prompt": "Hello there"})
 
     prompt: str | None = Field(None, description="text; give this or messages")
     messages: Annotated[list[Message], Field(min_length=1)] | None = None
@@ -22,6 +24,8 @@ class TokenizeRequest(ModelChoice, TemplateFields):
 
 class DetokenizeRequest(ModelChoice):
     """Token ids to be turned into text."""
+
+    model_config = example({"tokens": [1, 2, 3]})
 
     tokens: list[TokenId]
     skip_special_tokens: bool | None = Field(None, description="leave special tokens out; default false")
