@@ -20,6 +20,7 @@ from server.observability.metrics import RequestMetrics
 from server.observability.recent_prompts import RecentPrompt
 from server.parsing.base import PlainParser, StreamParser
 from server.queue_gate import QueuePlace
+from server.translate import ending_word
 
 NO_TIME = 0.01
 """Seconds that are not worth counting."""
@@ -154,6 +155,8 @@ class Generation:
                     for piece in self._shown(prompt, delta):
                         yield piece
                 assembled = assemblers[choice].feed(delta)
+                if delta.finish is not None:
+                    self.finish_reasons[choice] = ending_word(delta.finish, calls=assemblers[choice].calls)
                 if assembled is not None:
                     yield assembled
 

@@ -152,13 +152,14 @@ def finish_reason(finish: Finish, *, calls: bool = False) -> str:
     Raises:
         RequestFailedError: the engine gave the request up, for which clients know no word.
     """
-    match finish.reason:
-        case FinishReason.STOP if calls:
-            return "tool_calls"
-        case FinishReason.STOP | FinishReason.LENGTH:
-            return finish.reason.value
-        case FinishReason.ABORT:
-            raise RequestFailedError("The request was aborted before its answer was complete.")
+    if finish.reason is FinishReason.ABORT:
+        raise RequestFailedError("The request was aborted before its answer was complete.")
+    return ending_word(finish, calls=calls)
+
+
+def ending_word(finish: Finish, *, calls: bool) -> str:
+    """How a choice ended, in a word; that of the OpenAI API where it has one."""
+    return "tool_calls" if calls and finish.reason is FinishReason.STOP else finish.reason.value
 
 
 def chat_logprobs(placed: Sequence[PlacedLogprob]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def _differences(dump: Dump, outcome: Outcome) -> Iterator[str]:
     yield from _differs("error", dump.error, error)
     if dump.status != 200 or outcome.status != 200 or dump.error or error:
         return
-    if usage:
+    if usage and not _filled_names(dump):
         yield from _differs("prompt tokens", dump.prompt_tokens, usage.get("prompt_tokens"))
     if not dump.content_kept or not dump.reproducible or not all(dump.finish_reasons):
         return
@@ -62,12 +62,21 @@ def _differences(dump: Dump, outcome: Outcome) -> Iterator[str]:
 def _notes(dump: Dump) -> Iterator[str]:
     if dump.prompt_tokens is None:
         return
+    if _filled_names(dump):
+        yield "prompt tokens are not compared: names of tools and properties are filler of another length"
     if not dump.content_kept:
         yield "texts, finish reasons and completion tokens are not compared: the dump has filler for the texts"
     elif not dump.reproducible:
         yield "texts are not compared: each prompt had a seed of its own"
     elif not all(dump.finish_reasons):
         yield "texts are not compared: the answer was broken off"
+
+
+def _filled_names(dump: Dump) -> bool:
+    """Whether the prompt has names that are filler: unlike other filler they are not as long as the original."""
+    body = dump.body or {}
+    calls = any(isinstance(each, dict) and each.get("tool_calls") for each in body.get("messages") or ())
+    return not dump.content_kept and bool(body.get("tools") or calls)
 
 
 def _differs(what: str, then: Any, now: Any) -> Iterator[str]:

@@ -27,6 +27,10 @@ class ChoiceAssembler:
         call_ids: names the calls; shared by the choices of an answer.
         start: offset at which the text begins.
         tells_end: give the log-probability of the token that ends the answer, too, though it is no part of it.
+
+    Attributes:
+        finished: whether the choice has ended.
+        calls: whether there were calls so far.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class ChoiceAssembler:
         self._characters = start  # up to the end of the text so far
         self._held: deque[tuple[int, PlacedLogprob]] = deque()  # with the number of bytes before the token
         self.finished = False
+        self.calls = False
 
     def feed(self, delta: OutputDelta) -> Piece | None:
         """The piece this delta completes, or None if there is nothing to show yet."""
@@ -88,7 +93,8 @@ class ChoiceAssembler:
         """The events, as few as they can be, and every call with an id."""
         if len(events) == 1 and isinstance(events[0], Content):
             return (events[0],)
-        return tuple(
-            event._replace(call_id=self._call_ids.name(event.call_id)) if isinstance(event, CallBegins) else event
-            for event in joined(events)
-        )
+        return tuple(self._with_id(event) if isinstance(event, CallBegins) else event for event in joined(events))
+
+    def _with_id(self, call: CallBegins) -> CallBegins:
+        self.calls = True
+        return call._replace(call_id=self._call_ids.name(call.call_id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from typing import Any, get_args
 
@@ -88,6 +89,26 @@ class Redactor:
         steps = [step.rstrip("]") for part in (path or "").split(".") for step in part.split("[")]
         return path if all(step in self._known or step.isdigit() for step in steps) else None
 
+    def _arguments(self, text: str) -> str:
+        """The arguments of a call: JSON in a text, of which nothing is the API's."""
+        try:
+            return json.dumps(self._unknown(json.loads(text)))
+        except ValueError:
+            return self._filler.text(text)
+
+    def _unknown(self, value: Any) -> Any:
+        match value:
+            case dict():
+                return {self._filler.name(name): self._unknown(each) for name, each in value.items()}
+            case list():
+                return [self._unknown(each) for each in value]
+            case str():
+                return self._filler.text(value)
+            case bool() | None:
+                return value
+            case _:
+                return 0
+
     def _key(self, name: str, parent: str) -> str:
         token_id = parent == "logit_bias" and name.isascii() and name.isdigit()
         in_schema = parent != "properties" and name in self._known
@@ -96,6 +117,8 @@ class Redactor:
     def _text(self, value: str, key: str) -> str:
         if (key in CHOSEN_FROM_A_LIST and value in WORDS) or (key == "model" and value in self._names):
             return value
+        if key == "arguments":
+            return self._arguments(value)
         return self._filler.name(value) if key in NAMES else self._filler.text(value)
 
 

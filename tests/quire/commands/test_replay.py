@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from quire.commands import replay
 from server.app import create_app
 from server.config import ServerConfig
 from server.text import ModelText
-from tests.fakes.engine import FakeEngine, Script, script
+from tests.fakes.engine import MODEL, FakeEngine, Script, always, script
 from tests.fakes.http import serving
 from tests.fakes.text import model_text
 
@@ -46,8 +47,16 @@ def dumped(text: ModelText, tmp_path: Path) -> Path:
     return make_dumps(text, tmp_path / "dumps", dump_content=True)
 
 
-def make_dumps(text: ModelText, folder: Path, bodies: list[dict[str, Any]] = BODIES, **settings: Any) -> Path:
-    with serving(create_app(FakeEngine(by_seed), text, ServerConfig(dump_requests=str(folder), **settings))) as url:
+def make_dumps(
+    text: ModelText,
+    folder: Path,
+    bodies: list[dict[str, Any]] = BODIES,
+    engine: FakeEngine | None = None,
+    **settings: Any,
+) -> Path:
+    with serving(
+        create_app(engine or FakeEngine(by_seed), text, ServerConfig(dump_requests=str(folder), **settings))
+    ) as url:
         for body in bodies:
             httpx.post(f"{url}{CHAT}", json=body)
         deadline = time.monotonic() + 60
@@ -96,6 +105,28 @@ def test_filler_is_compared_as_far_as_it_goes(
     assert "Norway" not in "".join(each.read_text() for each in folder.iterdir())
     assert replayed(FakeEngine(lambda *_: script("something else")), text, str(folder)) == 0
     assert "the dump has filler" in capsys.readouterr().out
+
+
+def test_requests_with_tools(text: ModelText, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    function = {"name": "look", "arguments": '{"canary": "canary", "seed": 4711}'}
+    body = {
+        "messages": [
+            *QUESTION,
+            {"role": "assistant", "tool_calls": [{"id": "canary", "function": function}]},
+            {"role": "tool", "tool_call_id": "canary", "content": "canary"},
+        ],
+        "tools": [{"type": "function", "function": {"name": "look"}}],
+    }
+    model = replace(MODEL, max_model_len=4096)
+    call = '<tool_call>{"name": "look", "arguments": {}}</tool_call>'
+    for content in (True, False):
+        folder = tmp_path / str(content)
+        make_dumps(text, folder, [body], engine=FakeEngine(always(script(call)), model), dump_content=content)
+        (written,) = (each.read_text() for each in folder.iterdir())
+        assert ("canary" in written) == ("4711" in written) == content
+        assert json.loads(written)["generation"]["finish_reasons"] == ["tool_calls"]
+        assert replayed(FakeEngine(always(script(call)), model), text, str(folder)) == 0
+    assert "prompt tokens are not compared" in capsys.readouterr().out
 
 
 def test_requests_can_be_sent_together_and_as_they_came(dumped: Path, text: ModelText) -> None:
