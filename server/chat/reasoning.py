@@ -81,9 +81,9 @@ def wanted_reasoning(
     on, budget, markers = reasoning_on(body), reasoning_budget(body), text.reasoning
     if markers is None:
         heard = text.capabilities is not None and listens(text.capabilities)
-        unmet = budget or (on if on is not None and on.value and not heard else None)
-        if unmet is not None:
-            raise _cannot_reason(unmet.field)
+        for wish, granted in ((budget, False), (on, heard)):
+            if wish is not None and wish.value and not granted:
+                raise _cannot_reason(wish.field)
         return None
     begun = prompt is not None and _begun(prompt, markers)
     if begun is None:

@@ -293,6 +293,7 @@ def test_any_effort_is_taken_by_a_model_that_reasons(make_client: MakeClient, tm
         ({"reasoning": {"effort": "low"}}, "reasoning.effort"),
         ({"enable_thinking": True}, "enable_thinking"),
         ({"thinking_budget": 100}, "thinking_budget"),
+        ({"thinking": {"type": "disabled", "budget_tokens": 7}}, "thinking.budget_tokens"),
     ],
 )
 def test_what_would_have_no_effect_is_refused(client: TestClient, fields: dict[str, Any], param: str) -> None:
@@ -303,7 +304,13 @@ def test_what_would_have_no_effect_is_refused(client: TestClient, fields: dict[s
 
 @pytest.mark.parametrize(
     "fields",
-    [{"reasoning_effort": "none"}, {"enable_thinking": False}, {"include_reasoning": False}, {"thinking_budget": -1}],
+    [
+        {"reasoning_effort": "none"},
+        {"enable_thinking": False},
+        {"include_reasoning": False},
+        {"thinking_budget": -1},
+        {"thinking_budget": 0},
+    ],
 )
 def test_a_model_that_does_not_reason_can_do_so_on_request(client: TestClient, fields: dict[str, Any]) -> None:
     assert message(client, **fields)["content"] == "Hello there, world!"
