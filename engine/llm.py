@@ -12,7 +12,8 @@ from engine.build import build_engine
 from engine.config import EngineConfig, KVCacheDtype
 from engine.core import EngineCore
 from engine.errors import ConfigError, InvalidRequestError
-from engine.llm_outputs import RequestOutput, fold_choice, fold_prompt
+from engine.llm_outputs import EmbeddingRequestOutput, RequestOutput, fold_choice, fold_embedding, fold_prompt
+from engine.pooling import PoolingParams
 from engine.revival import revive
 from engine.text.chat_template import load_chat_template
 from engine.text.defaults import generation_defaults
@@ -97,18 +98,35 @@ class LLM:
             InvalidRequestError: prompts or parameters cannot be used; nothing was generated.
             RequestFailedError: the engine failed on one of them.
         """
-        if (prompts is None) == (prompt_token_ids is None):
-            raise InvalidRequestError("Give either prompts or prompt_token_ids.", param="prompts")
-        if prompts is None:
-            ids = _rows(cast("Sequence[int] | Sequence[Sequence[int]]", prompt_token_ids))
-            return self._answer([None] * len(ids), ids, sampling_params)
-        texts = [prompts] if isinstance(prompts, str) else list(prompts)
-        for text in texts:
-            if not isinstance(text, str):
-                raise InvalidRequestError(
-                    f"A prompt must be a text, not {text!r:.60}; give token ids as prompt_token_ids.", param="prompts"
-                )
-        return self._answer(texts, [self._tokenizer.encode(text) for text in texts], sampling_params)
+        return self._answer(*self._encoded(prompts, prompt_token_ids), sampling_params)
+
+    def embed(
+        self,
+        prompts: str | Sequence[str] | None = None,
+        pooling_params: PoolingParams | None = None,
+        prompt_token_ids: Sequence[int] | Sequence[Sequence[int]] | None = None,
+    ) -> list[EmbeddingRequestOutput]:
+        """Turn prompts into vectors of length 1, made of the model's hidden states.
+
+        Args:
+            prompts: one text or several.
+            pooling_params: how; None means the mean of all states.
+            prompt_token_ids: in place of `prompts`, the token ids of one prompt or of several.
+
+        Returns:
+            One output per prompt, in their order.
+
+        Raises:
+            InvalidRequestError: prompts or parameters cannot be used; nothing was computed.
+            RequestFailedError: the engine failed on one of them.
+        """
+        _, token_ids = self._encoded(prompts, prompt_token_ids)
+        sampling, pooling = SamplingParams(max_tokens=0, seed=0), pooling_params or PoolingParams()
+        requests = [
+            GenerationRequest(str(next(self._numbers)), tuple(ids), sampling, pooling=pooling) for ids in token_ids
+        ]
+        deltas = self._run(requests)
+        return [fold_embedding(request.prompt_token_ids, deltas[request.request_id]) for request in requests]
 
     def chat(
         self,
@@ -158,12 +176,35 @@ class LLM:
             with_seed(GenerationRequest(str(next(self._numbers)), tuple(ids), sampling))
             for ids, sampling in zip(token_ids, self._one_each(sampling_params, len(token_ids)), strict=True)
         ]
-        for request in requests:
-            check_request(request, self._model)
-        deltas = run_to_end(self._core, requests)
+        deltas = self._run(requests)
         return [
             _output(text, request, deltas[request.request_id]) for text, request in zip(texts, requests, strict=True)
         ]
+
+    def _encoded(
+        self,
+        prompts: str | Sequence[str] | None,
+        prompt_token_ids: Sequence[int] | Sequence[Sequence[int]] | None,
+    ) -> tuple[Sequence[str | None], Sequence[Sequence[int]]]:
+        """Text, where there is one, and token ids of each prompt."""
+        if (prompts is None) == (prompt_token_ids is None):
+            raise InvalidRequestError("Give either prompts or prompt_token_ids.", param="prompts")
+        if prompts is None:
+            ids = _rows(cast("Sequence[int] | Sequence[Sequence[int]]", prompt_token_ids))
+            return [None] * len(ids), ids
+        texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        for text in texts:
+            if not isinstance(text, str):
+                raise InvalidRequestError(
+                    f"A prompt must be a text, not {text!r:.60}; give token ids as prompt_token_ids.", param="prompts"
+                )
+        return texts, [self._tokenizer.encode(text) for text in texts]
+
+    def _run(self, requests: Sequence[GenerationRequest]) -> dict[str, list[OutputDelta]]:
+        """The deltas of each, if none of them has to be refused."""
+        for request in requests:
+            check_request(request, self._model)
+        return run_to_end(self._core, requests)
 
     def _one_each(
         self, sampling_params: SamplingParams | Sequence[SamplingParams] | None, count: int

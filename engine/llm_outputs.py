@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
 
+import numpy as np
+
 from engine.types import Finish, FinishReason, OutputDelta, PromptLogprob, TokenLogprob
 
 
@@ -70,6 +72,36 @@ class RequestOutput:
     finished: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddingOutput:
+    """A vector.
+
+    Attributes:
+        embedding: of length 1.
+    """
+
+    embedding: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingRequestOutput:
+    """The vector of one prompt.
+
+    Attributes:
+        request_id: running number.
+        outputs: the vector.
+        prompt_token_ids: tokens of the prompt.
+        num_cached_tokens: prompt tokens found in the prefix cache.
+        finished: always true.
+    """
+
+    request_id: str
+    outputs: EmbeddingOutput
+    prompt_token_ids: list[int]
+    num_cached_tokens: int
+    finished: bool = True
+
+
 def fold_choice(index: int, deltas: Sequence[OutputDelta]) -> CompletionOutput:
     """One choice from all of its deltas."""
     entries = [entry for delta in deltas for entry in delta.logprobs or ()]
@@ -83,6 +115,15 @@ def fold_choice(index: int, deltas: Sequence[OutputDelta]) -> CompletionOutput:
         cumulative_logprob=sum(entry.logprob for entry in entries) if with_logprobs else None,
         finish_reason=finish.reason.value,
         stop_reason=finish.stop,
+    )
+
+
+def fold_embedding(prompt_token_ids: Sequence[int], deltas: Sequence[OutputDelta]) -> EmbeddingRequestOutput:
+    """The vector from all deltas of a request for one."""
+    last = deltas[-1]
+    vector = np.frombuffer(last.embedding or b"", "<f4").tolist()
+    return EmbeddingRequestOutput(
+        last.request_id, EmbeddingOutput(vector), list(prompt_token_ids), num_cached_tokens=last.cached_tokens
     )
 
 

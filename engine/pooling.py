@@ -20,17 +20,20 @@ class PoolingParams:
     """How the hidden states of a prompt, after the model's last norm, become one vector of length 1.
 
     Attributes:
-        kind: which states.
+        kind: which states; `mean` or `last`.
         dimensions: the first so many of their features; None for all.
 
     Raises:
-        InvalidRequestError: `dimensions` is not positive.
+        InvalidRequestError: there is no such kind, or `dimensions` is not positive.
     """
 
     kind: PoolingKind = PoolingKind.MEAN
     dimensions: int | None = None
 
     def __post_init__(self) -> None:
+        if self.kind not in tuple(PoolingKind):
+            raise InvalidRequestError(f"kind must be 'mean' or 'last', not {self.kind!r}.", param="pooling")
+        object.__setattr__(self, "kind", PoolingKind(self.kind))
         if self.dimensions is not None and self.dimensions < 1:
             raise InvalidRequestError(f"dimensions must be at least 1, not {self.dimensions}.", param="dimensions")
 

@@ -13,10 +13,11 @@ from quire.version import __version__
 
 if TYPE_CHECKING:
     from engine.llm import LLM
+    from engine.pooling import PoolingParams
     from engine.reasoning import ReasoningSpec
     from engine.types import GrammarKind, GrammarSpec, SamplingParams
 
-__all__ = ["LLM", "GrammarKind", "GrammarSpec", "ReasoningSpec", "SamplingParams", "__version__"]
+__all__ = ["LLM", "GrammarKind", "GrammarSpec", "PoolingParams", "ReasoningSpec", "SamplingParams", "__version__"]
 
 
 def __getattr__(name: str) -> object:

@@ -10,6 +10,8 @@ from quire.replay.dump_file import Dump
 from quire.replay.send import Outcome
 
 CLIENT_LEFT = 499
+EMBEDDINGS = "/v1/embeddings"
+"""Whose answers have neither texts nor reasons to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ def _differences(dump: Dump, outcome: Outcome) -> Iterator[str]:
         return
     if usage and not _filled_names(dump):
         yield from _differs("prompt tokens", dump.prompt_tokens, usage.get("prompt_tokens"))
-    if not dump.content_kept or not dump.reproducible or not all(dump.finish_reasons):
+    if dump.path == EMBEDDINGS or not dump.content_kept or not dump.reproducible or not all(dump.finish_reasons):
         return
     reasons = [outcome.answer.finish_reasons[index] for index in sorted(outcome.answer.finish_reasons)]
     yield from _differs("finish reasons", list(dump.finish_reasons), reasons)

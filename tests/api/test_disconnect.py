@@ -81,6 +81,21 @@ def endless(request: GenerationRequest, choice: int) -> Script:
     return script("some tokens and", finish=None)
 
 
+def test_leaving_before_the_vectors_are_there_aborts_them(text: ModelText) -> None:
+    engine = FakeEngine()
+
+    async def scenario() -> None:
+        engine.gate = asyncio.Event()
+        app = create_app(engine, text, ServerConfig())
+        visitor = Visitor(app, "/v1/embeddings", {"input": ["a", "b"]})
+        await until(lambda: len(engine.requests) == 2)
+        await visitor.leave()
+        assert engine.aborted == {request.request_id for request in engine.requests}
+        assert app.state.services.models.find(None).queue.requests == 0
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("queued", [True, False])
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions"])

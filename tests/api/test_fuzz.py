@@ -19,6 +19,7 @@ from server.config import ServerConfig
 from server.schemas.base import WireModel
 from server.schemas.chat import ChatCompletionRequest
 from server.schemas.completion import CompletionRequest
+from server.schemas.embeddings import EmbeddingRequest
 from server.schemas.fields import REFUSED
 from server.schemas.tokenize import DetokenizeRequest, TokenizeRequest
 from server.text import ModelText
@@ -28,6 +29,7 @@ from tests.fakes.http import events
 SCHEMAS: dict[str, type[WireModel]] = {
     "/v1/chat/completions": ChatCompletionRequest,
     "/v1/completions": CompletionRequest,
+    "/v1/embeddings": EmbeddingRequest,
     "/tokenize": TokenizeRequest,
     "/detokenize": DetokenizeRequest,
 }
@@ -69,6 +71,7 @@ message = st.fixed_dictionaries(
 likely: dict[str, st.SearchStrategy[Any]] = {
     "messages": st.lists(message, min_size=1, max_size=3) | anything,
     "prompt": st.text(max_size=8) | st.lists(st.integers(-1, 1001), max_size=3) | anything,
+    "input": st.text(max_size=8) | st.lists(st.text(max_size=4) | st.integers(-1, 1001), max_size=3) | anything,
     "tokens": st.lists(st.integers(-1, 2**33), max_size=5) | anything,
     "model": st.sampled_from(["fake-model", "other"]) | anything,
     "n": st.integers(1, 4) | anything,
@@ -93,7 +96,7 @@ with_tools = st.fixed_dictionaries(
 def bodies(path: str) -> st.SearchStrategy[Any]:
     """Bodies whose fields exist and whose values are now likely, now not."""
     names = [*SCHEMAS[path].model_fields, *REFUSED, "best_of", "unknown"]
-    required = {"messages", "prompt", "tokens"} & SCHEMAS[path].model_fields.keys()
+    required = {"messages", "prompt", "tokens", "input"} & SCHEMAS[path].model_fields.keys()
     fields = {name: likely.get(name, anything) for name in names}
     optional = st.lists(st.sampled_from(names), max_size=4, unique=True)
     some = optional.flatmap(lambda chosen: st.fixed_dictionaries({n: fields[n] for n in {*chosen, *required}}))

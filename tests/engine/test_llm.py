@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from engine.errors import ConfigError, ContextLengthError, InvalidRequestError, RequestFailedError
 from engine.llm import LLM, run_to_end
+from engine.pooling import PoolingParams
 from engine.types import SamplingParams
 from tests.end_to_end.engine_runs import write_tiny_llama
 from tests.fakes.runner import ToyRunner
@@ -75,6 +77,34 @@ def test_choices_stop_strings_and_logprobs(llm: LLM) -> None:
         0
     ]
     assert (stopped.text, stopped.finish_reason, stopped.stop_reason) == (text[: text.index(stop)], "stop", stop)
+
+
+def test_prompts_are_judged_and_made_into_vectors(llm: LLM) -> None:
+    sampling = SamplingParams(temperature=0, max_tokens=0, prompt_logprobs=2)
+    (judged,) = llm.generate("Hello", sampling)
+    assert judged.prompt_logprobs is not None
+    first, *others = judged.prompt_logprobs
+    assert first is None
+    for token, entry in zip(judged.prompt_token_ids[1:], others, strict=True):
+        assert entry is not None
+        assert sorted(each.rank for each in entry.values() if each.rank) == [1, 2]
+        assert entry[token].logprob <= max(each.logprob for each in entry.values())
+    assert (judged.outputs[0].text, judged.outputs[0].finish_reason) == ("", "length")
+    assert llm.generate("Hello", GREEDY)[0].prompt_logprobs is None
+
+    one, other = llm.embed(["Hello", "Good day"])
+    assert math.hypot(*one.outputs.embedding) == pytest.approx(1, abs=1e-5)
+    assert len(one.outputs.embedding) == 64
+    assert one.outputs.embedding != other.outputs.embedding
+    assert one.prompt_token_ids == judged.prompt_token_ids
+    (again,) = llm.embed(prompt_token_ids=judged.prompt_token_ids)
+    assert again.outputs == one.outputs
+    (short,) = llm.embed("Hello", PoolingParams("last", dimensions=3))  # type: ignore[arg-type]
+    assert len(short.outputs.embedding) == 3
+    with pytest.raises(InvalidRequestError, match="64 dimensions, not 65"):
+        llm.embed("Hello", PoolingParams(dimensions=65))
+    with pytest.raises(InvalidRequestError, match="'mean' or 'last'"):
+        PoolingParams("first")  # type: ignore[arg-type]
 
 
 def test_a_seed_makes_an_answer_reproducible_and_none_does_not(llm: LLM) -> None:
