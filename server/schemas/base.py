@@ -87,23 +87,25 @@ class GenerationFields(RequestFields):
     )
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = Field(None, description="choices per prompt")
     stream: bool | None = Field(None, description="answer with server-sent events")
-    stream_options: StreamOptions | None = None
+    stream_options: StreamOptions | None = Field(None, description="needs stream")
     stop: str | list[str] | None = Field(None, description="strings that end the answer; not returned")
     seed: Seed | None = Field(None, description="makes the answer reproducible; the same for every prompt")
     temperature: float | None = Field(None, description="0 is greedy; default is the model's own, else 1")
     top_p: float | None = Field(None, description="default is the model's own, else 1")
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
+    presence_penalty: float | None = Field(
+        None, description="-2 to 2; lowers the chance of tokens that are in the answer already"
+    )
+    frequency_penalty: float | None = Field(None, description="-2 to 2; the same, as often as they are")
     logit_bias: dict[str, float] | None = Field(None, description="token id (as a string) to -100…100")
 
     top_k: Int32 | None = Field(None, description="0 and -1 are off; default is the model's own, else off")
     min_p: float | None = Field(None, description="default is the model's own, else 0")
     repetition_penalty: float | None = Field(None, description="default is the model's own, else 1")
-    min_tokens: CountFromZero | None = None
-    stop_token_ids: list[TokenId] | None = None
-    ignore_eos: bool | None = None
-    include_stop_str_in_output: bool | None = None
-    skip_special_tokens: bool | None = None
+    min_tokens: CountFromZero | None = Field(None, description="the answer does not end before; default 0")
+    stop_token_ids: list[TokenId] | None = Field(None, description="tokens that end the answer; not returned")
+    ignore_eos: bool | None = Field(None, description="go on behind the tokens with which the model ends its answers")
+    include_stop_str_in_output: bool | None = Field(None, description="return the stop string too")
+    skip_special_tokens: bool | None = Field(None, description="leave them out of the text; default true")
 
     metadata: dict[str, Any] | None = Field(None, description="accepted; has no effect")
     service_tier: str | None = Field(None, description="accepted; has no effect")

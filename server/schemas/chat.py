@@ -20,35 +20,35 @@ class ContentPart(WireModel):
     """A piece of a message; which types are taken is decided in `server/chat/messages.py`."""
 
     type: str = Field(description="text, or refusal in an assistant's message")
-    text: str | None = None
-    refusal: str | None = None
+    text: str | None = Field(None, description="with type text")
+    refusal: str | None = Field(None, description="with type refusal")
     prompt_cache_breakpoint: Any = Field(None, description="accepted; equal prompt beginnings are reused anyway")
 
 
 class FunctionCall(WireModel):
     """What an assistant called, as it is sent back with the history."""
 
-    name: str
-    arguments: str | None = None
+    name: str = Field(description="of the function")
+    arguments: str | None = Field(None, description="the text of a JSON object")
 
 
 class ToolCall(WireModel):
     """One call of an assistant message in the history."""
 
-    id: str | None = None
-    type: str = "function"
-    function: FunctionCall
+    id: str | None = Field(None, description="which its result names")
+    type: str = Field("function", description="function")
+    function: FunctionCall = Field(description="what was called")
 
 
 class Message(WireModel):
     """One turn of the conversation."""
 
-    role: Role
-    content: str | list[ContentPart] | None = None
-    name: str | None = None
-    refusal: str | None = None
-    tool_calls: list[ToolCall] | None = None
-    tool_call_id: str | None = None
+    role: Role = Field(description="whose turn it was")
+    content: str | list[ContentPart] | None = Field(None, description="what was said; may be absent beside calls")
+    name: str | None = Field(None, description="handed to the template, which may show it")
+    refusal: str | None = Field(None, description="stands for the content of an assistant that has none")
+    tool_calls: list[ToolCall] | None = Field(None, description="what an assistant called")
+    tool_call_id: str | None = Field(None, description="with role tool: the call that it answers")
     function_call: FunctionCall | None = Field(None, description="older form of tool_calls, with role function")
     annotations: list[Any] | None = Field(None, description="accepted; of an earlier answer, without effect")
     reasoning_content: str | None = Field(None, description="thoughts of an earlier answer, handed to the template")
@@ -72,11 +72,11 @@ class ChatCompletionRequest(
         {"messages": [{"role": "user", "content": "Name three primes."}], "max_completion_tokens": 50}
     )
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1)] = Field(description="the conversation so far")
     best_of: PositiveInt | None = Field(None, description="accepted if it equals n")
     max_completion_tokens: PositiveInt | None = Field(None, description="default is up to the end of the context")
     max_tokens: PositiveInt | None = Field(None, description="older name; max_completion_tokens wins")
-    logprobs: bool | None = None
+    logprobs: bool | None = Field(None, description="report the log-probability of each token of the content")
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = Field(None, description="needs logprobs")
 
     store: bool | None = Field(None, description="accepted; nothing is stored")

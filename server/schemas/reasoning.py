@@ -24,7 +24,7 @@ class ReasoningOptions(WireModel):
 class ThinkingOptions(WireModel):
     """Anthropic's field, which others have taken over."""
 
-    type: Literal["enabled", "disabled"]
+    type: Literal["enabled", "disabled"] = Field(description="as enable_thinking")
     budget_tokens: Budget | None = Field(None, description="as thinking_token_budget")
 
 

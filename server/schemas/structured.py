@@ -24,7 +24,9 @@ class JsonSchemaFormat(WireModel):
 class ResponseFormat(WireModel):
     """What OpenAI calls structured outputs."""
 
-    type: Literal["text", "json_object", "json_schema", "structural_tag"]
+    type: Literal["text", "json_object", "json_schema", "structural_tag"] = Field(
+        description="text leaves the answer free"
+    )
     json_schema: JsonSchemaFormat | None = Field(None, description="with type json_schema")
     schema_: JsonSchema | None = Field(None, alias="schema", description="with type json_object, as in llama.cpp")
     structures: list[Any] | None = Field(None, description="with type structural_tag: objects of begin, schema, end")
@@ -45,7 +47,7 @@ class StructuredOutputs(WireModel):
 class StructuredFields(WireModel):
     """Fields that constrain an answer; at most one of them."""
 
-    response_format: ResponseFormat | None = None
+    response_format: ResponseFormat | None = Field(None, description="what the answer must look like, as at OpenAI")
     structured_outputs: StructuredOutputs | None = Field(None, description="as in vLLM")
     guided_json: JsonSchema | str | None = Field(None, description="older name of structured_outputs.json")
     guided_regex: str | None = Field(None, description="older name of structured_outputs.regex")

@@ -16,7 +16,7 @@ class TokenizeRequest(ModelChoice, TemplateFields):
     model_config = example({"prompt": "Hello there"})
 
     prompt: str | None = Field(None, description="text; give this or messages")
-    messages: Annotated[list[Message], Field(min_length=1)] | None = None
+    messages: Annotated[list[Message], Field(min_length=1)] | None = Field(None, description="a conversation")
     add_special_tokens: bool | None = Field(
         None, description="begin as the model expects (BOS); default true for a text, false for messages"
     )
@@ -27,5 +27,5 @@ class DetokenizeRequest(ModelChoice):
 
     model_config = example({"tokens": [1, 2, 3]})
 
-    tokens: list[TokenId]
+    tokens: list[TokenId] = Field(description="token ids")
     skip_special_tokens: bool | None = Field(None, description="leave special tokens out; default false")
