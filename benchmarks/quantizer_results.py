@@ -204,7 +204,7 @@ def _line(point: Point, known: Sequence[Point]) -> str:
         point.variant,
         f"{point.bpw:.3f}",
         str(len(point.kls)),
-        _spread(list(point.kls.values())),
+        spread(list(point.kls.values())),
         f"{point.kl_p99:.2g}",
         f"{point.top1:.1%}".replace("%", " %"),
         *_ratios(point, known),
@@ -224,7 +224,7 @@ def _ratios(point: Point, known: Sequence[Point]) -> list[str]:
     return [f"{comparison.ratio:.2f}", f"{comparison.worst:.2f}", same_size, time]
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
     """`0.149 ± 0.003`: the mean to three significant digits, and the standard deviation to one at least."""
     mean = fmean(values)
     places = max(0, 2 - math.floor(math.log10(mean)))

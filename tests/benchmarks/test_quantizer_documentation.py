@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.quantizer_levers import levers
 from benchmarks.quantizer_results import YARDSTICK, compared, load, points, table
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +20,10 @@ SIZES = [2.5, 3.0, 3.5, 4.0, 5.0, 6.0]
 @pytest.mark.parametrize("model", MODELS)
 def test_the_page_has_the_table_of_the_results(model: str) -> None:
     assert table(load(RESULTS / f"{model}.json")) in PAGE
+
+
+def test_the_page_says_what_each_lever_is_worth() -> None:
+    assert levers(load(RESULTS / "ablation" / "tinystories-656k.json")) in PAGE
 
 
 @pytest.mark.parametrize("model", MODELS)
