@@ -50,6 +50,7 @@ def main() -> None:
     for turn in range(rounds):
         _ask(core, f"long-{turn}", 8, LENGTH - ANSWER, HARD)
         _ask(core, f"many-{turn}", SEQUENCES, 16, HARD)
+        _ask(core, f"judged-{turn}", 8, LENGTH, SamplingParams(max_tokens=0, seed=0, prompt_logprobs=20))
         _tell({})
 
 

@@ -10,6 +10,9 @@ from engine.errors import ContextLengthError, InvalidRequestError
 from engine.pooling import PoolingParams
 from engine.types import GenerationRequest, SamplingParams
 
+MAX_PROMPT_LOGPROBS = 1 << 18
+"""Most log-probabilities that are told of one prompt: all are in memory at once before they are."""
+
 MAX_STOP_BYTES = 16384
 """Most bytes of all stop strings of a request together; the engine builds an automaton with a state for each."""
 
@@ -59,6 +62,7 @@ def check_request(request: GenerationRequest, model: RequestLimits) -> None:
     _check_prompt(request.prompt_token_ids, model, room=0 if request.sampling.max_tokens == 0 else 1)
     _check_token_ids(request.sampling, model)
     _check_stop_strings(request.sampling)
+    _check_prompt_logprobs(request)
     if request.pooling is not None:
         _check_dimensions(request.pooling, model)
 
@@ -106,6 +110,16 @@ def _check_token_id(token: int, model: RequestLimits, param: str) -> None:
     if not 0 <= token < model.vocab_size:
         raise InvalidRequestError(
             f"Token id {token} is not in the vocabulary; ids go from 0 to {model.vocab_size - 1}.", param=param
+        )
+
+
+def _check_prompt_logprobs(request: GenerationRequest) -> None:
+    count, tokens = request.sampling.prompt_logprobs, len(request.prompt_token_ids)
+    if count is not None and tokens * (count + 1) > MAX_PROMPT_LOGPROBS:
+        raise InvalidRequestError(
+            f"{count} alternatives for each of {tokens} prompt tokens are too much to tell; the prompt's tokens and "
+            f"their alternatives may be {MAX_PROMPT_LOGPROBS} together.",
+            param="prompt_logprobs",
         )
 
 

@@ -19,6 +19,9 @@ from server.schemas.structured import StructuredFields
 from server.structured import naming_field, wanted_grammar
 from server.tool_grammar import Check
 
+MAX_PROMPT_LOGPROBS = 1 << 20
+"""Most log-probabilities that are told of the prompts of one HTTP request."""
+
 MAX_CHOICES_PER_REQUEST = 4096
 """Most prompts times choices of one HTTP request."""
 
@@ -66,6 +69,7 @@ def admit(
             f"have at most {MAX_CHOICES_PER_REQUEST}.",
             param=prompt_param,
         )
+    _check_told(sum(map(len, prompts)), sampling, views)
     answer_id = f"{kind}-{uuid.uuid4().hex}"
     names = [answer_id] if len(prompts) == 1 else [f"{answer_id}-{index}" for index in range(len(prompts))]
     requests = [
@@ -81,6 +85,23 @@ def admit(
         raise
     metrics = model.metrics.request(sum(len(prompt) for prompt in prompts), sampling)
     return Generation(answer_id, model, requests, places, metrics, make_parser, call_ids, views)
+
+
+def _check_told(prompt_tokens: int, sampling: SamplingParams, views: Sequence[PromptView] | None) -> None:
+    """Refuse to tell more of prompts than there should be in memory at once, naming the field that asks for it.
+
+    Raises:
+        InvalidRequestError: it is too much.
+    """
+    count = sampling.prompt_logprobs
+    if count is not None and prompt_tokens * (count + 1) > MAX_PROMPT_LOGPROBS:
+        echoed = views is not None and views[0].placed == count
+        raise InvalidRequestError(
+            f"{count} alternatives for each of {prompt_tokens} prompt tokens are too much to tell; the tokens of all "
+            f"prompts and their alternatives may be {MAX_PROMPT_LOGPROBS} together. Ask for fewer, or send prompts one "
+            "by one.",
+            param="logprobs" if echoed else "prompt_logprobs",
+        )
 
 
 async def check_grammar(

@@ -23,6 +23,9 @@ def best_of(choices: Sequence[WholeChoice], candidates: int, keep: int) -> list[
 
 
 def _likelihood(choice: WholeChoice) -> float:
-    """Mean log-probability of the choice's tokens; a choice without any is the worst."""
-    values = [placed.entry.logprob for placed in choice.logprobs]
+    """Mean log-probability of the tokens of the choice's text; a choice without any is the worst.
+
+    Beside an echo the token that ended the choice is told as well, and must not count there alone.
+    """
+    values = [placed.entry.logprob for placed in choice.logprobs if placed.entry.data]
     return math.fsum(values) / len(values) if values else -math.inf

@@ -155,6 +155,19 @@ def test_a_conversation_lists_them_once(client: TestClient, engine: FakeEngine) 
 
 
 @pytest.mark.parametrize(
+    ("fields", "param"), [({"echo": True, "logprobs": 2}, "logprobs"), ({"prompt_logprobs": 2}, "prompt_logprobs")]
+)
+def test_no_more_is_told_than_there_should_be_in_memory(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], param: str
+) -> None:
+    monkeypatch.setattr("server.admission.MAX_PROMPT_LOGPROBS", 18)
+    ask(client, prompt=[[5, 6, 7], [8, 9, 10]], **fields)
+    response = client.post("/v1/completions", json={"prompt": [[5, 6, 7], [8, 9, 10, 11]], **fields})
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
     ("path", "fields", "param"),
     [
         ("/v1/completions", {"prompt": "a", "prompt_logprobs": 1, "stream": True}, "prompt_logprobs"),

@@ -172,6 +172,15 @@ def test_how_many_alternatives_there_may_be(count: object) -> None:
         SamplingParams(prompt_logprobs=count)  # type: ignore[arg-type]
 
 
+def test_no_more_is_told_of_a_prompt_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.admission.MAX_PROMPT_LOGPROBS", 18)
+    engine = toy.toy_engine()
+    engine.core.add(request("a", PROMPT, max_tokens=0, prompt_logprobs=1))
+    with pytest.raises(InvalidRequestError, match="18 together") as caught:
+        engine.core.add(request("b", PROMPT, max_tokens=0, prompt_logprobs=2))
+    assert caught.value.param == "prompt_logprobs"
+
+
 def test_what_waits_for_a_slow_reader_keeps_what_was_said_of_the_prompt() -> None:
     said = (PromptLogprob(5, b"x", None, ()),)
     deltas = [OutputDelta("a", 0, (1,), b"a", prompt_logprobs=said), OutputDelta("a", 0, (2,), b"b")]
