@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from engine.errors import InvalidRequestError
 from server.parsing.tool_format import Tool
 
-ANNOTATIONS = frozenset(
-    {"title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly"}
-    | {"$comment", "$schema", "$id"}
+ASSERTIONS = frozenset(
+    re.findall(
+        r"\S+",
+        """
+        type enum const multipleOf maximum exclusiveMaximum minimum exclusiveMinimum maxLength minLength pattern format
+        items prefixItems additionalItems unevaluatedItems maxItems minItems uniqueItems contains minContains
+        maxContains properties required patternProperties additionalProperties unevaluatedProperties propertyNames
+        maxProperties minProperties dependencies dependentRequired dependentSchemas allOf anyOf oneOf not if then else
+        nullable $ref $dynamicRef $recursiveRef
+        """,
+    )
 )
-"""Keywords that ask nothing of a value."""
+"""Keywords that ask something of a value; JSON Schema has validators ignore those they do not know."""
 
-_HONOURED = ANNOTATIONS | {"type", "properties", "required", "additionalProperties", "$defs", "definitions"}
+_HONOURED = {"type", "properties", "required", "additionalProperties"}
 
 
 class NamedArgument(NamedTuple):
@@ -35,9 +43,14 @@ class NamedArgument(NamedTuple):
         return named if isinstance(named, list) else None
 
     @property
-    def keywords(self) -> Collection[str]:
+    def keywords(self) -> list[str]:
         """What the schema asks of a value."""
-        return sorted(self.schema.keys() - ANNOTATIONS) if isinstance(self.schema, Mapping) else ()
+        return asked_by(self.schema)
+
+
+def asked_by(schema: Any) -> list[str]:
+    """The keywords of a schema that ask something of a value."""
+    return sorted(schema.keys() & ASSERTIONS) if isinstance(schema, Mapping) else []
 
 
 def is_open(tool: Tool) -> bool:
@@ -61,8 +74,9 @@ def named_arguments(tool: Tool, names: re.Pattern[str]) -> list[NamedArgument]:
     """
     root = tool.parameters or {}
     if tool.strict:
-        for keyword in sorted(root.keys() - _HONOURED):
-            raise cannot_be_strict(tool, f"its arguments to '{keyword}'")
+        for keyword in asked_by(root):
+            if keyword not in _HONOURED:
+                raise cannot_be_strict(tool, f"its arguments to '{keyword}'")
     properties = root.get("properties") or {}
     required = root.get("required") or ()
     others = root.get("additionalProperties", True)
@@ -100,7 +114,7 @@ def cannot_be_strict(tool: Tool, what: str) -> InvalidRequestError:
 def _resolved(schema: Any, root: Mapping[str, Any]) -> Any:
     """What a schema that is nothing but a reference to a definition stands for."""
     for _ in range(10):
-        if not isinstance(schema, Mapping) or schema.keys() - ANNOTATIONS != {"$ref"}:
+        if asked_by(schema) != ["$ref"]:
             break
         kind, _, name = str(schema["$ref"]).removeprefix("#/").partition("/")
         definitions = root.get(kind) if kind in ("$defs", "definitions") else None

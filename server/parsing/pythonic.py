@@ -35,6 +35,7 @@ _CALL_SO_FAR = re.compile(rf"[\w.-]{{1,{MOST_OF_A_NAME}}}\s*")
 _NAME = re.compile(rf"[A-Za-z_][\w.-]{{0,{MOST_OF_A_NAME}}}")
 _KEYWORD = re.compile(rf"({_NAME.pattern})\s*=")
 _KEYWORD_SO_FAR = re.compile(rf"{_NAME.pattern}\s*")
+_SINGLE_QUOTED = r"'(?:[^'\\\n]|\\['\"\\nrt])*'"
 _ANY_NAME = "[A-Za-z_][A-Za-z0-9_]{0,40}"
 
 
@@ -98,7 +99,9 @@ def _value(tool: Tool, argument: NamedArgument) -> Part:
     fitting = [value for value in values or () if type_of(value) in types]
     if fitting and not set(argument.keywords) - {"type", "enum", "const"}:
         return choice([text(_literal(value)) for value in fitting])
-    return json_value(with_definitions(argument.schema, tool.parameters))
+    json_form = json_value(with_definitions(argument.schema, tool.parameters))
+    plain = argument.keywords == ["type"] and "string" in types
+    return choice([json_form, regex(_SINGLE_QUOTED)]) if plain else json_form
 
 
 def _literal(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from server.parsing.argument_types import argument_types
 from server.parsing.argument_writer import text_to_json
 from server.parsing.grammar_parts import choice, json_value, sequence, text, until
-from server.parsing.named_arguments import ANNOTATIONS, NamedArgument, cannot_be_strict, with_definitions
+from server.parsing.named_arguments import NamedArgument, asked_by, cannot_be_strict, with_definitions
 from server.parsing.tool_format import Part, Tool
 
 
@@ -56,9 +56,9 @@ def _takes_any_text(schema: Any) -> bool:
     """Whether every text is valid, as a string or as what else it is read as."""
     if not isinstance(schema, Mapping):
         return schema is not False
-    asked = schema.keys() - ANNOTATIONS
-    if asked == {"anyOf"} and isinstance(schema["anyOf"], list):
-        plain = all(isinstance(each, Mapping) and each.keys() - ANNOTATIONS == {"type"} for each in schema["anyOf"])
+    asked = asked_by(schema)
+    if asked == ["anyOf"] and isinstance(schema["anyOf"], list):
+        plain = all(asked_by(each) == ["type"] for each in schema["anyOf"])
         return plain and any(_takes_any_text(each) for each in schema["anyOf"])
     type_ = schema.get("type")
-    return not asked or (asked == {"type"} and "string" in (type_ if isinstance(type_, list) else [type_]))
+    return not asked or (asked == ["type"] and "string" in (type_ if isinstance(type_, list) else [type_]))
