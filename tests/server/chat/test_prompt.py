@@ -25,6 +25,9 @@ class Watching:
     def fewest_tokens(self, text: str) -> int:
         return 0
 
+    def token_to_id(self, token: str) -> int | None:
+        return None
+
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         self.threads.append(threading.get_ident())
         return [len(text)]
