@@ -45,7 +45,7 @@ async def build(text: ModelText, *messages: Message, max_tokens: int = 10**6) ->
 def test_long_conversations_leave_the_event_loop(tmp_path: Path) -> None:
     tokenizer = Watching()
     real = model_text(tmp_path)
-    text = ModelText(tokenizer, real.template, real.defaults)  # type: ignore[arg-type]
+    text = ModelText(tokenizer, real.template, real.defaults, reasoning_format_name="none")  # type: ignore[arg-type]
 
     async def scenario() -> None:
         for content in ("short", "x" * LONG_TEXT):
