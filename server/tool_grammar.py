@@ -35,62 +35,54 @@ async def tool_grammar(
     """
     open_names: set[str] = set() if demand.required else {tool.name for tool in tools if not tool.strict}
 
-    async def attempt() -> GrammarSpec:
+    async def grammar(*only: Tool) -> GrammarSpec:
+        """Of these tools, or of all that are offered."""
         shown = [
             tool._replace(parameters=None) if tool.name in open_names else tool
-            for tool in tools
+            for tool in only or tools
             if tool.name in offered
         ]
-        spec = GrammarSpec(GrammarKind.TREE, json.dumps(tool_format.grammar(shown, demand), ensure_ascii=False))
+        part = tool_format.grammar(shown, demand)
+        spec = GrammarSpec(GrammarKind.TREE, json.dumps(part, ensure_ascii=False))
         await check(spec)
         return spec
 
     try:
-        return await attempt()
+        return await grammar()
     except InvalidRequestError as refusal:
-        refused = await _refused(tools, offered, open_names, check) or _loose(tools, offered) - open_names
-        if not refused:
-            raise InvalidRequestError(
-                f"The tools cannot be enforced together. {refusal.message}", param="tools", code=refusal.code
-            ) from None
-    open_names |= refused
+        held = [tool for tool in tools if tool.name in offered and tool.name not in open_names]
+        reasons = {tool.name: await _reason(grammar(tool)) for tool in held}
+        _refuse_strict(tools, reasons)
+        to_blame = {name for name, reason in reasons.items() if reason is not None}
+        open_names |= to_blame or {tool.name for tool in held if not tool.strict}
+        if not to_blame and all(tool.strict for tool in held):
+            raise _too_much(refusal) from None
     try:
-        return await attempt()
+        return await grammar()
     except InvalidRequestError as refusal:
-        raise InvalidRequestError(
-            f"The tools cannot be enforced together. {refusal.message}", param="tools", code=refusal.code
-        ) from None
+        raise _too_much(refusal) from None
 
 
-async def _refused(
-    tools: Sequence[Tool], offered: Collection[str], open_names: Collection[str], check: Check
-) -> set[str]:
-    """The tools whose schemas are to blame; none of them is strict."""
-    names = set()
-    for index, tool in enumerate(tools):
-        if tool.parameters is None or tool.name not in offered or tool.name in open_names:
-            continue
-        reason = await _refusal(tool.parameters, check)
-        if reason is not None and tool.strict:
-            raise InvalidRequestError(
-                f"Invalid schema for function '{tool.name}': {reason}",
-                param=f"tools[{index}].function.parameters",
-                code="invalid_function_parameters",
-            )
-        if reason is not None:
-            names.add(tool.name)
-    return names
-
-
-async def _refusal(schema: Mapping[str, object], check: Check) -> str | None:
-    """Why no grammar can be made of a schema; None if one can."""
+async def _reason(attempt: Awaitable[GrammarSpec]) -> str | None:
+    """Why there is no grammar; None if there is one."""
     try:
-        await check(GrammarSpec(GrammarKind.JSON_SCHEMA, json.dumps(schema, ensure_ascii=False)))
+        await attempt
     except InvalidRequestError as error:
         return error.message
     return None
 
 
-def _loose(tools: Sequence[Tool], offered: Collection[str]) -> set[str]:
-    """The offered tools that are not strict."""
-    return {tool.name for tool in tools if not tool.strict and tool.name in offered}
+def _refuse_strict(tools: Sequence[Tool], reasons: Mapping[str, str | None]) -> None:
+    for index, tool in enumerate(tools):
+        reason = reasons.get(tool.name)
+        if tool.strict and reason is not None:
+            raise InvalidRequestError(
+                f"Invalid schema for function '{tool.name}': {reason}",
+                param=f"tools[{index}].function.parameters",
+                code="invalid_function_parameters",
+            )
+
+
+def _too_much(refusal: InvalidRequestError) -> InvalidRequestError:
+    message = f"The tools cannot be enforced together. {refusal.message}"
+    return InvalidRequestError(message, param="tools", code=refusal.code)

@@ -12,27 +12,34 @@ import pytest
 from engine.errors import InvalidRequestError
 from engine.types import MAX_GRAMMAR_BYTES, GrammarKind, GrammarSpec
 from server.parsing.hermes import HermesFormat
-from server.parsing.tool_format import Demand, Tool
+from server.parsing.pythonic import PythonicFormat
+from server.parsing.tool_format import Demand, Tool, ToolFormat
 from server.tool_grammar import tool_grammar
 from tests.engine.constraints.test_grammar import COMPILER, accepts
 
 POINT = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"], "additionalProperties": False}
 ODD = {"type": "object", "unevaluatedProperties": False}  # cannot be compiled
+HERMES = HermesFormat()
 REQUIRED = Demand(required=True, parallel=False, special={})
 FREE = Demand(required=False, parallel=False, special={})
 
 
-def made(tools: list[Tool], demand: Demand, offered: Collection[str] | None = None) -> GrammarSpec:
+def made(
+    tools: list[Tool],
+    demand: Demand,
+    offered: Collection[str] | None = None,
+    tool_format: ToolFormat = HERMES,
+) -> GrammarSpec:
     async def check(spec: GrammarSpec) -> None:
         COMPILER.compile(spec)
 
     names = [tool.name for tool in tools] if offered is None else offered
-    return asyncio.run(tool_grammar(HermesFormat(), tools, names, demand, check))
+    return asyncio.run(tool_grammar(tool_format, tools, names, demand, check))
 
 
-def refusal(tools: list[Tool], demand: Demand) -> InvalidRequestError:
+def refusal(tools: list[Tool], demand: Demand, tool_format: ToolFormat = HERMES) -> InvalidRequestError:
     with pytest.raises(InvalidRequestError) as caught:
-        made(tools, demand)
+        made(tools, demand, tool_format=tool_format)
     return caught.value
 
 
@@ -75,9 +82,20 @@ def test_a_schema_that_cannot_be_enforced_leaves_arguments_open_unless_it_is_str
 
 
 def test_what_is_too_much_in_all_gives_way_where_it_may() -> None:
-    large = {"enum": ["x" * (MAX_GRAMMAR_BYTES // 2)]}
+    large = {"type": "object", "properties": {"k": {"enum": ["x" * (MAX_GRAMMAR_BYTES // 2)]}}}
     spec = made([Tool("a", large), Tool("b", large)], REQUIRED)
     assert allows(spec, "a", {"y": 1})
     error = refusal([Tool("a", large, strict=True), Tool("b", large, strict=True)], REQUIRED)
     assert error.param == "tools"
     assert "enforced together" in error.message
+
+
+def test_what_a_notation_cannot_hold_is_refused_like_what_no_grammar_can() -> None:
+    blank = {"type": "object", "properties": {"a b": {"type": "integer"}}, "required": ["a b"]}
+    tools = [Tool("a", POINT, strict=True), Tool("b", blank)]
+    spec = made(tools, REQUIRED, tool_format=PythonicFormat())
+    assert accepts(GrammarKind.TREE, spec.source, '[b(c="x")]')
+    assert not accepts(GrammarKind.TREE, spec.source, '[a(c="x")]')
+    error = refusal([Tool("a", POINT), Tool("b", blank, strict=True)], REQUIRED, PythonicFormat())
+    assert error.param == "tools[1].function.parameters"
+    assert "'a b'" in error.message
