@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from engine.errors import InvalidRequestError
@@ -46,6 +46,8 @@ def template_messages(
     shown = with_tools_as_text(
         [_shown(message, f"messages[{place}]", template) for place, message in ordered], tools, template
     )
+    if template.call_needs_null:
+        shown = [part for message in shown for part in _words_and_calls(message)]
     if not template.parallel_tool_calls.taken:
         shown = one_call_each(shown)
     if template.short_call_ids:
@@ -60,14 +62,22 @@ def _shown(message: Message, path: str, template: TemplateCapabilities) -> dict[
         shown["name"] = message.name
     if message.tool_calls:
         shown["tool_calls"] = [call.model_dump(include=_CALL, exclude_none=True) for call in message.tool_calls]
-        if template.call_needs_null and not shown["content"]:
-            shown["content"] = None
     if message.tool_call_id is not None:
         shown["tool_call_id"] = message.tool_call_id
     thoughts = message.reasoning if message.reasoning_content is None else message.reasoning_content
     if thoughts is not None:
         shown["reasoning_content"] = thoughts
     return shown
+
+
+def _words_and_calls(message: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A message that calls without content, behind one with what was said beside the calls."""
+    if "tool_calls" not in message:
+        yield message
+        return
+    if message["content"]:
+        yield {name: value for name, value in message.items() if name != "tool_calls"}
+    yield {**message, "content": None}
 
 
 def _content(message: Message, path: str, template: TemplateCapabilities) -> str | list[dict[str, str]]:

@@ -9,19 +9,27 @@ from collections.abc import Iterator
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from fastapi.testclient import TestClient
 from openai.types import completion_create_params as completion_params
+from openai.types.chat import (
+    ChatCompletionContentPartRefusalParam,
+    ChatCompletionContentPartTextParam,
+    ChatCompletionMessageParam,
+    ChatCompletionStreamOptionsParam,
+)
 from openai.types.chat import completion_create_params as chat_params
+from openai.types.shared_params import ResponseFormatJSONSchema
 
 from server.app import create_app
 from server.config import ServerConfig
-from server.schemas.base import WireModel
-from server.schemas.chat import ChatCompletionRequest
+from server.schemas.base import StreamOptions, WireModel
+from server.schemas.chat import ChatCompletionRequest, ContentPart, Message
 from server.schemas.completion import CompletionRequest
 from server.schemas.fields import REFUSED
+from server.schemas.structured import ResponseFormat
 from tests.api.test_refusals import error_of
 from tests.fakes.engine import MODEL, FakeEngine, always, script
 from tests.fakes.http import events
@@ -204,6 +212,20 @@ def pairs() -> list[tuple[str, str]]:
 @pytest.mark.parametrize("route", SCHEMAS)
 def test_every_field_of_the_sdk_is_known(route: str) -> None:
     assert [field for field in sdk_fields(route) if class_of(route, field) is None] == []
+
+
+def test_every_field_of_the_sdks_messages_and_options_is_known() -> None:
+    """What stands inside others: a message has the fields of all roles."""
+    known = {
+        **dict.fromkeys(get_args(ChatCompletionMessageParam), Message),
+        ChatCompletionContentPartTextParam: ContentPart,
+        ChatCompletionContentPartRefusalParam: ContentPart,
+        ChatCompletionStreamOptionsParam: StreamOptions,
+        ResponseFormatJSONSchema: ResponseFormat,
+    }
+    for params, schema in known.items():
+        fields = {field.alias or name for name, field in schema.model_fields.items()}
+        assert set(get_type_hints(params)) - fields - set(REFUSED) == set(), params
 
 
 @pytest.mark.parametrize(("route", "field"), pairs())
