@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.constraints.base import TokenConstraint, TokenMask
 from engine.constraints.reasoning_text import NEWLINES, Place, Reading, ReasoningMarkers
@@ -49,7 +51,8 @@ class Thinking:
 
 
 class Vocabulary:
-    """Sets of tokens, told by their bytes.
+    """Sets of tokens, told by their bytes. They are found when they are first asked for, in some milliseconds, and
+    kept: there are as many as markers have bytes.
 
     Args:
         tokens: bytes of every token.
@@ -72,7 +75,7 @@ class Vocabulary:
 
     def newlines(self) -> TokenMask:
         """Tokens of nothing but newlines."""
-        return self._known((NEWLINES, b"", False), lambda data: bool(data) and not data.strip(NEWLINES))
+        return self._known((NEWLINES, b"", False), lambda data: not data.strip(NEWLINES))
 
     def completing(self, marker: bytes, partial: bytes) -> TokenMask:
         """Tokens with which a marker is complete, after `partial` of it."""
@@ -83,13 +86,25 @@ class Vocabulary:
         return self._known((marker, partial, True), lambda data: bool((partial + data).partition(marker)[2]))
 
     def _known(self, key: tuple[bytes, bytes, bool], belongs: Callable[[bytes], bool]) -> TokenMask:
-        """The tokens whose bytes belong, looked for once: markers have few bytes, so there are few such sets."""
+        """The tokens whose bytes belong, of those with the last byte of the marker, the first part of the key."""
         mask = self._masks.get(key)
         if mask is None:
-            mask = self.only(each for each in range(len(self._tokens)) if belongs(self._tokens.of(each)))
+            mask = self.only(each for each in self._with(key[0][-1]) if belongs(self._tokens.of(each)))
             mask.flags.writeable = False
             self._masks[key] = mask
         return mask
+
+    def _with(self, byte: int) -> list[int]:
+        """Tokens that have this byte."""
+        data, ends = self._layout
+        owners = np.searchsorted(ends, np.flatnonzero(data == byte), side="right")
+        return [int(each) for each in np.unique(owners)]
+
+    @cached_property
+    def _layout(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """The bytes of all tokens behind each other, and where each ends."""
+        table = [self._tokens.of(token_id) for token_id in range(len(self._tokens))]
+        return np.frombuffer(b"".join(table), np.uint8), np.cumsum(np.fromiter(map(len, table), np.int64, len(table)))
 
 
 class _Spending(NamedTuple):

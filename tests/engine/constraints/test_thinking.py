@@ -209,6 +209,25 @@ def test_masks_of_a_large_vocabulary_have_its_size() -> None:
     assert vocabulary.completing(b"xx", b"x").dtype == np.uint32
 
 
+@given(
+    st.lists(
+        st.lists(st.sampled_from([b"a", b"b", b"\n", b"\xff"]), max_size=5).map(b"".join), min_size=1, max_size=70
+    ),
+    st.lists(st.sampled_from([b"a", b"b"]), min_size=1, max_size=3).map(b"".join),
+    st.integers(0, 2),
+)
+def test_sets_of_tokens_are_told_by_their_bytes(table: list[bytes], marker: bytes, size: int) -> None:
+    vocabulary, partial = Vocabulary(TokenBytes(table, frozenset())), marker[:size][: len(marker) - 1]
+
+    def found(mask: TokenMask) -> list[bytes]:
+        return [data for number, data in enumerate(table) if int(mask[number // 32]) >> number % 32 & 1]
+
+    assert found(vocabulary.completing(marker, partial)) == [data for data in table if marker in partial + data]
+    overrunning = [data for data in table if (partial + data).partition(marker)[2]]
+    assert found(vocabulary.overrunning(marker, partial)) == overrunning
+    assert found(vocabulary.newlines()) == [data for data in table if data and not data.strip(b"\n")]
+
+
 SPECS = st.builds(spec, begun=st.booleans(), budget=st.sampled_from([None, 0, 1, 2, 5]))
 GRAMMARS = st.sampled_from([None, DIGITS, GrammarSpec(GrammarKind.REGEX, "[ab]{0,3}\n?[12]")])
 
