@@ -15,11 +15,15 @@ from server.config import ServerConfig
 from server.models.served import ServedModel
 from server.schemas.chat import ChatCompletionRequest
 from server.schemas.completion import CompletionRequest
+from server.schemas.embeddings import EmbeddingRequest
 from server.truncation import HEADER, cut, room_for_prompt, wanted_truncation
 
 CONTEXTS = 8
 """What is only counted, shown or cut may be this many times as long as the model's context, so that a client can see
 how much to cut."""
+
+MOST_INPUTS = 2048
+"""Of one request for vectors, as at OpenAI."""
 
 
 class RequestPrompts(NamedTuple):
@@ -102,6 +106,37 @@ async def prompts_of_completion(body: CompletionRequest, model: ServedModel, *, 
     return RequestPrompts(filled, end_token_ids=gap.end_token_ids)
 
 
+async def prompts_of_embedding(body: EmbeddingRequest, model: ServedModel) -> RequestPrompts:
+    """The inputs to be made into vectors.
+
+    Args:
+        body: the request.
+        model: whose tokenizer encodes them.
+
+    Raises:
+        ContextLengthError, InvalidRequestError: as `completion_prompts`, and as `wanted_truncation`; or there are too
+            many, or an empty text.
+    """
+    texts = [body.input] if isinstance(body.input, str) else body.input
+    if len(texts) > MOST_INPUTS and not isinstance(texts[0], int):
+        raise InvalidRequestError(
+            f"There are {len(texts)} inputs; one request may have at most {MOST_INPUTS}.", param="input"
+        )
+    for index, text in enumerate(texts):
+        if text == "":
+            where = "input" if isinstance(body.input, str) else f"input[{index}]"
+            raise InvalidRequestError(f"'{where}' must not be an empty string.", param=where)
+    contexts = 1 if wanted_truncation(body) is None else CONTEXTS
+    inputs = await completion_prompts(
+        body.input,
+        model.text.tokenizer,
+        max_tokens=contexts * model.limits.max_model_len + 1,  # no room is needed for an answer
+        add_special_tokens=True if body.add_special_tokens is None else body.add_special_tokens,
+        param="input",
+    )
+    return _cut(body, RequestPrompts(inputs), model)
+
+
 def _gap(body: CompletionRequest, tokenizer: Tokenizer) -> FillInMiddle | None:
     """How the model fills the gap before the suffix, if there is one."""
     if not body.suffix:
@@ -119,7 +154,7 @@ def _gap(body: CompletionRequest, tokenizer: Tokenizer) -> FillInMiddle | None:
 
 
 def _cut(
-    body: ChatCompletionRequest | CompletionRequest, prompts: RequestPrompts, model: ServedModel
+    body: ChatCompletionRequest | CompletionRequest | EmbeddingRequest, prompts: RequestPrompts, model: ServedModel
 ) -> RequestPrompts:
     wanted = wanted_truncation(body)
     if wanted is None:

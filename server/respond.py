@@ -21,6 +21,7 @@ from server.errors import Boundary
 from server.generation import Generation
 from server.models.served import ServedModel
 from server.observability.prefix_report import prefix_headers
+from server.schemas.base import RequestFields
 from server.schemas.completion import CompletionRequest
 from server.sse import DONE, event_stream, frame
 from server.translate import GenerationRequestBody
@@ -70,19 +71,27 @@ async def respond(
         envelope = Envelope(generation.answer_id, created, name, fingerprint, include_usage=include_usage)
         return make_format(envelope, logprobs=body.wants_logprobs)
 
-    first_prompt = generation.prompts[0]
-    headers = {
-        **services.ignored_fields.headers(body),
-        **await prefix_headers(request, model, first_prompt),
-        **about_prompts,
-    }
-    names = {generation.answer_id, request.state.request_id, body.request_id or generation.answer_id}
-    services.running.add(generation, caller_of(request) or "", names)
-    generation.remember(model.recent_prompts.record(caller_of(request) or "", first_prompt))
+    headers = {**await enter(request, body, services, model, generation), **about_prompts}
     if body.stream:
         events = _events(request.state.request_id, generation, begin, include_usage=include_usage)
         return event_stream(events, services.config, headers)
     return await respond_whole(request, _fold(generation, begin, partial(_chosen, body)), headers)
+
+
+async def enter(
+    request: Request, body: RequestFields, services: Services, model: ServedModel, generation: Generation
+) -> dict[str, str]:
+    """Note a generation where it can be cancelled and its prompt be compared with; headers that its answer has.
+
+    Raises:
+        InvalidRequestError: the request's headers ask for something there is not.
+    """
+    first_prompt, caller = generation.prompts[0], caller_of(request) or ""
+    headers = {**services.ignored_fields.headers(body), **await prefix_headers(request, model, first_prompt)}
+    names = {generation.answer_id, request.state.request_id, body.request_id or generation.answer_id}
+    services.running.add(generation, caller, names)
+    generation.remember(model.recent_prompts.record(caller, first_prompt))
+    return headers
 
 
 async def respond_whole(request: Request, answer: Coroutine[Any, Any, bytes], headers: Mapping[str, str]) -> Response:

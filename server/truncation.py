@@ -46,7 +46,8 @@ def wanted_truncation(body: TruncationFields) -> Truncation | None:
 def room_for_prompt(wanted: Truncation, limits: RequestLimits, answer_tokens: int | None) -> int:
     """Most tokens a prompt may have.
 
-    The answer gets what it asks for, but no more than half of the context; a quarter, if it does not say.
+    The answer gets what it asks for, but no more than half of the context; a quarter, if it does not say; nothing, if
+    there is to be none.
 
     Args:
         wanted: how prompts may be cut.
@@ -55,7 +56,7 @@ def room_for_prompt(wanted: Truncation, limits: RequestLimits, answer_tokens: in
     """
     context = min(limits.max_model_len, limits.kv_cache_tokens)
     answer = context // 4 if answer_tokens is None else min(answer_tokens, context // 2)
-    room = max(context - max(answer, 1), 1)
+    room = max(context - (answer if answer_tokens == 0 else max(answer, 1)), 1)
     return room if wanted.max_tokens is None else min(wanted.max_tokens, room)
 
 

@@ -8,9 +8,10 @@ from pydantic import BaseModel, Field
 
 from server.schemas.base import PositiveInt, RequestFields, example
 from server.schemas.completion import Prompt
+from server.schemas.truncation import TruncationFields
 
 
-class EmbeddingRequest(RequestFields):
+class EmbeddingRequest(RequestFields, TruncationFields):
     """Texts, or token ids, to be turned into vectors."""
 
     model_config = example({"input": ["Hello there", "Good morning"]})
@@ -26,6 +27,11 @@ class EmbeddingRequest(RequestFields):
         None, description="of the hidden states of all tokens the mean (the default), or the last one"
     )
     add_special_tokens: bool | None = Field(None, description="begin a text as the model expects (BOS); default true")
+
+    @property
+    def answer_tokens(self) -> int:
+        """There is no answer but the vector."""
+        return 0
 
 
 class Embedding(BaseModel):

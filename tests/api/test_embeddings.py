@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import struct
 from typing import Any
 
@@ -95,6 +96,19 @@ def test_an_input_may_fill_the_context(client: TestClient) -> None:
     assert ask(client, input=[5] * 256)["usage"]["total_tokens"] == 256
     error = error_of(client.post(PATH, json={"input": [5] * 257}))
     assert (error["param"], error["code"], error["n_prompt_tokens"]) == ("input", "context_length_exceeded", 257)
+
+
+def test_inputs_are_cut_where_the_request_says_so(client: TestClient, engine: FakeEngine) -> None:
+    response = client.post(PATH, json={"input": list(range(5, 305)), "truncate_prompt_tokens": -1})
+    assert response.headers["x-quire-truncated-tokens"] == "44"
+    assert engine.requests[0].prompt_token_ids == tuple(range(49, 305))
+    assert response.json()["usage"]["prompt_tokens"] == 256
+
+
+def test_inputs_can_be_compared_with_earlier_ones(client: TestClient) -> None:
+    ask(client, input=[5, 6, 7])
+    response = client.post(PATH, json={"input": [5, 6, 8]}, headers={"x-quire-debug": "prefix"})
+    assert json.loads(response.headers["x-quire-prefix"])["same_tokens"] == 2
 
 
 @pytest.mark.parametrize(

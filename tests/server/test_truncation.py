@@ -44,6 +44,7 @@ def test_a_cut_prompt_is_its_beginning_or_its_end_and_begins_as_before(prompt: l
         (20, 10, 100, 1000, 20),
         (95, 10, 100, 1000, 90),
         (None, None, 2, 1000, 1),
+        (None, 0, 100, 1000, 100),  # there is no answer
         (None, 5, 1, 1000, 1),
     ],
 )
