@@ -124,7 +124,7 @@ class _Region(ValueRegion):
         split = split_at_marker(text, (KEY_ENDS, VALUE, CLOSING))
         if len(split.text) > MOST_OF_A_NAME or split.marker == CLOSING:
             self._step = self._between
-            return len(split.text)
+            return min(len(split.text), MOST_OF_A_NAME)
         if split.marker is None:
             return 0
         self._writer.begin(split.text.strip())

@@ -39,6 +39,7 @@ PIECES = [
     "<",
     ">",
     "Hello.",
+    "x" * 150,
 ]
 
 
@@ -143,6 +144,15 @@ def test_tags_within_the_strings_of_a_json_value_are_part_of_it() -> None:
 @pytest.mark.parametrize("special", [True, False])
 def test_what_the_grammar_allows_is_read_back(special: bool) -> None:
     assert_round_trip(GLM, vocabulary=Vocabulary(GLM.markers if special else (), ["</arg_value>"]))
+
+
+def test_a_key_that_is_none_ends_where_it_is_too_long() -> None:
+    text = (
+        f"<tool_call>get_weather\n<arg_key>{'x' * 290}<arg_key>days</arg_key>\n<arg_value>3</arg_value>\n</tool_call>"
+    )
+
+    assert values_of(GLM, text) == [("get_weather", {"days": 3})]
+    assert_cut_does_not_matter(lambda: parser_of(GLM), text, [])
 
 
 @given(texts(PIECES), places())

@@ -42,6 +42,7 @@ PIECES = [
     "<|python_start|>",
     "<|python_end|>",
     "Hello.",
+    "x" * 150,
 ]
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
