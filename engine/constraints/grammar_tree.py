@@ -62,7 +62,7 @@ def tree_to_lark(tree: Any, json_rule: Callable[[Any], str], regex_rule: Callabl
 
 
 class _Writer:
-    """Writes one rule for each part.
+    """Writes a rule for each part; equal parts share one.
 
     Attributes:
         lines: the rules so far.
@@ -72,7 +72,7 @@ class _Writer:
         self.lines: list[str] = []
         self._json_rule = json_rule
         self._regex_rule = regex_rule
-        self._names = 0
+        self._known: dict[tuple[str, bool, bool], str] = {}  # names of rules by what they say
 
     def rule(self, part: Any, depth: int) -> str:
         """Write what stands for a part; gives its name."""
@@ -149,8 +149,12 @@ class _Writer:
         return f"({' | '.join(tagged)})* {text}" if part["repeat"] else f"{' | '.join(tagged)} | {text}"
 
     def _named(self, body: str, *, terminal: bool = False, lazy: bool = False) -> str:
-        self._names += 1
-        name = f"{'PART' if terminal else 'part'}{self._names}"
+        """A rule of this body; the same one where there is one already, since parts may be there many times."""
+        known = self._known.get((body, terminal, lazy))
+        if known is not None:
+            return known
+        name = f"{'PART' if terminal else 'part'}{len(self._known) + 1}"
+        self._known[body, terminal, lazy] = name
         self.lines.append(f"{name}{'[lazy]' if lazy else ''}: {body}")
         return name
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from engine.constraints.grammar_tree import tree_to_lark
 from engine.types import GrammarKind
 from tests.engine.constraints.test_grammar import (
     EOS,
@@ -135,6 +136,13 @@ def test_a_special_token_is_not_its_spelling() -> None:
 )
 def test_other_forms_are_refused(grammar: Any, said: str) -> None:
     assert said in refusal(GrammarKind.TREE, grammar)
+
+
+def test_equal_parts_are_written_once() -> None:
+    once = tree_to_lark(tree("choice", of=[UNTIL]), str, str)
+    often = tree_to_lark(tree("choice", of=[UNTIL] * 50), str, str)
+
+    assert len(often.splitlines()) == len(once.splitlines())
 
 
 def test_deep_nesting_is_refused() -> None:
