@@ -35,12 +35,14 @@ class Usage:
         cached_tokens: of these, not computed again.
         completion_tokens: of all choices.
         reasoning_tokens: of these, up to the end of the reasoning of each.
+        truncated_tokens: left out of the prompts; None where none might be.
     """
 
     prompt_tokens: int
     cached_tokens: int = 0
     completion_tokens: int = 0
     reasoning_tokens: int = 0
+    truncated_tokens: int | None = None
 
 
 class Generation:

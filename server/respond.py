@@ -21,6 +21,7 @@ from server.errors import Boundary
 from server.generation import Generation
 from server.models.served import ServedModel
 from server.observability.prefix_report import prefix_headers
+from server.request_prompts import RequestPrompts
 from server.schemas.base import RequestFields
 from server.schemas.completion import CompletionRequest
 from server.sse import DONE, event_stream, frame
@@ -45,7 +46,7 @@ async def respond(
     model: ServedModel,
     generation: Generation,
     make_format: MakeFormat,
-    about_prompts: Mapping[str, str],
+    prompts: RequestPrompts,
 ) -> Response:
     """Answer with server-sent events or with one body, as the request asks.
 
@@ -56,7 +57,7 @@ async def respond(
         model: what answers.
         generation: the answer to be.
         make_format: how it looks.
-        about_prompts: headers that say what became of the prompts.
+        prompts: what it answers, which the answer may have to tell something about.
 
     Raises:
         QuireError: whatever the engine raises before the answer has begun.
@@ -71,7 +72,8 @@ async def respond(
         envelope = Envelope(generation.answer_id, created, name, fingerprint, include_usage=include_usage)
         return make_format(envelope, logprobs=body.wants_logprobs)
 
-    headers = {**await enter(request, body, services, model, generation), **about_prompts}
+    headers = {**await enter(request, body, services, model, generation), **prompts.headers}
+    generation.usage.truncated_tokens = prompts.truncated_tokens
     if body.stream:
         events = _events(request.state.request_id, generation, begin, include_usage=include_usage)
         return event_stream(events, services.config, headers)

@@ -283,11 +283,12 @@ def _ending(finish: Finish | None, *, calls: bool = False) -> dict[str, Any]:
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
+    truncated = {} if usage.truncated_tokens is None else {"truncated_tokens": usage.truncated_tokens}
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "audio_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "audio_tokens": 0, **truncated},
         "completion_tokens_details": {
             "reasoning_tokens": usage.reasoning_tokens,
             "audio_tokens": 0,

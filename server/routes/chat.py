@@ -67,7 +67,7 @@ async def create_chat_completion(body: ChatCompletionRequest, request: Request, 
     )
     log_generation(request, model.shown_as(body.model), generation)
     make_format = partial(ChatFormat, thoughts=thoughts_field(body, services.config.reasoning_field))
-    return await respond(request, body, services, model, generation, make_format, prompts.headers)
+    return await respond(request, body, services, model, generation, make_format, prompts)
 
 
 def _parser(calling: ToolCalling | None, reasoning: Reasoning | None, shown: Shown) -> StreamParser:

@@ -47,4 +47,4 @@ async def create_completion(body: CompletionRequest, request: Request, services:
         views=await views_of_completion(body, prompts, model),
     )
     log_generation(request, model.shown_as(body.model), generation)
-    return await respond(request, body, services, model, generation, CompletionFormat, prompts.headers)
+    return await respond(request, body, services, model, generation, CompletionFormat, prompts)

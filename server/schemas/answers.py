@@ -26,6 +26,7 @@ class PromptTokensDetails(Documented):
 
     cached_tokens: int = Field(description="not computed again")
     audio_tokens: Literal[0]
+    truncated_tokens: int = Field(default=0, description="left out of the prompts, where the request allows that")
 
 
 class CompletionTokensDetails(Documented):

@@ -98,6 +98,7 @@ def test_every_example_is_taken(served: tuple[TestClient, FakeEngine], document:
         (COMPLETIONS, {"prompt": ["a", "b"]}, "Hello there"),
         (COMPLETIONS, {"prompt": "a", "logprobs": 2, "echo": True}, "Hello there"),
         (COMPLETIONS, {"prompt": "a", "best_of": 3, "n": 2}, "Hello there"),
+        (COMPLETIONS, {"prompt": "abc", "truncate_prompt_tokens": 2}, "Hello there"),
     ],
 )
 def test_answers_are_as_described(

@@ -43,7 +43,9 @@ def test_a_long_prompt_is_cut_on_the_side_that_was_named(
     answer = client.post(COMPLETIONS, json=body)
     assert sent(engine) == [0, *text.tokenizer.encode(LONG, False)[kept]]
     assert answer.headers[CUT] == str(401 - len(sent(engine)))
-    assert answer.json()["usage"]["prompt_tokens"] == len(sent(engine))
+    usage = answer.json()["usage"]
+    assert usage["prompt_tokens"] == len(sent(engine))
+    assert usage["prompt_tokens_details"]["truncated_tokens"] == 401 - len(sent(engine))
     streamed = client.post(COMPLETIONS, json={**body, "stream": True})
     assert streamed.headers[CUT] == answer.headers[CUT]
     shown = client.post(f"{COMPLETIONS}/render", json=body)
@@ -64,7 +66,9 @@ def test_a_long_conversation_is_cut_too(client: TestClient, engine: FakeEngine, 
 def test_nothing_is_cut_without_need_or_without_leave(client: TestClient, engine: FakeEngine) -> None:
     answer = client.post(COMPLETIONS, json={"prompt": "abc", "truncation": {"side": "left"}})
     assert (answer.headers[CUT], len(sent(engine))) == ("0", 4)
-    assert CUT not in client.post(COMPLETIONS, json={"prompt": "abc"}).headers
+    plain = client.post(COMPLETIONS, json={"prompt": "abc"})
+    assert CUT not in plain.headers
+    assert "truncated_tokens" not in plain.json()["usage"]["prompt_tokens_details"]
     for allowed in ({}, {"truncation": "disabled"}):
         error = error_of(client.post(COMPLETIONS, json={"prompt": LONG, **allowed}), 400)
         assert error["code"] == "context_length_exceeded"
