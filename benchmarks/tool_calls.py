@@ -35,6 +35,7 @@ from engine.constraints.grammar_trial import try_grammar
 from engine.errors import InvalidRequestError
 from engine.types import GrammarKind, GrammarSpec
 from server.parsing.base import Arguments, CallBegins, Content, joined
+from server.parsing.grammar_text import grammar_text
 from server.parsing.table import choose
 from server.parsing.tool_format import Demand, Tool, ToolFormat
 
@@ -215,7 +216,7 @@ def examine(tool_format: ToolFormat, all_cases: Iterable[Case]) -> dict[str, int
             counted["valid"] += 1
             part = tool_format.grammar(case.tools, Demand(required=True, parallel=True, special={}))
             try:
-                grammar = compiler.compile(GrammarSpec(GrammarKind.TREE, json.dumps(part, ensure_ascii=False)))
+                grammar = compiler.compile(GrammarSpec(GrammarKind.TREE, grammar_text(part)))
             except InvalidRequestError:
                 continue  # counted by `schemas`
             counted["accepted"] += accepts(grammar, WRITERS[tool_format.name](_in_order(case)))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeAlias
 
 from engine.errors import InvalidRequestError
 from engine.types import GrammarKind, GrammarSpec
+from server.parsing.grammar_text import grammar_text
 from server.parsing.tool_format import Demand, Tool, ToolFormat
 
 Check: TypeAlias = Callable[[GrammarSpec], Awaitable[None]]
@@ -43,7 +43,7 @@ async def tool_grammar(
             if tool.name in offered
         ]
         part = tool_format.grammar(shown, demand)
-        spec = GrammarSpec(GrammarKind.TREE, json.dumps(part, ensure_ascii=False))
+        spec = GrammarSpec(GrammarKind.TREE, grammar_text(part))
         await check(spec)
         return spec
 

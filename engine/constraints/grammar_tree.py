@@ -15,6 +15,8 @@
                                                  any text; but as soon as it has a trigger, which is a text or a token,
                                                  one of the parts with this trigger must go on. After that the text is
                                                  free again; it ends there if `repeat` is false
+    {"type": "named", "name": "…", "part": part or null}
+                                                 the part, which has this name from now on; or the one that has it
 
 Every key must be there, and no other.
 """
@@ -42,6 +44,7 @@ _KEYS: dict[str, tuple[tuple[str, type | tuple[type, ...]], ...]] = {
     "repeat": (("of", dict), ("separator", (dict, type(None))), ("min", int), ("max", (int, type(None)))),
     "until": (("end", (dict, type(None))), ("without", list)),
     "free": (("parts", list), ("repeat", bool)),
+    "named": (("name", str), ("part", (dict, type(None)))),
 }
 
 
@@ -72,13 +75,17 @@ class _Writer:
         self.lines: list[str] = []
         self._json_rule = json_rule
         self._regex_rule = regex_rule
+        self._names: dict[str, str] = {}  # of rules, by the names of parts
         self._known: dict[tuple[str, bool, bool], str] = {}  # names of rules by what they say
 
     def rule(self, part: Any, depth: int) -> str:
         """Write what stands for a part; gives its name."""
         if depth > MAX_DEPTH:
             raise _problem(f"it is nested more than {MAX_DEPTH} levels deep")
-        return self._named(self._body(_checked(part), depth + 1))
+        checked = _checked(part)
+        return (
+            self._by_name(checked, depth) if checked["type"] == "named" else self._named(self._body(checked, depth + 1))
+        )
 
     def _body(self, part: dict[str, Any], depth: int) -> str:
         match part["type"]:
@@ -117,6 +124,17 @@ class _Writer:
             return one
         separator = f"{self.rule(part['separator'], depth)} " if part["separator"] is not None else ""
         return f"{one} ({separator}{one}){{{least - 1},{'' if most is None else most - 1}}}"
+
+    def _by_name(self, part: dict[str, Any], depth: int) -> str:
+        name, meant = part["name"], part["part"]
+        if meant is None:
+            if name not in self._names:
+                raise _problem(f"no part before has the name {name!r:.40}")
+        elif name in self._names:
+            raise _problem(f"two parts have the name {name!r:.40}")
+        else:
+            self._names[name] = self.rule(meant, depth)  # a name is no level of its own
+        return self._names[name]
 
     def _until(self, part: dict[str, Any]) -> str:
         others = part["without"]

@@ -29,6 +29,10 @@ def tree(kind: str, **keys: Any) -> dict[str, Any]:
     return {"type": kind, **keys}
 
 
+def named(name: str, part: Any = None) -> dict[str, Any]:
+    return tree("named", name=name, part=part)
+
+
 UNTIL = tree("sequence", parts=[tree("until", end={"type": "text", "text": "</p>"}, without=["\n/[", "a"]), B])
 
 
@@ -54,6 +58,7 @@ def repeated(least: int, most: int | None, separator: Any = None) -> dict[str, A
             ["!", "<p>", "!</p>", "!</p>!</p>b/\\", "\n/[</p>b/\\"],
         ),
         (tree("until", end=None, without=["<p>", "</p>"]), ["", "<p", "é</p\n>"], ["<p>", "é</p>"]),
+        (tree("sequence", parts=[named("a", A), B, named("a"), named("a")]), ['a"\nb/\\a"\na"\n'], ['a"\nb/\\a"\n']),
         (repeated(2, 3, B), ['a"\nb/\\a"\n', 'a"\nb/\\a"\nb/\\a"\n'], ['a"\n', 'a"\na"\n', 'a"\n' + 'b/\\a"\n' * 3]),
     ],
 )
@@ -122,6 +127,10 @@ def test_a_special_token_is_not_its_spelling() -> None:
         (tree("json", schema={"type": "object", "x-guidance": {}}), "x-guidance"),
         (tree("sequence", parts=[]), "a list of parts is empty"),
         (tree("choice", of=[3]), "an object with a 'type'"),
+        (named("a"), "no part before has the name 'a'"),
+        (tree("sequence", parts=[named("a", A), named("a", B)]), "two parts have the name 'a'"),
+        (tree("choice", of=[named("a"), named("a", A)]), "no part before has the name 'a'"),
+        (named("a", tree("sequence", parts=[A, named("a")])), "no part before has the name 'a'"),
         (repeated(-1, 1), "-1 to 1 times"),
         (repeated(0, 0), "0 to 0 times"),
         (tree("until", end=tree("regex", pattern="a"), without=[]), "a text or a token"),
