@@ -22,7 +22,7 @@ def repair_roles(messages: Sequence[Message], template: TemplateCapabilities) ->
     - Further system messages at the beginning join the first one, where only one is shown.
     - A system message the template refuses or leaves out joins the user's message behind it, or becomes one.
     - Messages of one role in a row become one, where roles must alternate. Those that call tools stay apart.
-    - An empty message of a user comes first, where an assistant must not.
+    - An empty message of a user comes first, where an assistant must not, or where there must be one.
 
     Args:
         messages: in the form of the chat API; left as they are.
@@ -34,8 +34,13 @@ def repair_roles(messages: Sequence[Message], template: TemplateCapabilities) ->
     repaired = _system_repaired(repaired, template)
     if not template.same_role.taken:
         repaired = _alternating(repaired)
-    if template.assistant_first is Treatment.REFUSED:
-        repaired = _with_user_first(repaired)
+    leading = _leading_systems(repaired)
+    assistant_first = any(message["role"] == "assistant" for message in repaired[leading : leading + 1])
+    user_missing = all(message["role"] != "user" for message in repaired)
+    if (assistant_first and template.assistant_first is Treatment.REFUSED) or (
+        user_missing and template.without_user is Treatment.REFUSED
+    ):
+        repaired.insert(leading, {"role": "user", "content": ""})
     return repaired
 
 
@@ -93,13 +98,6 @@ def _alternating(messages: Sequence[Message]) -> list[Message]:
 def _may_join(before: Message, message: Message) -> bool:
     same = before["role"] == message["role"] and message["role"] in ("user", "assistant")
     return same and not before.get("tool_calls") and not message.get("tool_calls")
-
-
-def _with_user_first(messages: list[Message]) -> list[Message]:
-    leading = _leading_systems(messages)
-    if len(messages) == leading or messages[leading]["role"] != "assistant":
-        return messages
-    return [*messages[:leading], {"role": "user", "content": ""}, *messages[leading:]]
 
 
 def _joined(messages: Sequence[Message]) -> Message:

@@ -79,6 +79,7 @@ class TemplateCapabilities:
         developer: whether the template knows this role by name.
         same_role: two messages of a user in a row.
         assistant_first: a conversation that an assistant begins.
+        without_user: one that no user takes part in.
         tools: definitions of tools.
         needs_tools: whether it fails without any; all else was then found out with one.
         tool_calls: an assistant's call.
@@ -102,6 +103,7 @@ class TemplateCapabilities:
     developer: bool
     same_role: Treatment
     assistant_first: Treatment
+    without_user: Treatment
     tools: Treatment
     needs_tools: bool
     tool_calls: Treatment
@@ -185,6 +187,7 @@ class _Prober:
             developer=self._developer(user),
             same_role=self._treatment([user, again], _FIRST, _SECOND),
             assistant_first=self._treatment([answer, user], _ANSWER, _FIRST),
+            without_user=self._treatment([answer], _ANSWER),
             tools=self._treatment([user], _FIRST, _TOOL, tools=_TOOLS),
             needs_tools=self._tools is not None,
             tool_calls=calls,

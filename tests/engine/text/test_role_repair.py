@@ -19,6 +19,10 @@ LAST_SYSTEM_WINS = (
     "{% set ns = namespace(s='') %}{% for m in messages if m.role == 'system' %}{% set ns.s = m.content %}{% endfor %}"
     "{{ ns.s }}{% for m in messages if m.role != 'system' %}[{{ m.role }}]{{ m.content }}{% endfor %}"
 )
+WANTS_A_USER = (
+    "{% if messages | selectattr('role', 'equalto', 'user') | list | length == 0 %}{{ raise_exception('no user') }}"
+    "{% endif %}" + CHATML
+)
 TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"properties": {}}}}
 
 
@@ -61,8 +65,8 @@ def test_real_templates_show_every_order_of_roles(shared: Path, family: str) -> 
 
 @pytest.mark.parametrize(
     ("source", "sound"),
-    [(CHATML, 363), (FOLDING, 332), (STRICT, 5), (LAST_SYSTEM_WINS, 191)],
-    ids=["chatml", "folding", "strict", "last system wins"],
+    [(CHATML, 363), (FOLDING, 332), (STRICT, 5), (LAST_SYSTEM_WINS, 191), (WANTS_A_USER, 301)],
+    ids=["chatml", "folding", "strict", "last system wins", "wants a user"],
 )
 def test_every_order_of_roles_is_shown_and_sound_ones_are_left_alone(source: str, sound: int) -> None:
     assert check_every_order(ChatTemplate(source)) == sound
@@ -93,6 +97,8 @@ def test_every_order_of_roles_is_shown_and_sound_ones_are_left_alone(source: str
         (LAST_SYSTEM_WINS, ["user", "system"], [("user", "qz0word"), ("system", "qz1word")]),
         (ONLY_USERS, ["system", "user"], [("user", "qz0word\n\nqz1word")]),
         (FOLDING, ["system"], [("user", "qz0word")]),
+        (WANTS_A_USER, ["system"], [("system", "qz0word"), ("user", "")]),
+        (WANTS_A_USER, ["assistant", "user"], [("assistant", "qz0word"), ("user", "qz1word")]),
     ],
 )
 def test_what_is_made_of_it(source: str, roles: list[str], expected: list[tuple[str, str]]) -> None:
