@@ -82,10 +82,12 @@ def test_a_schema_that_cannot_be_enforced_leaves_arguments_open_unless_it_is_str
 
 
 def test_what_is_too_much_in_all_gives_way_where_it_may() -> None:
-    large = {"type": "object", "properties": {"k": {"enum": ["x" * (MAX_GRAMMAR_BYTES // 2)]}}}
-    spec = made([Tool("a", large), Tool("b", large)], REQUIRED)
+    large, larger = (
+        {"type": "object", "properties": {"k": {"enum": [letter * (MAX_GRAMMAR_BYTES // 2)]}}} for letter in "xy"
+    )
+    spec = made([Tool("a", large), Tool("b", larger)], REQUIRED)
     assert allows(spec, "a", {"y": 1})
-    error = refusal([Tool("a", large, strict=True), Tool("b", large, strict=True)], REQUIRED)
+    error = refusal([Tool("a", large, strict=True), Tool("b", larger, strict=True)], REQUIRED)
     assert error.param == "tools"
     assert "enforced together" in error.message
 
