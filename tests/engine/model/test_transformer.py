@@ -54,6 +54,22 @@ def test_pieces_compose_to_forward(model: Transformer) -> None:
     assert torch.equal(logits, expected)
 
 
+def test_more_may_be_asked_of_the_latest_step(model: Transformer) -> None:
+    whole = model.forward(batch_of(12, 12), FullAttention([12])).clone()
+    last = model.forward(batch_of(12, 1), FullAttention([12])).clone()
+    rows = torch.tensor([0, 5, 11], dtype=torch.int32)
+
+    logits = model.logits_at(rows).clone()
+    states = model.states_at(rows).clone()
+
+    assert torch.allclose(logits, whole[rows], atol=1e-5)
+    assert torch.allclose(last, whole[-1:], atol=1e-5)
+    projected = torch.empty(3, 50)
+    model.head.forward(states, projected)
+    assert torch.equal(projected, logits)
+    assert torch.equal(model.logits_at(rows), logits)  # nothing of the step was lost
+
+
 def test_embedded_tokens_do_not_share_memory(model: Transformer) -> None:
     first = model.embed(batch_of(4, 1, seed=1).token_ids)
     copy = first.clone()
