@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import sys
 import warnings
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from server.parsing.python_literal import MOST_NESTED, literal_to_json, unescaped
@@ -111,6 +112,7 @@ def test_deep_nesting_is_refused_and_never_overflows() -> None:
 
 @given(st.text(st.sampled_from("\\'\"nxuUN{}0189aAdDcC8 \n"), max_size=20))
 def test_escapes_mean_what_they_mean_to_python(body: str) -> None:
+    assume("'" not in re.sub(r"(?s)\\.", "", body))  # it would end the literal, or begin another one beside it
     try:
         with warnings.catch_warnings(action="ignore"):
             expected = ast.literal_eval(f"'''{body}'''")
