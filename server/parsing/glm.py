@@ -15,26 +15,15 @@ with the next key or the end of the call.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from server.parsing.findings import Findings
-from server.parsing.grammar_parts import (
-    answer_with_calls,
-    any_number,
-    choice,
-    marker,
-    optional,
-    regex,
-    sequence,
-    text,
-    until,
-)
+from server.parsing.grammar_parts import answer_with_calls, choice, marker, sequence, text
 from server.parsing.markers import split_at_marker
-from server.parsing.named_arguments import is_open, named_arguments
 from server.parsing.region import RegionParser
 from server.parsing.step_region import MOST_OF_A_NAME, next_tag, through
-from server.parsing.text_values import text_value
+from server.parsing.text_values import text_arguments
 from server.parsing.tool_format import Demand, Part, Tool
 from server.parsing.value_region import ValueRegion
 
@@ -49,7 +38,6 @@ _NAME_SO_FAR = re.compile(rf"\s*[^\s<>{{}}]{{0,{MOST_OF_A_NAME}}}\s*")
 _BETWEEN = (KEY, CLOSING, OPENING)
 _VALUE_ENDS = (VALUE_ENDS, f"\n{KEY}", f"\n{CLOSING}")
 _KEY = re.compile(rf"[^\s<>](?:[^\n<>]{{0,{MOST_OF_A_NAME - 2}}}[^\s<>])?")
-_ANY_NAME = "[A-Za-z_][A-Za-z0-9_]{0,40}"
 
 
 class GlmFormat:
@@ -75,24 +63,20 @@ class GlmFormat:
         return answer_with_calls(demand, [(OPENING, rest)], separator=text("\n"))
 
 
-def _arguments(tool: Tool, special: Mapping[str, int]) -> Iterator[Part]:
+def _arguments(tool: Tool, special: Mapping[str, int]) -> list[Part]:
     begins, ends, value_begins, value_ends = (marker(tag, special) for tag in (KEY, KEY_ENDS, VALUE, VALUE_ENDS))
 
-    def argument_with(name: Part, value: Part) -> Part:
+    def written(name: Part, value: Part) -> Part:
         return sequence(begins, name, ends, text("\n"), value_begins, value, text("\n"))
 
-    if is_open(tool):
-        yield any_number(argument_with(regex(_ANY_NAME), until(value_ends, _VALUE_ENDS)))
-    for argument in named_arguments(tool, _KEY):
-        part = argument_with(text(argument.name), text_value(tool, argument, value_ends, _VALUE_ENDS))
-        yield part if argument.required else optional(part)
+    return text_arguments(tool, _KEY, written, value_ends, _VALUE_ENDS)
 
 
 class _Region(ValueRegion):
     """What is between `<tool_call>` and `</tool_call>`. What stands between arguments and is none is left out."""
 
     def __init__(self, findings: Findings, opening: str, parameters: Mapping[str, Mapping[str, Any] | None]) -> None:
-        super().__init__(findings, opening, parameters, _VALUE_ENDS)
+        super().__init__(findings, opening, parameters, _BETWEEN, _VALUE_ENDS)
         self._step = self._function_name
 
     def _function_name(self, text: str) -> int:
@@ -104,10 +88,6 @@ class _Region(ValueRegion):
             return 0
         self._begin_call(name)
         return len(split.text) + self._behind_tag(split.marker)
-
-    def _between(self, text: str) -> int:
-        split = split_at_marker(text, _BETWEEN)
-        return len(split.text) + self._behind_tag(split.marker) if split.marker else len(split.text)
 
     def _behind_tag(self, tag: str) -> int:
         """Go on behind a tag; says how much of it is used."""

@@ -24,6 +24,9 @@ ASSERTIONS = frozenset(
 )
 """Keywords that ask something of a value; JSON Schema has validators ignore those they do not know."""
 
+ANY_NAME = "[A-Za-z_][A-Za-z0-9_]{0,40}"
+"""Names of arguments that no schema names, as a regular expression."""
+
 _HONOURED = {"type", "properties", "required", "additionalProperties"}
 
 

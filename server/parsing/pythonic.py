@@ -21,7 +21,7 @@ from server.parsing.argument_writer import ArgumentsWriter
 from server.parsing.findings import Findings
 from server.parsing.grammar_parts import choice, json_value, optional, regex, repeat, sequence, text, until
 from server.parsing.json_scanner import BLANKS
-from server.parsing.named_arguments import NamedArgument, is_open, named_arguments, with_definitions
+from server.parsing.named_arguments import ANY_NAME, NamedArgument, is_open, named_arguments, with_definitions
 from server.parsing.python_scanner import StringReader, ValueScanner, opening_quote
 from server.parsing.region import RegionParser
 from server.parsing.step_region import MOST_OF_A_NAME, StepRegion, next_tag, through
@@ -36,7 +36,6 @@ _NAME = re.compile(rf"[A-Za-z_][\w.-]{{0,{MOST_OF_A_NAME}}}")
 _KEYWORD = re.compile(rf"({_NAME.pattern})\s*=")
 _KEYWORD_SO_FAR = re.compile(rf"{_NAME.pattern}\s*")
 _SINGLE_QUOTED = r"'(?:[^'\\\n]|\\['\"\\nrt])*'"
-_ANY_NAME = "[A-Za-z_][A-Za-z0-9_]{0,40}"
 
 
 class PythonicFormat:
@@ -70,7 +69,7 @@ class PythonicFormat:
 
 def _call(tool: Tool) -> Part:
     if is_open(tool):
-        one = sequence(regex(_ANY_NAME), text("="), json_value({}))
+        one = sequence(regex(ANY_NAME), text("="), json_value({}))
         return sequence(text(f"{tool.name}("), optional(repeat(one, text(", "), most=None)), text(")"))
     arguments = named_arguments(tool, _NAME)
     parts = [sequence(text(f"{each.name}="), _value(tool, each)) for each in arguments]

@@ -18,26 +18,14 @@ around it too, and a value also ends before a line with the next parameter, or w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from server.parsing.findings import Findings
-from server.parsing.grammar_parts import (
-    answer_with_calls,
-    any_number,
-    choice,
-    marker,
-    optional,
-    regex,
-    sequence,
-    text,
-    until,
-)
-from server.parsing.markers import split_at_marker
-from server.parsing.named_arguments import is_open, named_arguments
+from server.parsing.grammar_parts import answer_with_calls, choice, marker, sequence, text
 from server.parsing.region import RegionParser
 from server.parsing.step_region import MOST_OF_A_NAME, next_tag, through
-from server.parsing.text_values import text_value
+from server.parsing.text_values import text_arguments
 from server.parsing.tool_format import Demand, Part, Tool
 from server.parsing.value_region import ValueRegion
 
@@ -51,7 +39,6 @@ PARAMETER_ENDS = "</parameter>"
 _NAME = re.compile(rf"[^\s<>]{{1,{MOST_OF_A_NAME}}}")
 _BETWEEN = (PARAMETER, FUNCTION_ENDS, CLOSING, FUNCTION, OPENING)
 _VALUE_ENDS = (f"\n{PARAMETER_ENDS}", PARAMETER_ENDS, f"\n{PARAMETER}", f"\n{FUNCTION_ENDS}", f"\n{CLOSING}")
-_ANY_NAME = "[A-Za-z_][A-Za-z0-9_]{0,40}"
 
 
 class Qwen3CoderFormat:
@@ -81,14 +68,11 @@ class Qwen3CoderFormat:
         return answer_with_calls(demand, [(OPENING, rest), *bodies], separator=text("\n"))
 
 
-def _parameters(tool: Tool) -> Iterator[Part]:
-    end = text(f"\n{PARAMETER_ENDS}")
-    if is_open(tool):
-        yield any_number(sequence(text(PARAMETER), regex(_ANY_NAME), text(">\n"), until(end, _VALUE_ENDS), text("\n")))
-    for argument in named_arguments(tool, _NAME):
-        value = text_value(tool, argument, end, _VALUE_ENDS)
-        part = sequence(text(f"{PARAMETER}{argument.name}>\n"), value, text("\n"))
-        yield part if argument.required else optional(part)
+def _parameters(tool: Tool) -> list[Part]:
+    def written(name: Part, value: Part) -> Part:
+        return sequence(text(PARAMETER), name, text(">\n"), value, text("\n"))
+
+    return text_arguments(tool, _NAME, written, text(f"\n{PARAMETER_ENDS}"), _VALUE_ENDS)
 
 
 class _Region(ValueRegion):
@@ -98,7 +82,7 @@ class _Region(ValueRegion):
     """
 
     def __init__(self, findings: Findings, opening: str, parameters: Mapping[str, Mapping[str, Any] | None]) -> None:
-        super().__init__(findings, opening, parameters, _VALUE_ENDS)
+        super().__init__(findings, opening, parameters, _BETWEEN, _VALUE_ENDS)
         self._step = self._before_function
         if opening != OPENING:
             self._begin(opening[len(FUNCTION) : -1])
@@ -124,10 +108,6 @@ class _Region(ValueRegion):
     def _begin(self, name: str) -> None:
         self._begin_call(name)
         self._step = self._between
-
-    def _between(self, text: str) -> int:
-        split = split_at_marker(text, _BETWEEN)
-        return len(split.text) + self._behind_tag(split.marker) if split.marker else len(split.text)
 
     def _behind_tag(self, tag: str) -> int:
         """Go on behind a tag; says how much of it is used."""

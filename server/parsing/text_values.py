@@ -3,14 +3,47 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from server.parsing.argument_types import argument_types
 from server.parsing.argument_writer import text_to_json
-from server.parsing.grammar_parts import choice, json_value, sequence, text, until
-from server.parsing.named_arguments import NamedArgument, asked_by, cannot_be_strict, with_definitions
+from server.parsing.grammar_parts import any_number, choice, json_value, optional, regex, sequence, text, until
+from server.parsing.named_arguments import (
+    ANY_NAME,
+    NamedArgument,
+    asked_by,
+    cannot_be_strict,
+    is_open,
+    named_arguments,
+    with_definitions,
+)
 from server.parsing.tool_format import Part, Tool
+
+
+def text_arguments(
+    tool: Tool, names: re.Pattern[str], write: Callable[[Part, Part], Part], end: Part, tags: Sequence[str]
+) -> list[Part]:
+    """The arguments of a tool, in the order of its schema, those that may be left out among them.
+
+    Args:
+        tool: whose.
+        names: as for `named_arguments`.
+        write: from the name and the value with its tag to the whole argument.
+        end: as for `text_value`.
+        tags: as for `text_value`.
+
+    Raises:
+        InvalidRequestError: as `named_arguments` and `text_value`.
+    """
+    if is_open(tool):
+        return [any_number(write(regex(ANY_NAME), until(end, tags)))]
+    arguments = [
+        (write(text(each.name), text_value(tool, each, end, tags)), each.required)
+        for each in named_arguments(tool, names)
+    ]
+    return [part if required else optional(part) for part, required in arguments]
 
 
 def text_value(tool: Tool, argument: NamedArgument, end: Part, tags: Sequence[str]) -> Part:

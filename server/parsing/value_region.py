@@ -19,6 +19,7 @@ class ValueRegion(StepRegion):
         findings: gets the calls.
         opening: the marker before it.
         parameters: JSON Schema of the arguments of each tool.
+        tags: that may stand between values; what else is there is left out.
         ends: tags that end a value; of a line end before one, the tag alone is read on.
     """
 
@@ -27,10 +28,12 @@ class ValueRegion(StepRegion):
         findings: Findings,
         opening: str,
         parameters: Mapping[str, Mapping[str, Any] | None],
+        tags: Sequence[str],
         ends: Sequence[str],
     ) -> None:
         super().__init__(findings, opening)
         self._parameters = parameters
+        self._tags = tags
         self._ends = ends
         self._writer = ArgumentsWriter(None)
         self._scanner = JsonScanner()
@@ -42,6 +45,11 @@ class ValueRegion(StepRegion):
 
     def _end_call(self) -> None:
         self._findings.arguments(self._writer.close())
+
+    def _between(self, text: str) -> int:
+        """A step, up to the next tag."""
+        split = split_at_marker(text, self._tags)
+        return len(split.text) + self._behind_tag(split.marker) if split.marker else len(split.text)
 
     def _behind_tag(self, tag: str) -> int:
         """Go on behind a tag; says how much of it is used."""
