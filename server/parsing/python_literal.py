@@ -17,9 +17,9 @@ MOST_DIGITS = 400
 _QUOTED = "|".join(
     rf"{quote}(?:[^\\]|\\.)*?{quote}" for quote in ("'''", '"""', "'", '"')
 )  # more than Python allows: a line may end within single quotes
-_NUMBER = (
-    r"[-+]?(?:0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+|(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?)"
-    r"(?![\w.])"
+_NUMBER = (  # possessive, or many digits before a letter would take for ever
+    r"[-+]?(?:0[xX][0-9a-fA-F]++|0[oO][0-7]++|0[bB][01]++"
+    r"|(?:[0-9][0-9_]*+(?:\.[0-9_]*+)?+|\.[0-9][0-9_]*+)(?:[eE][-+]?[0-9]++)?+)(?![\w.])"
 )
 _TOKEN = re.compile(
     rf"(?P<string>[rRuU]?(?:{_QUOTED}))|(?P<number>{_NUMBER})|(?P<word>[A-Za-z]+)|(?P<mark>[][(){{}},:])|(?P<space>\s+)",

@@ -99,6 +99,7 @@ def test_all_else_is_no_literal(source: str) -> None:
 
 def test_long_numbers_are_refused() -> None:
     assert literal_to_json("9" * 401) is None
+    assert literal_to_json("9" * 200_000 + "x") is None
 
 
 def test_deep_nesting_is_refused_and_never_overflows() -> None:
