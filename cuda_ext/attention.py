@@ -16,6 +16,7 @@ class AttentionStep(ctypes.Structure):
         ("query_start", c_void_p),
         ("context_lens", c_void_p),
         ("block_tables", c_void_p),
+        ("places", c_void_p),
         ("out", c_void_p),
         ("workspace", c_void_p),
         ("workspace_bytes", c_int64),

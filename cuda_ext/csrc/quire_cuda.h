@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a signature or the meaning of an argument changes; cuda_ext/loader.py expects the same number. */
-#define QUIRE_CUDA_ABI_VERSION 3
+#define QUIRE_CUDA_ABI_VERSION 4
 
 /* Element types. */
 enum { QUIRE_CUDA_F16 = 0, QUIRE_CUDA_BF16 = 1, QUIRE_CUDA_F32 = 2 };
@@ -113,7 +113,8 @@ typedef struct quire_cuda_attention {
     const int32_t *query_start;  /* [sequences + 1] */
     const int32_t *context_lens; /* [sequences] */
     const int32_t *block_tables; /* [sequences, table_width] */
-    void *out;                   /* [rows, q_heads, head_dim] of `dtype` */
+    const int32_t *places;       /* [q_heads * head_dim] where in a row of `out` each feature goes; NULL for its own place */
+    void *out;                   /* [rows, q_heads * head_dim] of `dtype` */
     float *workspace;            /* parts of results; with less of it the result is the same to the bit, later */
     int64_t workspace_bytes;
     int32_t rows;

@@ -34,8 +34,12 @@ class PagedAttention:
         k: torch.Tensor,
         v: torch.Tensor,
         out: torch.Tensor,
+        places: torch.Tensor | None = None,
     ) -> None:
-        """Rotate q and k, store k and v [T, Hkv, D] in the layer's cache, then attend with q to all that is there."""
+        """Rotate q and k, store k and v [T, Hkv, D] in the layer's cache, then attend with q to all that is there.
+
+        Features of out go to their places, if some are named.
+        """
         keys, values = self.cache.keys(layer), self.cache.values(layer)
         rotation.apply_and_store(q, k, v, keys, values, self.batch)
-        self.backend.paged_attention(q, keys, values, self.batch, spec.scale, spec.window, out)
+        self.backend.paged_attention(q, keys, values, self.batch, spec.scale, spec.window, out, places)

@@ -59,6 +59,7 @@ class SelfAttention:
         self.q_norm = q_norm
         self.k_norm = k_norm
         self._inputs = LinearGroup(backend, (q_proj, k_proj, v_proj))
+        self._output = LinearGroup(backend, (o_proj,))
 
     @property
     def linears(self) -> tuple[Linear, ...]:
@@ -68,7 +69,7 @@ class SelfAttention:
     @property
     def groups(self) -> tuple[LinearGroup, ...]:
         """Its matrices by their inputs, those that are computed together."""
-        return (self._inputs,)
+        return (self._inputs, self._output)
 
     @property
     def input_order(self) -> torch.Tensor | None:
@@ -89,8 +90,9 @@ class SelfAttention:
         v = projected[2].view(tokens, shape.num_kv_heads, shape.head_dim)
         rotation = Rotation(self._backend, positions, self._rotary.cos, self._rotary.sin)
         attended = self._workspace.get("attended", tokens, shape.num_heads * shape.head_dim)
-        attention.attend(shape.layer, shape.spec, rotation, q, k, v, attended.view_as(q))
-        self.o_proj.forward(attended, out)
+        places = self._output.input_places
+        attention.attend(shape.layer, shape.spec, rotation, q, k, v, attended.view_as(q), places)
+        self._output.forward(attended, (out,))
 
     def _normed(self, projected: torch.Tensor, name: str, norm: RMSNorm | None) -> torch.Tensor:
         """A projection [T, out_features], normalised per head where there is a norm."""

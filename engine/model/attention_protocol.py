@@ -68,9 +68,11 @@ class Attention(Protocol):
         k: torch.Tensor,
         v: torch.Tensor,
         out: torch.Tensor,
+        places: torch.Tensor | None = None,
     ) -> None:
         """Rotate q and k, remember k and v [T, Hkv, D] for `layer`, and write causal attention of q to out [T, Hq, D].
 
-        What q and k hold afterwards is undefined.
+        With places ([Hq * D] int32, a permutation) feature f of a row of out is at places[f] of it. What q and k hold
+        afterwards is undefined.
         """
         ...

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from engine.model.attention_protocol import AttentionSpec, Rotation
+from engine.ops.reference.attention import moved
 
 
 class FullAttention:
@@ -28,13 +29,18 @@ class FullAttention:
         k: torch.Tensor,
         v: torch.Tensor,
         out: torch.Tensor,
+        places: torch.Tensor | None = None,
     ) -> None:
-        """Causal attention of q [T, Hq, D] over k and v [T, Hkv, D], computed in float32; out [T, Hq, D]."""
+        """Causal attention of q [T, Hq, D] over k and v [T, Hkv, D], computed in float32; out [T, Hq, D].
+
+        With places ([Hq * D] int32, a permutation) feature f of a row of out is at places[f] of it.
+        """
         rotation.apply(q, k)
         start = 0
         for length in self._lengths:
             rows = slice(start, start + length)
-            out[rows].copy_(self._attend_one(spec, q[rows], k[rows], v[rows]))
+            attended = self._attend_one(spec, q[rows], k[rows], v[rows])
+            out[rows].copy_(attended if places is None else moved(attended, places))
             start += length
 
     def _attend_one(

@@ -57,6 +57,12 @@ class LinearGroup:
         return None if kernel is None else kernel.input_order
 
     @property
+    def input_places(self) -> torch.Tensor | None:
+        """The place of each feature of an input, [in_features] int32; None for 0, 1, 2 …"""
+        kernel = self._kernel()
+        return None if kernel is None else kernel.input_places
+
+    @property
     def nbytes(self) -> int:
         """Memory it holds besides what the kernels of the matrices do."""
         return 0 if self._together is None else self._together.nbytes

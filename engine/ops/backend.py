@@ -60,6 +60,11 @@ class GroupKernel(Protocol):
         ...
 
     @property
+    def input_places(self) -> torch.Tensor | None:
+        """The inverse of `input_order`: the place of each feature; None where that is None."""
+        ...
+
+    @property
     def nbytes(self) -> int:
         """Memory it holds besides what its kernels do."""
         ...
@@ -208,10 +213,12 @@ class Backend(Protocol):
         scale: float,
         window: int | None,
         out: torch.Tensor,
+        places: torch.Tensor | None = None,
     ) -> None:
         """Causal attention of q [T, Hq, D] over the cache, grouped queries, accumulated in float32; out as q.
 
-        A token at position p attends to positions max(0, p - window + 1) … p (all of 0 … p without a window).
+        A token at position p attends to positions max(0, p - window + 1) … p (all of 0 … p without a window). With
+        places ([Hq * D] int32, a permutation) feature f of all heads of a row, Hq * D of them, is at places[f] of it.
         """
         ...
 

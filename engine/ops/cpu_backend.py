@@ -183,6 +183,7 @@ class CpuBackend:
         scale: float,
         window: int | None,
         out: torch.Tensor,
+        places: torch.Tensor | None = None,
     ) -> None:
         rows, q_heads, head_dim = q.shape
         kv_heads = k_cache.shape[1]
@@ -215,6 +216,9 @@ class CpuBackend:
             out.data_ptr(),
         )
         check(status)
+        if places is not None:
+            require_tensor("places", places, torch.int32, (q_heads * head_dim,))
+            _reorder(out.flatten(1), torch.argsort(places).to(torch.int32))
 
     def take_rows(self, x: torch.Tensor, rows: torch.Tensor, out: torch.Tensor) -> None:
         count, width = out.shape

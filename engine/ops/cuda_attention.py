@@ -40,6 +40,7 @@ class CudaAttention:
         scale: float,
         window: int | None,
         out: torch.Tensor,
+        places: torch.Tensor | None = None,
     ) -> None:
         """`Backend.paged_attention`.
 
@@ -53,6 +54,8 @@ class CudaAttention:
         require_shape(q_heads, kv_heads, head_dim, window)
         self._require("q", q, self._dtype, (rows, q_heads, head_dim))
         self._require("out", out, self._dtype, (rows, q_heads, head_dim))
+        if places is not None:
+            self._require("places", places, torch.int32, (q_heads * head_dim,))
         self._require("query_start", batch.query_start, torch.int32, (sequences + 1,))
         self._require("context_lens", batch.context_lens, torch.int32, (sequences,))
         self._require("block_tables", batch.block_tables, torch.int32, (sequences, table_width))
@@ -66,6 +69,7 @@ class CudaAttention:
             query_start=batch.query_start.data_ptr(),
             context_lens=batch.context_lens.data_ptr(),
             block_tables=batch.block_tables.data_ptr(),
+            places=0 if places is None else places.data_ptr(),
             out=out.data_ptr(),
             workspace=self._workspace.data_ptr(),
             workspace_bytes=self._workspace.nbytes,

@@ -233,8 +233,9 @@ class CudaBackend:
         scale: float,
         window: int | None,
         out: torch.Tensor,
+        places: torch.Tensor | None = None,
     ) -> None:
-        self._attention.attend(q, k_cache, v_cache, batch, scale, window, out)
+        self._attention.attend(q, k_cache, v_cache, batch, scale, window, out, places)
 
     def take_rows(self, x: torch.Tensor, rows: torch.Tensor, out: torch.Tensor) -> None:
         count, width = out.shape

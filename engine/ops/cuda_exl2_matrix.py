@@ -73,6 +73,7 @@ class CudaExl2Matrix:
         in_features: K.
         out_features: true number of outputs.
         features: [K] int32, the feature of each stored row.
+        places: [K] int32, the stored row of each feature.
         bias: [out_features] float32, or None.
         widest: the largest width of its codes.
         tiled: what a plan must know of it.
@@ -90,6 +91,7 @@ class CudaExl2Matrix:
         self.in_features, self.out_features = matrix.in_features, matrix.out_features
         self.bias = matrix.bias
         self.features = torch.argsort(matrix.q_invperm).to(torch.int32)
+        self.places = matrix.q_invperm.to(torch.int32)
         self.widest = matrix.groups[0].width
         self.tiled = TiledMatrix(
             [plane for plane, _, _ in table] + [matrix.q_weight.shape[0]], column_blocks(matrix.stored_outputs)
@@ -100,7 +102,8 @@ class CudaExl2Matrix:
             "tiles": _tile_words(table).to(workspace.runtime.device),
             "features": self.features,
         }
-        self.nbytes = sum(each.nbytes for each in self._held.values()) + (0 if self.bias is None else self.bias.nbytes)
+        self.nbytes = sum(each.nbytes for each in (*self._held.values(), self.places))
+        self.nbytes += 0 if self.bias is None else self.bias.nbytes
         self._described = Exl2Matrix(
             **{name: tensor.data_ptr() for name, tensor in self._held.items()},
             bias=0 if self.bias is None else self.bias.data_ptr(),

@@ -66,7 +66,7 @@ class CudaExl2Group:
         alone = len(self._kernels) == 1
         self._product = kernels[0].product if alone else Exl2Product(workspace, [each.matrix for each in kernels])
         self._nbytes = 0 if alone else self._product.nbytes
-        self._order = kernels[0].matrix.features if workspace.dtype == torch.float16 else None
+        self._ordered = workspace.dtype == torch.float16
 
     @property
     def kernels(self) -> tuple[CudaExl2Linear, ...]:
@@ -74,17 +74,21 @@ class CudaExl2Group:
 
     @property
     def input_order(self) -> torch.Tensor | None:
-        return self._order
+        return self._kernels[0].matrix.features if self._ordered else None
+
+    @property
+    def input_places(self) -> torch.Tensor | None:
+        return self._kernels[0].matrix.places if self._ordered else None
 
     @property
     def nbytes(self) -> int:
         return self._nbytes
 
     def __call__(self, x: torch.Tensor, outs: Sequence[torch.Tensor]) -> None:
-        if self._order is None:
-            self._product.multiply(x, outs)
-        else:
+        if self._ordered:
             self._product.multiply_ordered(x, outs)
+        else:
+            self._product.multiply(x, outs)
 
 
 def group_exl2(workspace: Exl2Workspace, kernels: Sequence[object]) -> CudaExl2Group | None:
@@ -101,7 +105,7 @@ def group_exl2(workspace: Exl2Workspace, kernels: Sequence[object]) -> CudaExl2G
 def held_bytes(shape: Exl2Shape, processors: int) -> int:
     """What a matrix will hold: its kernel's `nbytes`."""
     blocks, tiles = column_blocks(shape.out_features), shape.in_features // TILE_ROWS
-    weights = blocks * (512 * shape.words + 80 * shape.groups) + 4 * shape.in_features + 8 * tiles
+    weights = blocks * (512 * shape.words + 80 * shape.groups) + 8 * shape.in_features + 8 * tiles
     bias = 4 * shape.out_features if shape.bias else 0
     return weights + bias + work_bytes(blocks, blocks * tiles, processors)
 

@@ -120,8 +120,9 @@ class TorchBackend:
         scale: float,
         window: int | None,
         out: torch.Tensor,
+        places: torch.Tensor | None = None,
     ) -> None:
-        attention.paged_attention(q, k_cache, v_cache, batch, scale, window, out)
+        attention.paged_attention(q, k_cache, v_cache, batch, scale, window, out, places)
 
     def take_rows(self, x: torch.Tensor, rows: torch.Tensor, out: torch.Tensor) -> None:
         gather.take_rows(x, rows, out)

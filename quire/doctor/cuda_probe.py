@@ -40,10 +40,11 @@ def check(_arguments: Sequence[str]) -> Iterator[Finding]:
 
 def judge_library(library: CudaLibrary, gpu: bool) -> Finding:
     """Whether library and driver get on."""
-    driver = f"the driver runs CUDA up to {library.driver}" if library.driver else "there is no driver here"
-    fact = f"{library.path}, interface {library.abi}, built with CUDA {library.built_for}; {driver}"
-    if gpu and library.driver and _major(library.driver) < _major(library.built_for):
-        needed = _major(library.built_for)
+    needed = _major(library.built_for)
+    driver = f"the one here runs CUDA up to {library.driver}" if library.driver else "there is none here"
+    built = f"built with CUDA {library.built_for}, needs a driver for CUDA {needed}"
+    fact = f"{library.path}, interface {library.abi}, {built}: {driver}"
+    if gpu and library.driver and _major(library.driver) < needed:
         return problem(LIBRARY, fact, f"Install a driver for CUDA {needed}, or build with an older toolkit: make cuda.")
     return ok(LIBRARY, fact)
 

@@ -216,6 +216,19 @@ def test_tokens_that_only_fill_up_a_step_are_not_stored(backends: Backends, isa:
         assert int(storage.eq(7).sum()) == storage.numel() - 16
 
 
+def test_features_go_to_their_places(backends: Backends) -> None:
+    backend, story = backends(Isa.PORTABLE), Story(Setting(), [3], seed=1)
+    batch, caches = story.batch([(0, 0, 3)]), story.empty_caches()
+    backend.store_kv(story.k[0], story.v[0], *caches, batch)
+    plain, moved = torch.empty_like(story.q[0]), torch.empty_like(story.q[0])
+    places = torch.randperm(plain[0].numel(), generator=torch.Generator().manual_seed(1)).to(torch.int32)
+    backend.paged_attention(story.q[0], *caches, batch, 1.0, None, plain)
+    backend.paged_attention(story.q[0], *caches, batch, 1.0, None, moved, places)
+    assert torch.equal(moved.flatten(1)[:, places.long()], plain.flatten(1))
+    with pytest.raises(KernelArgumentError, match="places"):
+        backend.paged_attention(story.q[0], *caches, batch, 1.0, None, moved, places[1:])
+
+
 def test_wrong_arguments_are_refused(backends: Backends) -> None:
     backend, story = backends(Isa.PORTABLE), Story(Setting(), [3], seed=1)
     batch, caches, out = story.batch([(0, 0, 3)]), story.empty_caches(), torch.empty_like(story.q[0])

@@ -67,11 +67,12 @@ class PagedAttention:
         k: torch.Tensor,
         v: torch.Tensor,
         out: torch.Tensor,
+        places: torch.Tensor | None = None,
     ) -> None:
         assert self._batch is not None
         keys, values = self._keys[layer], self._values[layer]
         rotation.apply_and_store(q, k, v, keys, values, self._batch)
-        self._backend.paged_attention(q, keys, values, self._batch, spec.scale, spec.window, out)
+        self._backend.paged_attention(q, keys, values, self._batch, spec.scale, spec.window, out, places)
 
 
 def paged_logits(model: Transformer, sequences: list[torch.Tensor], chunks: list[int]) -> torch.Tensor:
@@ -122,6 +123,7 @@ class ScoreRecorder:
         k: torch.Tensor,
         v: torch.Tensor,
         out: torch.Tensor,
+        places: torch.Tensor | None = None,
     ) -> None:
         repeats = q.shape[1] // k.shape[1]
         longest = slice(0, self._lengths[0])
@@ -130,4 +132,4 @@ class ScoreRecorder:
         keys = keys[longest].repeat_interleave(repeats, dim=1)
         scores = torch.einsum("qhd,khd->hqk", queries[longest], keys) * spec.scale
         self.deviations.append(float(scores.std()))
-        self._inner.attend(layer, spec, rotation, q, k, v, out)
+        self._inner.attend(layer, spec, rotation, q, k, v, out, places)

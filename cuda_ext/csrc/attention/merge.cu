@@ -32,7 +32,7 @@ __device__ __forceinline__ RunningMax running_max(float value, float &before, fl
 }
 
 // Writes a result from the parts of `chunks` chunks, `stride` floats from one to the next.
-__device__ void merge_parts(const AttentionCall &call, const float *parts, int64_t stride, int chunks, int64_t offset) {
+__device__ void merge_parts(const AttentionCall &call, const float *parts, int64_t stride, int chunks, int row, int head) {
     QUIRE_SHARED(MergeFactors, factors, kThreads);
     QUIRE_SHARED(float, chunk_sums, kThreads);
     QUIRE_SHARED(float, warp_maxima, kWarps);
@@ -59,7 +59,8 @@ __device__ void merge_parts(const AttentionCall &call, const float *parts, int64
     }
     for (int own = 0; own < kMost; ++own) {
         const int feature = own * kThreads + static_cast<int>(threadIdx.x);
-        if (feature < call.head_dim) store_activation(call.out, offset + feature, call.dtype, values[own] / sum);
+        if (feature >= call.head_dim) continue;
+        store_activation(call.out, result_index(call, row, head, feature), call.dtype, values[own] / sum);
     }
 }
 
@@ -68,8 +69,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) merge_plain(Att
     const Query query = find_query(call, row);
     if (!query.exists()) return;
     const float *parts = call.workspace + partial_index(call, row, head, query.visible.first_chunk());
-    merge_parts(call, parts, call.head_dim + kStateFloats, query.visible.chunks(),
-                (static_cast<int64_t>(row) * call.q_heads + head) * call.head_dim);
+    merge_parts(call, parts, call.head_dim + kStateFloats, query.visible.chunks(), row, head);
 }
 
 // Blocks count tokens as if every sequence had as many as decoding takes.
@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) merge_decoded(A
     const int tile_row = token * call.decode.heads + within % call.decode.heads;
     const int64_t stride = static_cast<int64_t>(call.partial_rows) * (call.head_dim + kStateFloats);
     merge_parts(call, partial_row(call, before + tile * chunks, tile_row), stride, chunks,
-                (static_cast<int64_t>(sequence.rows.first + token) * call.q_heads + head) * call.head_dim);
+                sequence.rows.first + token, head);
 }
 
 dim3 blocks_for_heads(const AttentionCall &call, int tokens) {

@@ -197,7 +197,7 @@ __global__ void __launch_bounds__(kAttentionThreads, S::kBlocks) attend_chunks(A
     for (int i = 0; i < S::kResultsPerThread; ++i) {
         const int index = threadIdx.x + i * kAttentionThreads, head = index / S::kDim, feature = index % S::kDim;
         if (head >= heads || feature >= call.head_dim) continue;
-        store_activation(call.out, first_feature + head * call.head_dim + feature, call.dtype,
+        store_activation(call.out, result_index(call, blockIdx.x, first_head + head, feature), call.dtype,
                          results[i] / states[head].sum);
     }
 }

@@ -98,6 +98,13 @@ __device__ __forceinline__ int64_t partial_index(const AttentionCall &call, int 
     return chunks * (call.head_dim + kStateFloats);
 }
 
+// Where a head's feature of a result goes. Features next to each other stay so only where nothing is to be moved.
+__device__ __forceinline__ int64_t result_index(const AttentionCall &call, int row, int head, int feature) {
+    const int column = head * call.head_dim + feature;
+    const int64_t first = static_cast<int64_t>(row) * call.q_heads * call.head_dim;
+    return first + (call.places == nullptr ? column : call.places[column]);
+}
+
 // An element of q or out, whose type is known only at run time; these are few.
 __device__ __forceinline__ float load_activation(const void *array, int64_t index, int dtype) {
     if (dtype == QUIRE_CUDA_F16) return to_float(static_cast<const __half *>(array)[index]);

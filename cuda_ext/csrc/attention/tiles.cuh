@@ -213,15 +213,18 @@ __device__ __forceinline__ void sum_values(const Weights<T> (&weights)[kSteps], 
     }
 }
 
-// Where a query's vector begins in q and out.
-__device__ __forceinline__ int64_t vector_offset(const AttentionCall &call, int row, int head) {
-    return (static_cast<int64_t>(row) * call.q_heads + head) * call.head_dim;
-}
-
-// Two neighbouring features of a result.
+// Two neighbouring features of a result, the first of them even.
 template <typename T>
-__device__ __forceinline__ void store_pair(void *out, int64_t offset, float first, float second) {
-    store<uint32_t>(static_cast<T *>(out) + offset, pack(from_float<T>(first), from_float<T>(second)));
+__device__ __forceinline__ void store_pair(const AttentionCall &call, int row, int head, int feature, float first,
+                                           float second) {
+    T *const out = static_cast<T *>(call.out);
+    const int64_t index = result_index(call, row, head, feature);
+    if (call.places == nullptr) {
+        store<uint32_t>(out + index, pack(from_float<T>(first), from_float<T>(second)));
+    } else {
+        out[index] = from_float<T>(first);
+        out[result_index(call, row, head, feature + 1)] = from_float<T>(second);
+    }
 }
 
 }  // namespace quire

@@ -15,11 +15,13 @@ def paged_attention(
     scale: float,
     window: int | None,
     out: torch.Tensor,
+    places: torch.Tensor | None = None,
 ) -> None:
     """Attention of q [T, Hq, D] over the caches [blocks, Hkv, block_size, D]; out [T, Hq, D] as q.
 
     A token at position p attends to positions max(0, p - window + 1) … p, all of 0 … p without a window. Query head
-    h reads key head `h // (Hq / Hkv)` (Ainslie et al., "GQA", 2023). Everything is computed in float32.
+    h reads key head `h // (Hq / Hkv)` (Ainslie et al., "GQA", 2023). Everything is computed in float32. With places
+    [Hq * D] feature f of a row is at places[f] of it.
     """
     bounds = batch.query_start.tolist()
     for sequence, context in enumerate(batch.context_lens.tolist()):
@@ -32,7 +34,13 @@ def paged_attention(
         keys = _gather(k_cache, table, oldest, context)
         values = _gather(v_cache, table, oldest, context)
         mask = _visible(first_position, oldest, context, window, q.device)
-        out[start:end].copy_(_attend(q[start:end], keys, values, mask, scale))
+        attended = _attend(q[start:end], keys, values, mask, scale)
+        out[start:end].copy_(attended if places is None else moved(attended, places))
+
+
+def moved(attended: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Results [T, Hq, D] with feature f of each row at places[f] [Hq * D]."""
+    return attended.flatten(1)[:, torch.argsort(places)].view_as(attended)
 
 
 def _gather(cache: torch.Tensor, table: torch.Tensor, oldest: int, context: int) -> torch.Tensor:

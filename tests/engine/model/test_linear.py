@@ -18,6 +18,7 @@ class Together:
     """Takes features in ORDER."""
 
     input_order = ORDER
+    input_places = torch.argsort(ORDER).to(torch.int32)
     nbytes = 7
 
     def __init__(self, kernels: Sequence[LinearKernel]) -> None:
@@ -53,6 +54,7 @@ def test_gives_each_product_in_whatever_order_it_asks_for(backend: TorchBackend)
     matrices = linears(backend)
     group = LinearGroup(backend, matrices)
     assert (group.input_order is None) == (type(backend) is TorchBackend)
+    assert (group.input_places is None) == (group.input_order is None)
     assert group.nbytes == (0 if group.input_order is None else 7)
     x = torch.randn(2, 3)
     expected = [torch.empty(2, 2), torch.empty(2, 4)]

@@ -140,9 +140,10 @@ class FirstTensors:
         k: torch.Tensor,
         v: torch.Tensor,
         out: torch.Tensor,
+        places: torch.Tensor | None = None,
     ) -> None:
         self.pointers.add((q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr()))
-        self._inner.attend(layer, spec, rotation, q, k, v, out)
+        self._inner.attend(layer, spec, rotation, q, k, v, out, places)
 
 
 def test_nothing_is_allocated_after_the_largest_step(model: Transformer) -> None:

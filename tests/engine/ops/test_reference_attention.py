@@ -96,7 +96,11 @@ def test_half_precision_caches_round_keys_and_values_only(dtype: torch.dtype) ->
     backend.store_kv(k, v, k_cache, v_cache, batch)
     out = torch.empty_like(q)
     backend.paged_attention(q, k_cache, v_cache, batch, 0.5, None, out)
-    torch.testing.assert_close(out, naive_attention(q, k.to(dtype).float(), v.to(dtype).float(), 0, 0.5, None))
+    expected = naive_attention(q, k.to(dtype).float(), v.to(dtype).float(), 0, 0.5, None)
+    torch.testing.assert_close(out, expected)
+    moved, places = torch.empty_like(q), torch.randperm(8, generator=generator).to(torch.int32)
+    backend.paged_attention(q, k_cache, v_cache, batch, 0.5, None, moved, places)
+    torch.testing.assert_close(moved.flatten(1)[:, places.long()], expected.flatten(1))
 
 
 @pytest.mark.parametrize("window", [None, 1, 3, 5, 100])
@@ -108,3 +112,6 @@ def test_full_attention_equals_attention_written_out(window: int | None) -> None
     FullAttention([5, 4]).attend(0, AttentionSpec(0.6, window), unturned, q, k, v, out)
     for rows in (slice(0, 5), slice(5, 9)):
         torch.testing.assert_close(out[rows], naive_attention(q[rows], k[rows], v[rows], 0, 0.6, window))
+    moved, places = torch.empty_like(q), torch.randperm(16, generator=generator).to(torch.int32)
+    FullAttention([5, 4]).attend(0, AttentionSpec(0.6, window), unturned, q, k, v, moved, places)
+    assert torch.equal(moved.flatten(1)[:, places.long()], out.flatten(1))

@@ -72,7 +72,13 @@ def filled_caches(story: Story, backend: CudaBackend) -> tuple[torch.Tensor, tor
     return caches
 
 
-def attend(story: Story, backend: CudaBackend, spans: list[Span], batch: AttentionBatch | None = None) -> torch.Tensor:
+def attend(
+    story: Story,
+    backend: CudaBackend,
+    spans: list[Span],
+    batch: AttentionBatch | None = None,
+    places: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Attend with the rows of some spans, over whole sequences. Further rows of `batch` get queries of 1."""
     batch = story.batch(spans) if batch is None else batch
     q = torch.ones(len(batch.slots), story.setting.q_heads, story.setting.head_dim, dtype=backend.activation_dtype)
@@ -80,7 +86,7 @@ def attend(story: Story, backend: CudaBackend, spans: list[Span], batch: Attenti
     q[: len(rows)] = rows
     out = torch.full_like(q, float("nan"))
     setting = story.setting
-    backend.paged_attention(q, *filled_caches(story, backend), batch, setting.scale, setting.window, out)
+    backend.paged_attention(q, *filled_caches(story, backend), batch, setting.scale, setting.window, out, places)
     return out
 
 
@@ -165,6 +171,17 @@ def test_any_card_gives_the_same_bits_in_any_company(emulated: EmulatedRuntime) 
     assert torch.equal(attend(story, roomy, [(0, 280, 290), (2, 120, 129)])[[9, 18]], expected[[0, 2]])
 
 
+@pytest.mark.parametrize("workspace_bytes", [0, 1 << 20])
+@pytest.mark.parametrize("old", [False, True])
+def test_features_go_to_their_places(emulated: EmulatedRuntime, old: bool, workspace_bytes: int) -> None:
+    backend = CudaBackend(OldCard(emulated) if old else emulated, workspace_bytes=workspace_bytes)
+    story = story_for(backend, Setting(6, 2, 24, 16), [260, 40])
+    spans = [(0, 259, 260), (1, 1, 40)]
+    places = torch.randperm(6 * 24, generator=torch.Generator().manual_seed(1)).to(torch.int32)
+    moved = attend(story, backend, spans, places=places)
+    assert torch.equal(moved.flatten(1)[:, places.long()], attend(story, backend, spans).flatten(1))
+
+
 @pytest.mark.parametrize(("schedule", "seed"), [(Schedule.REVERSE, 0), (Schedule.SHUFFLED, 1)])
 @pytest.mark.parametrize("workspace_bytes", [0, 1 << 20])
 @pytest.mark.parametrize("head_dim", [64, 256])
@@ -240,6 +257,9 @@ def test_wrong_arguments_are_refused(backend: CudaBackend) -> None:
     shifted = torch.empty(out.numel() + 1, dtype=out.dtype)[1:].view(out.shape)
     with pytest.raises(KernelArgumentError, match="q must begin at a multiple of 16 bytes"):
         backend.paged_attention(shifted, *caches, batch, 1.0, None, out)
+    for places in (torch.zeros(4 * 24, dtype=torch.int64), torch.zeros(24, dtype=torch.int32)):
+        with pytest.raises(KernelArgumentError, match="places"):
+            backend.paged_attention(story.q[0], *caches, batch, 1.0, None, out, places)
     odd = story_for(backend, Setting(1, 1, 12), [3])
     with pytest.raises(KernelArgumentError, match="multiples of 8 up to 256, not 12"):
         backend.paged_attention(odd.q[0], *odd.empty_caches(), odd.batch([(0, 0, 3)]), 1.0, None, odd.q[0].clone())

@@ -90,7 +90,9 @@ def test_half_inputs_are_taken_in_stored_order(backend: CudaBackend) -> None:
         assert group.input_order is None  # they have to be scaled on the way
         return
     assert group.input_order is not None
+    assert group.input_places is not None
     assert torch.equal(group.input_order.long(), torch.argsort(tensors[0].q_invperm.long()))
+    assert torch.equal(group.input_places.long(), tensors[0].q_invperm.long())
 
 
 @pytest.mark.parametrize("rows", [1, 19])

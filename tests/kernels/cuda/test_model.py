@@ -65,6 +65,22 @@ def test_norms_write_in_stored_order_where_there_is_one(half: LoadedModel, direc
         assert layer.attention.input_order is None
 
 
+def test_attention_writes_in_stored_order(half: LoadedModel, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attend = FullAttention.attend
+    seen = []
+
+    def noted(self: FullAttention, *arguments: object) -> None:
+        seen.append(arguments[-1])
+        attend(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(FullAttention, "attend", noted)
+    logits(half)
+    (places,) = seen
+    assert isinstance(places, torch.Tensor)
+    stored = Checkpoint.open(directory).tensor("model.layers.0.self_attn.o_proj.q_invperm")
+    assert torch.equal(places.long(), stored.long())
+
+
 class Passing:
     """Another kernel that does the same."""
 
@@ -76,10 +92,12 @@ class Passing:
         self._inner(x, out)
 
 
-@pytest.mark.parametrize("module", ["q_proj", "up_proj", "down_proj", "head"])
+@pytest.mark.parametrize("module", ["q_proj", "o_proj", "up_proj", "down_proj", "head"])
 def test_a_kernel_may_be_replaced(half: LoadedModel, directory: Path, module: str) -> None:
     layer = half.model.layers[0]
-    linear = half.model.head if module == "head" else getattr(layer.mlp, module, None) or layer.attention.q_proj
+    linear = (
+        half.model.head if module == "head" else getattr(layer.mlp, module, None) or getattr(layer.attention, module)
+    )
     own = linear.kernel
     linear.kernel = Passing(own)
     try:
