@@ -17,6 +17,7 @@ import pytest
 
 from engine import async_engine, child_process
 from engine.async_engine import AsyncEngine
+from engine.child_process import start_child
 from engine.config import EngineConfig
 from engine.errors import CheckpointError, EngineDeadError, InvalidRequestError, RequestFailedError
 from engine.messages import AddRequest, Load, LoadProgress, Prepare, StepOutput
@@ -387,7 +388,7 @@ def test_load_errors_keep_their_class() -> None:
 def spawned(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
     """The engine processes that are started, in order."""
     processes: list[subprocess.Popen[bytes]] = []
-    spawn = async_engine.start_child
+    spawn = start_child
 
     def recording(module: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
         process, connection = spawn(module)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def llm(directory: Path) -> Iterator[LLM]:
+def llm(directory: Path) -> LLM:
     (directory / "chat_template.jinja").write_text(TEMPLATE)
     return LLM(directory, dtype="float32", max_model_len=128, gpu_memory_utilization=0.1)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from engine import async_engine, supervisor
+from engine import supervisor
 from engine.async_engine import AsyncEngine
 from engine.config import EngineConfig
 from engine.errors import CheckpointError, EngineDeadError, EngineRestartingError
@@ -106,7 +106,7 @@ def test_a_machine_without_room_for_a_process_is_tried_again(monkeypatch: pytest
 
     async def body(engine: SupervisedEngine) -> None:
         descriptors = len(os.listdir("/proc/self/fd"))
-        monkeypatch.setattr(async_engine.subprocess, "Popen", crowded)
+        monkeypatch.setattr(subprocess, "Popen", crowded)
         os.kill(engine.pid, signal.SIGKILL)
         await until(lambda: not engine.healthy)
         await until(lambda: engine.healthy)
@@ -206,9 +206,9 @@ def test_closing_is_no_failure() -> None:
 
 def test_closing_during_a_restart_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[int] = []
-    start = supervisor.AsyncEngine.start
+    start = AsyncEngine.start
 
-    async def slow_start(settings: EngineConfig, **options: Any) -> supervisor.AsyncEngine:
+    async def slow_start(settings: EngineConfig, **options: Any) -> AsyncEngine:
         engine = await start(settings, **options)
         started.append(engine.pid)
         return engine
@@ -221,7 +221,7 @@ def test_closing_during_a_restart_leaves_no_process(monkeypatch: pytest.MonkeyPa
             with pytest.raises(ProcessLookupError):
                 os.kill(pid, 0)
 
-    monkeypatch.setattr(supervisor.AsyncEngine, "start", slow_start)
+    monkeypatch.setattr(AsyncEngine, "start", slow_start)
     with_engine(body, config())
 
 

@@ -7,7 +7,7 @@ import pytest
 from engine.scheduling.batch import ScheduledBatch
 from engine.types import Timings
 from tests.engine.test_deadlines import Clock
-from tests.fakes.runner import ToyRunner
+from tests.fakes.runner import ToyRunner, ToyStep
 from tests.fakes.toy_engine import VOCAB_SIZE, ToyEngine, request, run, toy_engine
 
 
@@ -18,7 +18,7 @@ class TimedRunner(ToyRunner):
         super().__init__(4, VOCAB_SIZE)
         self._clock = clock
 
-    def submit(self, batch: ScheduledBatch) -> ScheduledBatch:
+    def submit(self, batch: ScheduledBatch) -> ToyStep:
         self._clock.now += 1.0
         return super().submit(batch)
 

@@ -53,6 +53,6 @@ class _ToyEngine(SupervisedEngine):
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us with it ignored
     given = json.loads(sys.argv[1])
-    main.SupervisedEngine = _ToyEngine  # type: ignore[misc]
+    main.SupervisedEngine = _ToyEngine  # type: ignore[misc,attr-defined]
     server = ServerConfig(**given["server"])
     sys.exit(main.run(server, only(EngineConfig(**given["engine"]), server.served_model_name)))

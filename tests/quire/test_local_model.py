@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from engine.async_engine import AsyncEngine
 from engine.config import EngineConfig
 from engine.errors import InvalidRequestError
 from engine.text.chat_template import ChatTemplate
 from engine.text.defaults import GenerationDefaults
 from engine.text.tokenizer import load_tokenizer
 from engine.types import Finish, FinishReason, GenerationRequest, OutputDelta, SamplingParams
-from quire import text_generator
 from quire.answers import AnswerPiece
 from quire.local_model import LocalModel
 from quire.sampling_flags import sampling_params
@@ -121,7 +121,7 @@ def test_self_generated_text(monkeypatch: pytest.MonkeyPatch) -> None:
         started.append(config)
         return engine
 
-    monkeypatch.setattr(text_generator.AsyncEngine, "start", start)
+    monkeypatch.setattr(AsyncEngine, "start", start)
     with open_text_generator(EngineConfig(model="m")) as generator:
         assert generator.generate([[1], [1, 2]], 7, 5) == [[0, 1, 2]] * 2
         assert generator.generate([[3]], 8, 9) == [[0, 1, 2]]

@@ -41,7 +41,7 @@ def server(**answers: tuple[int, bytes]) -> Iterator[tuple[str, list[tuple[str, 
     """A server with these answers under `/v1/models` and `/v1/chat/completions`; its URL and what it was asked."""
     paths = {"models": "/v1/models", "chat": "/v1/chat/completions"}
     members = {"answers": {paths[name]: answer for name, answer in answers.items()}, "seen": []}
-    handler = type("ThisHandler", (Handler,), members)
+    handler: Any = type("ThisHandler", (Handler,), members)
     http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

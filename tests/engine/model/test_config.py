@@ -110,6 +110,7 @@ def test_defaults_are_those_of_transformers() -> None:
         config = config_class(use_sliding_window=True)
         assert specs[name].default_window == config.sliding_window
         assert config.max_window_layers == DEFAULT_MAX_WINDOW_LAYERS
+        assert config.rope_parameters is not None
         assert config.rope_parameters["rope_theta"] == DEFAULT_THETA
         assert specs[name].default_head_dim == getattr(config, "head_dim", None)
 

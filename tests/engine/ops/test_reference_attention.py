@@ -54,7 +54,8 @@ def test_paged_attention_equals_attention_written_out(
     head_dim, scale = 4, 0.7
     width = max(1, *(-(-(old + new) // block_size) for old, new in sequences))
     tables = torch.randperm(len(sequences) * width, generator=generator).to(torch.int32).view(-1, width)
-    caches = [torch.full((len(tables) * width, kv_heads, block_size, head_dim), float("nan")) for _ in range(2)]
+    shape = (len(tables) * width, kv_heads, block_size, head_dim)
+    caches = torch.full(shape, float("nan")), torch.full(shape, float("nan"))
 
     def random(tokens: int, heads: int) -> torch.Tensor:
         return torch.randn(tokens, heads, head_dim, generator=generator)

@@ -27,7 +27,7 @@ STRICT = (
 )
 
 SHOWN, MERGED, DROPPED, REFUSED = Treatment
-EXPECTED = {
+EXPECTED: dict[str, dict[str, Treatment]] = {
     "chatml": {"system": SHOWN, "same_role": REFUSED, "tools": DROPPED},
     "deepseek-r1-distill": {
         **{"system": SHOWN, "later_system": SHOWN, "several_systems": DROPPED, "same_role": SHOWN, "tools": DROPPED},

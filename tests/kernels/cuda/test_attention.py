@@ -238,7 +238,9 @@ def test_large_scores_and_unwritten_values_stay_out(emulated: EmulatedRuntime, f
         backend = CudaBackend(runtime)
         story = story_for(backend, Setting(2, 1, 16, 16), [80])
         story.q[0].mul_(1000)
-        caches = tuple(cache.fill_(torch.nan) for cache in story.empty_caches())
+        caches = story.empty_caches()
+        for cache in caches:
+            cache.fill_(torch.nan)
         backend.store_kv(story.k[0], story.v[0], *caches, story.batch([(0, 0, 80)]))
         out = torch.full_like(story.q[0][first:], torch.nan)
         backend.paged_attention(story.q[0][first:].clone(), *caches, story.batch([(0, first, 80)]), 0.25, None, out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def test_a_check_that_hangs_is_given_up(child) -> None:  # type: ignore[no-untyp
 
 
 def test_a_python_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolated.sys, "executable", os.devnull)
+    monkeypatch.setattr(sys, "executable", os.devnull)
     (finding,) = run_isolated("torch", "torch", "")
     assert finding.level == "problem"
     assert "no process could be started" in finding.fact

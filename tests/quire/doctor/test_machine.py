@@ -119,7 +119,7 @@ def test_files_that_may_not_be_read_are_named(tmp_path: Path, monkeypatch: pytes
     sealed.parent.mkdir()
     sealed.touch()
     real = os.access  # root may read everything
-    monkeypatch.setattr(machine.os, "access", lambda path, mode: Path(path) != sealed and real(path, mode))
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != sealed and real(path, mode))
     finding = check_files(tmp_path)
     assert finding.level == "problem"
     assert str(sealed) in finding.fact
