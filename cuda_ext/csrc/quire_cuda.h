@@ -113,7 +113,7 @@ typedef struct quire_cuda_attention {
     const int32_t *query_start;  /* [sequences + 1] */
     const int32_t *context_lens; /* [sequences] */
     const int32_t *block_tables; /* [sequences, table_width] */
-    const int32_t *places;       /* [q_heads * head_dim] where in a row of `out` each feature goes; NULL for its own place */
+    const int32_t *places;       /* [q_heads * head_dim] where in a row of `out` each feature goes, aligned to 8 bytes; NULL: to its own */
     void *out;                   /* [rows, q_heads * head_dim] of `dtype` */
     float *workspace;            /* parts of results; with less of it the result is the same to the bit, later */
     int64_t workspace_bytes;

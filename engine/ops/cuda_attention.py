@@ -56,6 +56,7 @@ class CudaAttention:
         self._require("out", out, self._dtype, (rows, q_heads, head_dim))
         if places is not None:
             self._require("places", places, torch.int32, (q_heads * head_dim,))
+            require(places.data_ptr() % 8 == 0, "places must begin at a multiple of 8 bytes.")
         self._require("query_start", batch.query_start, torch.int32, (sequences + 1,))
         self._require("context_lens", batch.context_lens, torch.int32, (sequences,))
         self._require("block_tables", batch.block_tables, torch.int32, (sequences, table_width))

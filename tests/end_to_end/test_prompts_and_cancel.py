@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import httpx
 import openai
@@ -75,7 +76,7 @@ def test_a_cut_prompt_is_answered_like_its_end(client: openai.OpenAI, raw: httpx
 
 
 def test_a_stream_can_be_cancelled_by_the_id_of_its_answer(client: openai.OpenAI, raw: httpx.Client) -> None:
-    chunks = client.chat.completions.create(
+    chunks: Any = client.chat.completions.create(
         model="quire-demo",
         messages=STORY,
         stream=True,

@@ -226,10 +226,10 @@ def deltas_of(request: GenerationRequest, choice: int, what: Script) -> list[Out
             )
         )
     if finish is not None:
-        ended = OutputDelta(request.request_id, choice, (), b"", None, what.cached_tokens, finish, what.timings)
+        last = OutputDelta(request.request_id, choice, (), b"", None, what.cached_tokens, finish, what.timings)
         if what.end is not None and request.sampling.logprobs is not None:
-            ended = ended._replace(end_logprob=_logprob((what.end, b""), what.logprob, request.sampling.logprobs))
-        deltas.append(ended._replace(reasoning_tokens=reasoning))
+            last = last._replace(end_logprob=_logprob((what.end, b""), what.logprob, request.sampling.logprobs))
+        deltas.append(last._replace(reasoning_tokens=reasoning))
     return deltas
 
 

@@ -82,13 +82,13 @@ __device__ __forceinline__ void merge_in(int row, SoftmaxState coming, const Sum
 }
 
 template <typename T, int kDim>
-__device__ __forceinline__ void store_result(const AttentionCall &call, int query, int head, int row, float sum,
+__device__ __forceinline__ void store_result(const AttentionCall &call, int64_t vector, int head, int row, float sum,
                                              const Sums<kDim> &results) {
 #pragma unroll
     for (int tile = 0; tile < 2 * DecodeShape<kDim>::kPairs; ++tile) {
         const float *pair = &results[tile / 2][tile % 2][2 * row];
         const int feature = feature_of<kDim>(tile);
-        if (feature < call.head_dim) store_pair<T>(call, query, head, feature, pair[0] / sum, pair[1] / sum);
+        if (feature < call.head_dim) store_pair<T>(call, vector, head, feature, pair[0] / sum, pair[1] / sum);
     }
 }
 
@@ -222,8 +222,8 @@ __global__ void __launch_bounds__(kDecodeThreads, kDecodeBlocksPerProcessor) dec
             merge_in<kDim>(i, coming, sums, states[i], results);
             if (!now.is_last_of_tile()) continue;
             if (at.exists) {
-                const int query = now.sequence.rows.first + at.token;
-                store_result<T, kDim>(call, query, at.head, i, states[i].sum, results);
+                const int64_t vector = vector_offset(call, now.sequence.rows.first + at.token, at.head);
+                store_result<T, kDim>(call, vector, at.head, i, states[i].sum, results);
             }
             states[i] = SoftmaxState();
             clear<kDim>(i, results);

@@ -153,13 +153,14 @@ __global__ void __launch_bounds__(PromptShape<kDim>::kThreads, 1) attend_prompts
     for (int i = 0; i < 2; ++i) {
         const TileRow at = find(first_row + lane / 4 + 8 * i);
         if (!at.exists) continue;
-        const int query = tile.rows.first + at.token, first = first_pair * 16 + lane % 4 * 2;
+        const int64_t vector = vector_offset(call, tile.rows.first + at.token, at.head);
+        const int first = first_pair * 16 + lane % 4 * 2;
 #pragma unroll
         for (int each = 0; each < 2 * S::kPairs; ++each) {
             const float *pair = &results[each / 2][each % 2][2 * i];
             const int feature = first + 8 * each;
             if (feature >= call.head_dim) continue;
-            store_pair<T>(call, query, at.head, feature, pair[0] / states[i].sum, pair[1] / states[i].sum);
+            store_pair<T>(call, vector, at.head, feature, pair[0] / states[i].sum, pair[1] / states[i].sum);
         }
     }
 }

@@ -213,18 +213,24 @@ __device__ __forceinline__ void sum_values(const Weights<T> (&weights)[kSteps], 
     }
 }
 
+// Where a query's vector begins in q, and in out where nothing is moved.
+__device__ __forceinline__ int64_t vector_offset(const AttentionCall &call, int row, int head) {
+    return (static_cast<int64_t>(row) * call.q_heads + head) * call.head_dim;
+}
+
 // Two neighbouring features of a result, the first of them even.
 template <typename T>
-__device__ __forceinline__ void store_pair(const AttentionCall &call, int row, int head, int feature, float first,
+__device__ __forceinline__ void store_pair(const AttentionCall &call, int64_t vector, int head, int feature, float first,
                                            float second) {
-    T *const out = static_cast<T *>(call.out);
-    const int64_t index = result_index(call, row, head, feature);
     if (call.places == nullptr) {
-        store<uint32_t>(out + index, pack(from_float<T>(first), from_float<T>(second)));
-    } else {
-        out[index] = from_float<T>(first);
-        out[result_index(call, row, head, feature + 1)] = from_float<T>(second);
+        store<uint32_t>(static_cast<T *>(call.out) + vector + feature, pack(from_float<T>(first), from_float<T>(second)));
+        return;
     }
+    const int column = head * call.head_dim;
+    const uint2 places = load<uint2>(call.places + column + feature);
+    T *const out = static_cast<T *>(call.out) + vector - column;
+    out[places.x] = from_float<T>(first);
+    out[places.y] = from_float<T>(second);
 }
 
 }  // namespace quire
