@@ -28,7 +28,11 @@ from tests.fakes.http import events
 
 SCHEMAS: dict[str, type[WireModel]] = {
     "/v1/chat/completions": ChatCompletionRequest,
+    "/v1/chat/completions/render": ChatCompletionRequest,
+    "/v1/chat/completions/input_tokens": ChatCompletionRequest,
     "/v1/completions": CompletionRequest,
+    "/v1/completions/render": CompletionRequest,
+    "/v1/completions/input_tokens": CompletionRequest,
     "/v1/embeddings": EmbeddingRequest,
     "/tokenize": TokenizeRequest,
     "/detokenize": DetokenizeRequest,
@@ -62,7 +66,8 @@ message = st.fixed_dictionaries(
     {"role": st.sampled_from(["user", "system", "assistant", "tool", "developer", "function"]) | anything},
     optional={
         "content": st.text(max_size=8) | st.lists(part, max_size=2) | anything,
-        "name": anything,
+        "name": st.just("f") | anything,
+        "function_call": st.just({"name": "f", "arguments": "{}"}) | anything,
         "tool_calls": st.lists(call, max_size=2) | anything,
         "tool_call_id": name | anything,
         "refusal": anything,
@@ -75,6 +80,10 @@ likely: dict[str, st.SearchStrategy[Any]] = {
     "tokens": st.lists(st.integers(-1, 2**33), max_size=5) | anything,
     "model": st.sampled_from(["fake-model", "other"]) | anything,
     "n": st.integers(1, 4) | anything,
+    "best_of": st.integers(1, 4) | anything,
+    "truncation": st.fixed_dictionaries({"side": st.sampled_from(["left", "right"]), "max_tokens": st.integers(0, 5)}),
+    "truncate_prompt_tokens": st.integers(-2, 5) | anything,
+    "truncation_side": st.sampled_from(["left", "right"]) | anything,
     "stream": st.booleans() | anything,
     "temperature": st.floats(0, 2) | anything,
     "seed": st.integers(-(2**63), 2**63 - 1) | anything,
