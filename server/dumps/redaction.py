@@ -15,6 +15,7 @@ CHOSEN_FROM_A_LIST = frozenset(
     {
         *("role", "type", "tool_choice", "mode", "service_tier", "reasoning_effort", "verbosity", "format", "detail"),
         *("modalities", "effort", "reasoning_format", "encoding_format", "pooling"),
+        *("truncation", "side", "truncation_side"),
     }
 )
 """Fields whose values are words of the API where they are among `WORDS`."""
@@ -28,7 +29,7 @@ WORDS = frozenset(
         *("object", "array", "string", "number", "integer", "boolean", "null"),
         *("none", "auto", "required", "any", "default", "low", "medium", "high", "minimal", "flex", "priority"),
         *("xhigh", "max", "enabled", "disabled", "deepseek", "parsed", "raw", "hidden"),
-        *("float", "base64", "mean", "last"),
+        *("float", "base64", "mean", "last", "left", "right"),
     }
 )
 
@@ -45,8 +46,8 @@ SCHEMA_WORDS = frozenset(
 TOKEN_IDS = ("prompt", "tokens", "input")
 """Fields whose numbers are token ids, and so say what somebody wrote."""
 
-NAMES = frozenset({"required", "name", "id", "tool_call_id"})
-"""Fields whose values name something, and are not any text: of a property, a tool, a call."""
+NAMES = frozenset({"required", "name", "id", "tool_call_id", "request_id"})
+"""Fields whose values name something, and are not any text: of a property, a tool, a call, a request."""
 
 
 class Redactor:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +17,7 @@ from server.chat.tool_history import in_order_of_calls
 from server.chat.tool_use import wanted_tools
 from server.dumps.filler import Filler
 from server.dumps.redaction import WORDS, Redactor
+from server.field_reference import BODIES
 from server.schemas.chat import ChatCompletionRequest
 
 CANARY = "canary-4711"
@@ -69,6 +72,29 @@ def test_a_conversation_with_a_tool() -> None:
     schema = redacted["tools"][0]["function"]["parameters"]
     assert schema["type"] == "object"
     assert list(schema["properties"]) == schema["required"]
+
+
+def words_of(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Fields of all objects in a schema, each with every word of the API that may stand there."""
+    for owner in (schema, *schema.get("$defs", {}).values()):
+        for name, field in owner.get("properties", {}).items():
+            for each in (field, *field.get("anyOf", ())):
+                yield from ((name, word) for word in (*each.get("enum", ()), *filter(None, [each.get("const")])))
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_words_of_the_api_are_kept(body: str) -> None:
+    """Else a request could not be sent again."""
+    words = list(words_of(BODIES[body].model_json_schema()))
+    assert words or body in ("detokenize", "load", "unload")
+    for name, word in words:
+        assert REDACTOR.redacted({name: word}) == {name: word}
+
+
+def test_a_name_of_a_request_is_another_one() -> None:
+    redacted = REDACTOR.redacted({"request_id": CANARY, "messages": [{"role": "user", "content": "x"}]})
+    assert redacted["request_id"] != CANARY
+    ChatCompletionRequest.model_validate(redacted)
 
 
 def test_a_request_with_tools_can_be_sent_again() -> None:
