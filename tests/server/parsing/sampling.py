@@ -18,7 +18,7 @@ from engine.types import GrammarKind, GrammarSpec
 from server.parsing.tool_format import Part
 
 _DEMO = Path(__file__).parents[3] / "demo" / "quire-demo"
-_CLOSING = (b'"', b")", b"}", b"]", b"</", b'"}', b"1", b"e")
+_CLOSING = (b'"', b"'", b",", b")", b"}", b"]", b"</", b'"}', b"1", b"e")
 """What brings an answer nearer to its end."""
 
 
