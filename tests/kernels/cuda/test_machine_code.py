@@ -46,9 +46,8 @@ def test_the_library_opens_without_a_gpu(objects: list[Path]) -> None:
     assert library.built_for is not None
 
 
-def test_nothing_outside_attention_spills(objects: list[Path]) -> None:
-    said = [account_of(each).read_text() for each in objects if each.parent.name != "attention"]
-    resources = [kernel for text in said for kernel in read_resources(text)]
+def test_nothing_spills(objects: list[Path]) -> None:
+    resources = [kernel for each in objects for kernel in read_resources(account_of(each).read_text())]
     assert {kernel.architecture for kernel in resources} == {f"sm_{each}" for each in ARCHITECTURES}
     assert [str(kernel) for kernel in resources if kernel.local] == []
 
@@ -68,6 +67,23 @@ def test_products_of_few_rows(objects: list[Path], architecture: str, groups: in
     assert code["LDSM.16.M88.4"] == groups * WIDTHS, "activations of a tile and 8 rows come at once"
     assert code["LDS.128"] > 0
     assert not any(count(code, name) for name in LOCAL_MEMORY)
+
+
+@every_architecture
+@pytest.mark.parametrize(("dtype", "instruction"), [("f16", "HMMA.16816.F32"), ("bf16", "HMMA.16816.F32.BF16")])
+@pytest.mark.parametrize("way", ["decode", "prompt"])
+def test_attention(objects: list[Path], architecture: str, way: str, dtype: str, instruction: str) -> None:
+    found = kernels(objects, f"attention/{way}_{dtype}", architecture)
+    assert len(found) == 3, "one for each of three head dimensions"
+    for code in found.values():
+        assert code[instruction] > 0
+        assert count(code, "HMMA") == code[instruction]
+        copies = {name for name in code if name.startswith("LDGSTS")}
+        assert copies, "keys and values are copied beside the arithmetic"
+        assert all(".128" in name for name in copies), "16 bytes for each lane"
+        assert code["LDSM.16.M88.4"] > 0, "queries and keys come four matrices at a time"
+        assert code["LDSM.16.MT88.4"] > 0, "values too, transposed on the way"
+        assert not any(count(code, name) for name in LOCAL_MEMORY)
 
 
 @every_architecture
