@@ -16,7 +16,7 @@ PINS := requirements/constraints.txt
 TORCH := $(shell grep '^torch==' $(PINS))
 NATIVE := setup.py $(wildcard cpu_ext/CMakeLists.txt cpu_ext/csrc/* cpu_ext/csrc/*/*)
 
-.PHONY: help install serve cuda cuda-report gpu test test-slow soak lint check clean
+.PHONY: help install serve cuda cuda-report gpu test test-slow soak clients lint check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo 'make test       run the default test suite (minutes)'
 	@echo 'make test-slow  run the whole-model tests as well'
 	@echo 'make soak       half an hour of load and faults on the demo model (ARGS="--minutes 3" for less)'
+	@echo 'make clients    try a dozen OpenAI clients on the demo model and write docs/clients.md (ARGS="--only litellm" for some, unwritten)'
 	@echo 'make check      lint, types and the default tests'
 	@echo 'make cuda       build the CUDA kernels with nvcc, for the cards in this machine (QUIRE_CUDA_ARCHS=all for every card)'
 	@echo 'make cuda-report  registers and shared memory of every CUDA kernel; fails if one spills'
@@ -50,6 +51,9 @@ test-slow: $(VENV)/.installed-cuda
 
 soak: $(VENV)/.installed-dev
 	@$(VENV)/bin/python -m benchmarks.soak $(ARGS)
+
+clients: $(VENV)/.installed-dev
+	@$(VENV)/bin/python -m benchmarks.client_matrix $(or $(ARGS),--write)
 
 lint: $(VENV)/.installed-dev
 	@$(VENV)/bin/ruff check .

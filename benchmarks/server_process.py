@@ -22,7 +22,7 @@ import httpx
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "demo" / "quire-demo"
-PATIENCE = 60.0
+PATIENCE = 600.0
 """Seconds; generous, since a deadline only keeps what failed from running forever."""
 
 _SERIES = re.compile(r"^quire_(\w+)(?:\{.*\})? (\S+)$", re.MULTILINE)
