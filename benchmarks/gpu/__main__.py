@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for outcome in run_stages(wanted, options.minutes, Path(folder)):
             results.add(outcome)
             passed &= outcome.passed
-            print(f"{outcome.verdict:7s} {outcome.stage} ({outcome.seconds} s)", flush=True)
+            print(f"{outcome.verdict:8s} {outcome.stage} ({outcome.seconds} s)", flush=True)
             if not outcome.passed:
                 print(outcome.said, flush=True)
     print(results.table())

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 LONGEST_OUTPUT = 4000
+NO_TIME = "there was no time left for it"
 PATIENCE = 5.0
 """Seconds for a process that was killed to be gone."""
 
@@ -54,6 +55,8 @@ class Outcome:
     @property
     def verdict(self) -> str:
         """For people."""
+        if self.said == NO_TIME:
+            return "left out"
         return "passed" if self.passed else "FAILED"
 
 
@@ -74,7 +77,7 @@ def run_stages(wanted: Sequence[Stage], minutes: float, folder: Path) -> Iterato
 def run_stage(stage: Stage, folder: Path) -> Outcome:
     """Run one stage to its end, or until its time is over; then it ends with all that it has started."""
     if not stage.seconds:
-        return Outcome(stage.name, passed=False, seconds=0.0, said="there was no time left for it", rows=[])
+        return Outcome(stage.name, passed=False, seconds=0.0, said=NO_TIME, rows=[])
     file, log = folder / "rows.json", folder / "said.txt"
     file.unlink(missing_ok=True)
     command = [*stage.command, "--json", str(file)] if stage.gives_rows else list(stage.command)

@@ -112,7 +112,7 @@ def test_when_the_time_is_over_stages_are_left_out(tmp_path: Path) -> None:
     stage = Stage("one", (sys.executable, "-c", "print('well')"), 60)
     assert [each.passed for each in run_stages([stage, stage], 1, tmp_path)] == [True, True]
     (late,) = run_stages([stage], 0, tmp_path)
-    assert (late.passed, late.said) == (False, "there was no time left for it")
+    assert (late.passed, late.verdict) == (False, "left out")
 
 
 ROOT = Path(__file__).parents[2]
@@ -191,7 +191,7 @@ def test_results_are_there_after_every_stage_and_stay_until_it_is_run_again(
     wanted[0] = Stage("first", (sys.executable, "-c", ""), 60)
     assert gpu.main(["--results", str(tmp_path), "--only", "first"]) == 0
     assert stages_kept() == {"first": True, "second": True}
-    assert "FAILED  first" in capsys.readouterr().out
+    assert "FAILED   first" in capsys.readouterr().out
 
 
 def test_the_table_names_stages_and_rows() -> None:
