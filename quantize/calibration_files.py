@@ -96,6 +96,8 @@ class CalibrationReader:
                 raise QuantizationError(f"{where} does not suit the model's chat template: {error}") from None
         if isinstance(row.get(TEXT), str):
             return row[TEXT], False
+        if row.get(MESSAGES) is not None or row.get(TEXT) is not None:
+            raise QuantizationError(f"{where}: `{MESSAGES}` must be a list of objects, or `{TEXT}` a string.")
         raise QuantizationError(
             f"{where} has neither `{TEXT}` nor `{MESSAGES}`, but {', '.join(sorted(row)) or 'nothing'}."
         )

@@ -73,6 +73,8 @@ class QuantizeOptions:
         for name, bound in least.items():
             if not bound <= getattr(self, name) <= MOST:
                 raise ConfigError(f"{name} must be between {bound} and {MOST}, not {getattr(self, name)}.")
+        if self.tune and self.rows < 2:
+            raise ConfigError("tune needs rows to be at least 2: it trains on some and judges by others.")
         self.overrides, self.calibration_files  # noqa: B018  (they check what they are made of)
 
     @property

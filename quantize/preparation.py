@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -47,11 +48,13 @@ class Prepared:
         source: the model.
         calibration: rows.
         choices: the measurement.
+        measurement: file it is kept in.
     """
 
     source: SourceModel
     calibration: CalibrationRows
     choices: list[Choices]
+    measurement: Path
 
 
 class Preparation:
@@ -110,7 +113,7 @@ class Preparation:
         checkpoint = open_padded(self._options.source, self._config)
         config = padded_config(self._config)
         source = open_source(checkpoint, config, backend, calibration.tokens.shape[1], self._work.scratch)
-        return Prepared(source, calibration, self._measurement(source, calibration))
+        return Prepared(source, calibration, self._measurement(source, calibration), self._work.measurement)
 
     def _rows_from_files(self) -> CalibrationRows | None:
         files, source = self._options.calibration_files, self._options.source

@@ -27,6 +27,7 @@ from quantize.self_check import check_model
 from quantize.tuning import Tuned, tune
 from quantize.verify import verify
 from quantize.work import matrix_work
+from quantize.work_directory import MEASUREMENT_FILE
 from quantize.writer import write_model
 
 FORMAT_VERSION = "0.3.2"
@@ -54,6 +55,7 @@ class SizeJob:
         self._bpw = bpw
         self._source = prepared.source
         self._calibration = prepared.calibration
+        self._measurement = prepared.measurement
         self._plan = plan_size(options, prepared.source, prepared.choices, bpw)
         self._progress = progress
         self._clock = Clock(clock.seconds)
@@ -120,6 +122,7 @@ class SizeJob:
             options, self._plan, self._calibration, matrices, check, sum(sizes.values()), self._clock.seconds
         )
         write_report(unfinished, report)
+        shutil.copyfile(self._measurement, unfinished / MEASUREMENT_FILE)  # for other sizes, later
         flush_files(unfinished)
         unfinished.rename(journal.model)
 

@@ -79,7 +79,7 @@ def tune(
         after = fmean(student.divergence(rows[[index]], teacher, [index]) for index in check)
     finally:
         teacher.close()
-    if after >= before:
+    if not after < before:  # NaN does not help either
         return Tuned(dict(tensors), {}, before, after)
     return Tuned(student.tensors(), student.digests(), before, after)
 

@@ -61,7 +61,8 @@ def test_rows_that_will_not_do_are_named(tmp_path: Path) -> None:
     good = {"text": "ab"}
     for row, message in (
         ({"prompt": "x", "answer": "y"}, r"Row 2 of .*a\.jsonl has neither `text` nor `messages`, but answer, prompt"),
-        ({"messages": ["x"]}, r"Row 2 of .*a\.jsonl has neither"),
+        ({"messages": ["x"]}, r"Row 2 of .*a\.jsonl: `messages` must be a list of objects, or `text` a string"),
+        ({"text": 5}, r"Row 2 of .*a\.jsonl: `messages` must be a list of objects, or `text` a string"),
         ([1], r"Line 2 of .*a\.jsonl is not a JSON object"),
     ):
         with pytest.raises(QuantizationError, match=message):

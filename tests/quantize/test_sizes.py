@@ -109,6 +109,15 @@ def test_a_plan_is_what_the_job_then_does(options: QuantizeOptions, tmp_path: Pa
         assert report.weight_bytes == pytest.approx(plan.weight_bytes, rel=0.1)
 
 
+def test_a_finished_model_brings_its_measurement(
+    options: QuantizeOptions, made: SilentProgress, tmp_path: Path
+) -> None:
+    given, progress = options.out_of(3.0) / "measurement.json", SilentProgress()
+    assert given.read_bytes() == (options.out_of(4.25) / "measurement.json").read_bytes()
+    plan_model(replace(options, out=tmp_path / "out", bpw=(3.5,), measurement=given), progress=progress)
+    assert "Measuring" not in [name for name, _ in progress.stages]
+
+
 def test_a_measurement_can_be_brought_along(options: QuantizeOptions, tmp_path: Path) -> None:
     job = replace(options, out=tmp_path / "out")
     expected = plan_model(job, progress=NoProgress())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from engine.errors import ConfigError
 from engine.model.checkpoint import Checkpoint
 from engine.model.config import load_config
 from engine.model.full_attention import FullAttention
@@ -17,6 +19,7 @@ from quantize.differentiable import DifferentiableBackend, FreshWorkspace, Weigh
 from quantize.exl2.head import head_groups
 from quantize.exl2.layout import Group
 from quantize.model_quantizer import ModelQuantizer, Streams
+from quantize.options import QuantizeOptions
 from quantize.recipe import DEFAULT
 from quantize.source_model import SourceModel, open_source
 from quantize.tuning import tune
@@ -103,6 +106,20 @@ def test_tuning_helps_on_rows_it_has_not_seen_and_leaves_the_codes(tmp_path: Pat
         assert (tensor.dtype, tensor.shape) == (kept[name].dtype, kept[name].shape)
     assert set(tuned.digests) == set(source.shapes)
     assert not (tmp_path / "teacher.f32").exists()
+
+
+def test_numbers_that_are_none_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, rows = _open(tmp_path, biases=False), _rows(4)
+    before = _quantized(source, rows)
+    monkeypatch.setattr("quantize.tuning.RATE", math.inf)
+    tuned = tune(source, before, rows, 2, 0, NoProgress())
+    assert math.isnan(tuned.after)
+    assert all(tuned.tensors[name] is tensor for name, tensor in before.items())
+
+
+def test_tuning_needs_a_row_to_judge_by() -> None:
+    with pytest.raises(ConfigError, match="tune needs rows to be at least 2"):
+        QuantizeOptions(rows=1, tune=5)
 
 
 def test_what_does_not_help_is_not_kept(tmp_path: Path) -> None:
