@@ -16,8 +16,8 @@ page is written by `make clients`, which installs the clients (from PyPI and npm
 `build/clients`), serves the demo model, runs the checks of `benchmarks/client_matrix/checks/` and writes down what
 became of them. `.ci/run` runs the same checks.
 
-*pass*: all checks of this kind pass. *fail*: one does not. *n/a*: there is none, since the client has no such function
-or is not made for it; where the reason is not plain it stands below.
+*pass*: all checks of this kind pass. *fail*: one does not. *n/a*: not applicable; the reason stands below. A dash: not
+tried with this client.
 """
 
 
@@ -35,8 +35,14 @@ def _table(results: Iterable[ClientResult]) -> Iterator[str]:
     yield f"| client | version | {' | '.join(CAPABILITIES.values())} |"
     yield f"|---|---|{'---|' * len(CAPABILITIES)}"
     for result in results:
-        cells = ["fail" if result.trouble else str(result.outcome(each)) for each in CAPABILITIES]
+        cells = [_cell(result, capability) for capability in CAPABILITIES]
         yield f"| {_name(result)} | {result.version} | {' | '.join(cells)} |"
+
+
+def _cell(result: ClientResult, capability: str) -> str:
+    if result.trouble:
+        return "fail"
+    return str(result.outcome(capability)) if any(check.capability == capability for check in result.checks) else "–"
 
 
 def _details(results: Iterable[ClientResult]) -> Iterator[str]:

@@ -218,3 +218,22 @@ def test_cancel_by_a_timeout_of_the_client(client: OpenAI, server: Server) -> No
             max_tokens=1500,
             extra_body={"ignore_eos": True},
         )
+
+
+def test_reasoning_apart_from_content(client: OpenAI, server: Server) -> None:
+    answer = client.chat.completions.create(
+        model=server.model,
+        messages=[{"role": "user", "content": "What is 17 + 25?"}],
+        temperature=0,
+        extra_body={"chat_template_kwargs": {"enable_thinking": True}},
+    )
+    message = answer.choices[0].message
+    assert (message.model_extra or {})["reasoning_content"]
+    assert message.content
+    assert "think>" not in message.content
+
+
+def test_embeddings_as_numbers(client: OpenAI, server: Server) -> None:
+    vectors = client.embeddings.create(model=server.model, input=["a fox", "a lantern"], encoding_format="float")
+    assert [vector.index for vector in vectors.data] == [0, 1]
+    assert sum(number * number for number in vectors.data[0].embedding) == pytest.approx(1, abs=1e-3)
