@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
+from engine.errors import QuantizationError
 from engine.model.config import ModelConfig
 from quantize.atomic_file import file_digest
 from quantize.memory import row_length
@@ -21,6 +24,9 @@ def job_settings(options: QuantizeOptions, config: ModelConfig, weights: str) ->
         options: what to do.
         config: of the source.
         weights: SHA-256 of the source's weights.
+
+    Raises:
+        QuantizationError: a file that is named cannot be read.
     """
     return {
         "job version": JOB_VERSION,
@@ -35,13 +41,20 @@ def job_settings(options: QuantizeOptions, config: ModelConfig, weights: str) ->
         "rows": options.rows,
         "length": row_length(options, config),
         "calibration": [
-            {"name": file.path.name, "weight": file.weight, "sha256": file_digest(file.path)}
+            {"name": file.path.name, "weight": file.weight, "sha256": _digest(file.path)}
             for file in options.calibration_files
         ],
         "check-rows": options.check_rows,
         "seed": options.seed,
         "recipe": options.recipe,
-        "measurement": None if options.measurement is None else file_digest(options.measurement),
+        "measurement": None if options.measurement is None else _digest(options.measurement),
         "shard-bytes": options.shard_bytes,
         "device": options.device,
     }
+
+
+def _digest(path: Path) -> str:
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise QuantizationError(f"{path} cannot be read: {error.strerror}.") from None

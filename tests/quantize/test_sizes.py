@@ -129,6 +129,8 @@ def test_a_measurement_can_be_brought_along(options: QuantizeOptions, tmp_path: 
     model = write_dense_model(tmp_path / "model", inner=64)
     with pytest.raises(QuantizationError, match="was measured on another model"):
         plan_model(replace(job, source=model, out=tmp_path / "third", measurement=given), progress=NoProgress())
+    with pytest.raises(QuantizationError, match=r"nowhere\.json cannot be read: No such file"):
+        plan_model(replace(job, out=tmp_path / "none", measurement=tmp_path / "nowhere.json"), progress=NoProgress())
     given.write_text("{}")
     with pytest.raises(QuantizationError, match="no measurement of this version"):
         plan_model(replace(job, out=tmp_path / "fourth", measurement=given), progress=NoProgress())
