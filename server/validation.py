@@ -176,4 +176,6 @@ def _path(location: Sequence[str | int], body: Any, *, missing: bool) -> tuple[s
 def _wish(finding: Any) -> str:
     message: str = finding["msg"]
     message = message.removeprefix("Value error, ").removeprefix("Input ")
+    message = message.replace("a valid dictionary or object to extract fields from", "an object")
+    message = message.replace("a valid dictionary", "an object")
     return (message[:1].lower() + message[1:]).rstrip(".")

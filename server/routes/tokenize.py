@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter
 from starlette.responses import Response
 
@@ -12,6 +14,7 @@ from server.dependencies import ServicesDep
 from server.models.served import ServedModel
 from server.request_prompts import CONTEXTS
 from server.routes.render import longer_than_here
+from server.schemas.chat import TemplateFields
 from server.schemas.fields import refuse_unsupported
 from server.schemas.render import TokenizerInfo, TokenList, TokenText
 from server.schemas.tokenize import DetokenizeRequest, TokenizeRequest
@@ -40,6 +43,7 @@ async def detokenize(body: DetokenizeRequest, services: ServicesDep) -> Response
     """The text of token ids."""
     model = await services.model(body.model)
     refuse_unsupported(body)
+    _check_ids(body.tokens, model.limits.vocab_size)
     skipped = body.skip_special_tokens or False
     text = await decode_tokens(body.tokens, model.text.tokenizer, skip_special_tokens=skipped)
     return JsonResponse({"prompt": text}, headers=services.ignored_fields.headers(body))
@@ -74,5 +78,21 @@ async def _encode(body: TokenizeRequest, model: ServedModel, *, repair_roles: bo
             body.messages, body, text, max_tokens=max_tokens, repair_roles=repair_roles, add_special_tokens=special
         )
         return prompt.token_ids
+    _refuse_chat_fields(body)
     special = True if body.add_special_tokens is None else body.add_special_tokens
     return await encode_text(body.prompt or "", text.tokenizer, max_tokens=max_tokens, add_special_tokens=special)
+
+
+def _refuse_chat_fields(body: TokenizeRequest) -> None:
+    for name in TemplateFields.model_fields:
+        if getattr(body, name) is not None:
+            raise InvalidRequestError(f"'{name}' is about 'messages'; a 'prompt' is taken as it is.", param=name)
+
+
+def _check_ids(ids: Sequence[int], vocab_size: int) -> None:
+    for index, token in enumerate(ids):
+        if token >= vocab_size:
+            raise InvalidRequestError(
+                f"Token id {token} is not in the vocabulary; ids go from 0 to {vocab_size - 1}.",
+                param=f"tokens[{index}]",
+            )

@@ -26,6 +26,8 @@ def _one_of(*neutral: Any) -> Callable[[Any], bool]:
     return lambda value: value is None or any(value == each and type(value) is type(each) for each in neutral)
 
 
+_IN_CHATS = ", except by /v1/chat/completions"
+
 _OFF = _one_of()
 """Only null changes nothing."""
 
@@ -87,7 +89,13 @@ def _refused(path: FieldPath) -> Callable[[Any], bool] | None:
 
 def _hint(name: str | int) -> str:
     hints = {
-        "tool_choice": " beyond 'none'",
+        "tools": _IN_CHATS,
+        "tool_choice": f" beyond 'none'{_IN_CHATS}",
+        "reasoning_effort": _IN_CHATS,
+        "thinking_token_budget": _IN_CHATS,
+        "reasoning_budget_tokens": _IN_CHATS,
+        "thinking_budget_tokens": _IN_CHATS,
+        "thinking_budget": _IN_CHATS,
         "modalities": " beyond ['text']",
         "echo": " beyond false, except by /v1/completions",
         "functions": "; 'tools' has taken its place",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
@@ -50,6 +52,31 @@ def test_tokenize_refusals(client: TestClient) -> None:
     assert error_of(client.post("/tokenize", json={"prompt": "a", "model": "x"}), 404)["param"] == "model"
     assert error_of(client.post("/detokenize", json={"tokens": ["a"]}))["param"] == "tokens[0]"
     assert error_of(client.post("/detokenize", json={}))["param"] == "tokens"
+
+
+def test_detokenize_refuses_what_is_no_token(client: TestClient) -> None:
+    assert client.post("/detokenize", json={"tokens": [999]}).status_code == 200
+    error = error_of(client.post("/detokenize", json={"tokens": [70, 1000]}))
+    assert error["param"] == "tokens[1]"
+    assert "0 to 999" in error["message"]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"add_generation_prompt": True},
+        {"continue_final_message": False},
+        {"chat_template_kwargs": {}},
+        {"enable_thinking": False},
+        {"reasoning_effort": "none"},
+        {"reasoning": {}},
+        {"thinking": {"type": "disabled"}},
+    ],
+)
+def test_tokenizing_a_text_refuses_what_is_about_messages(client: TestClient, field: dict[str, Any]) -> None:
+    error = error_of(client.post("/tokenize", json={"prompt": "a", **field}))
+    assert error["param"] == next(iter(field))
+    assert "'messages'" in error["message"]
 
 
 def test_health(client: TestClient, engine: FakeEngine) -> None:

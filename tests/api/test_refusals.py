@@ -426,3 +426,18 @@ def test_a_text_far_too_long_is_refused_unencoded(
     error = error_of(client.post(path, json=fields))
     assert (error["param"], error["code"]) == (param, "context_length_exceeded")
     assert "at least" in error["message"]
+
+
+@pytest.mark.parametrize("field", [{"tools": [1]}, {"tool_choice": "required"}, {"thinking_budget": 5}])
+def test_what_only_chats_take_is_refused_with_where_to_send_it(client: TestClient, field: dict[str, Any]) -> None:
+    error = error_of(client.post(COMPLETIONS, json={"prompt": "a", **field}))
+    assert error["param"] == next(iter(field))
+    assert "except by /v1/chat/completions" in error["message"]
+
+
+@pytest.mark.parametrize("field", [{"tool_choice": "any"}, {"chat_template_kwargs": 1}, {"response_format": "json"}])
+def test_messages_speak_of_json_and_not_of_python(client: TestClient, field: dict[str, Any]) -> None:
+    error = error_of(client.post(CHAT, json={"messages": MESSAGES, **field}))
+    assert error["code"] == "invalid_type"
+    assert "an object" in error["message"]
+    assert "dictionary" not in error["message"]
