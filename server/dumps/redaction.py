@@ -9,7 +9,7 @@ from typing import Any, get_args
 from server.dumps.filler import Filler
 from server.schemas.base import WireModel
 from server.schemas.chat import Role
-from server.schemas.fields import REFUSED
+from server.schemas.refused import REFUSED
 
 CHOSEN_FROM_A_LIST = frozenset(
     {

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
 from urllib.parse import quote
 
 from engine.errors import InvalidRequestError
 from server.schemas.base import FieldPath, WireModel
+from server.schemas.refused import REFUSED, REFUSED_BY_OTHER_ROUTES, RefusedField
 from server.validation import spell
 
 logger = logging.getLogger(__name__)
@@ -22,51 +21,6 @@ MAX_REMEMBERED = 1000
 _POSITION = re.compile(r"\[\d+\]")
 
 
-def _one_of(*neutral: Any) -> Callable[[Any], bool]:
-    return lambda value: value is None or any(value == each and type(value) is type(each) for each in neutral)
-
-
-_IN_CHATS = ", except by /v1/chat/completions"
-
-_OFF = _one_of()
-"""Only null changes nothing."""
-
-REFUSED: Mapping[str, Callable[[Any], bool]] = {
-    "tools": _one_of([]),
-    "tool_choice": _one_of("none", "auto"),
-    "functions": _one_of([]),
-    "function_call": _one_of("none", "auto"),
-    "modalities": _one_of(["text"]),
-    "audio": _OFF,
-    "moderation": _OFF,
-    "web_search_options": _OFF,
-    "reasoning_effort": _one_of("none"),
-    "thinking_token_budget": _one_of(-1, 0),
-    "reasoning_budget_tokens": _one_of(-1, 0),
-    "thinking_budget_tokens": _one_of(-1, 0),
-    "thinking_budget": _one_of(-1, 0),
-    "verbosity": _one_of("medium"),
-    "echo": _one_of(False),
-    "chat_template": _OFF,
-    "documents": _one_of([]),
-    "bad_words": _one_of([]),
-    "allowed_token_ids": _OFF,
-    "banned_tokens": _one_of([]),
-    "banned_strings": _one_of([]),
-    "guided_whitespace_pattern": _OFF,
-    "whitespace_pattern": _OFF,
-    "disable_any_whitespace": _one_of(False),
-    "disable_additional_properties": _one_of(False),
-    "json_schema": _OFF,
-    "regex": _OFF,
-    "regex_pattern": _OFF,
-    "ebnf": _OFF,
-    "grammar_string": _OFF,
-}
-"""Known fields, of OpenAI and of other servers, that this server does not implement and that change the answer, each
-with the test for values that ask for nothing special. They are refused wherever in a body they stand."""
-
-
 def refuse_unsupported(body: WireModel) -> None:
     """Refuse what would silently change the meaning of the request.
 
@@ -74,34 +28,18 @@ def refuse_unsupported(body: WireModel) -> None:
         InvalidRequestError: naming the field, code `unsupported_parameter`.
     """
     for path, value in body.unknown_fields():
-        neutral = _refused(path)
-        if neutral is not None and not neutral(value):
+        field = _refused(path)
+        if field is not None and not field.asks_for_nothing(value):
             raise InvalidRequestError(
-                f"'{spell(path)}' is not supported by this server{_hint(path[-1])}. Leave it out.",
+                f"'{spell(path)}' is not supported by this server{field.hint}. Leave it out.",
                 param=spell(path),
                 code="unsupported_parameter",
             )
 
 
-def _refused(path: FieldPath) -> Callable[[Any], bool] | None:
-    return REFUSED.get(str(path[-1]))
-
-
-def _hint(name: str | int) -> str:
-    hints = {
-        "tools": _IN_CHATS,
-        "tool_choice": f" beyond 'none'{_IN_CHATS}",
-        "reasoning_effort": _IN_CHATS,
-        "thinking_token_budget": _IN_CHATS,
-        "reasoning_budget_tokens": _IN_CHATS,
-        "thinking_budget_tokens": _IN_CHATS,
-        "thinking_budget": _IN_CHATS,
-        "modalities": " beyond ['text']",
-        "echo": " beyond false, except by /v1/completions",
-        "functions": "; 'tools' has taken its place",
-        "function_call": "; 'tool_choice' and 'tool_calls' have taken its place",
-    }
-    return hints.get(str(name), "")
+def _refused(path: FieldPath) -> RefusedField | None:
+    name = str(path[-1])
+    return REFUSED.get(name) or (REFUSED_BY_OTHER_ROUTES.get(name) if len(path) == 1 else None)
 
 
 class IgnoredFields:
