@@ -12,6 +12,7 @@ from engine.errors import QuantizationError
 DAMPING = 0.12
 LEAST_DAMPING = 1e-5
 DAMPING_STEPS = 10
+LARGEST_HALF = torch.finfo(torch.float16).max
 
 
 class InputMoments:
@@ -69,6 +70,9 @@ class InputMoments:
 
         W + (H + λI)⁻¹ Xᵀ((X₀ − X) W + s (R₀ − R)): errors made earlier in the model are made good as far as they show
         in X, and the fraction s of the residual stream's own error is repaid.
+
+        Raises:
+            QuantizationError: they lie beyond half precision, in which the format keeps their scales.
         """
         if self._input_drift is None and self._residual_drift is None:
             return weight
@@ -79,7 +83,14 @@ class InputMoments:
             wanted += residual_share * self._residual_drift
         damped = self.hessian()
         damped.diagonal().add_(damping)
-        return weight + torch.cholesky_solve(wanted / self.rows, torch.linalg.cholesky(damped))
+        target = weight + torch.cholesky_solve(wanted / self.rows, torch.linalg.cholesky(damped))
+        largest = float(target.abs().max())
+        if not largest <= LARGEST_HALF:  # so that NaN is found too
+            raise QuantizationError(
+                f"{self.name} would need weights of up to {largest:.3g} to make good what was rounded before it; half "
+                f"precision ends at {LARGEST_HALF:.0f}. The source's weights are too large to be quantized."
+            )
+        return target
 
     def relative_error(self, target: torch.Tensor, weight: torch.Tensor) -> float:
         """‖X (Ŵ − W)‖ / ‖X W‖ of `weight` [K, N] against `target` [K, N]; 0 where the target gives nothing."""

@@ -54,6 +54,14 @@ def test_a_poisoned_row_is_named(value: float) -> None:
         moments.add(bad)
 
 
+def test_a_target_beyond_half_precision_is_named() -> None:
+    inputs = _randn(50, 4)
+    moments = InputMoments("some.matrix")
+    moments.add(inputs, original=inputs * 1e30)
+    with pytest.raises(QuantizationError, match=r"some\.matrix would need weights of .* ends at 65504"):
+        moments.target(_randn(4, 4), 0.1, 0.0)
+
+
 def test_no_inputs_at_all_are_an_error() -> None:
     with pytest.raises(QuantizationError, match=r"No calibration row reached some\.matrix"):
         InputMoments("some.matrix").hessian()
