@@ -23,6 +23,12 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 CHECKED = ("sweep", "sampling", "invariance")
 """Modules that compute-sanitizer runs, with small sizes."""
 
+RECORDING = ("invariance",)
+"""Those of them that record graphs, in which torch cannot do without its own handling of memory."""
+
+EACH_TENSOR_BY_ITSELF = ("env", "PYTORCH_NO_CUDA_MEMORY_CACHING=1")
+"""Otherwise torch cuts tensors out of large pieces, and memcheck sees nothing that stays within one of these."""
+
 
 def stages() -> list[Stage]:
     """All of them, in the order in which one is worth more if the one before passed; what is slow comes last."""
@@ -34,7 +40,9 @@ def stages() -> list[Stage]:
 
     def checked(tool: str, module: str) -> Stage:
         program = (*python, f"benchmarks.gpu.{module}", "--small")
-        command = (sanitizer, "--error-exitcode", "9", "--tool", tool, *program)
+        command: tuple[str, ...] = (sanitizer, "--error-exitcode", "9", "--tool", tool, *program)
+        if tool == "memcheck" and module not in RECORDING:
+            command = (*EACH_TENSOR_BY_ITSELF, *command)
         return Stage(f"{tool} of {module}", command, 90)
 
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Protocol
 
@@ -66,6 +67,7 @@ class CudaCard:
         return graph.replay
 
     def free_bytes(self) -> int:
+        gc.collect()
         torch.cuda.empty_cache()
         return int(torch.cuda.mem_get_info(self.device)[0])
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
 
 from benchmarks.gpu.card import Card, CudaCard
 from benchmarks.gpu.rows import hand_over, rows_option
-from benchmarks.gpu.yardstick import Effort, Timed, copying, median_seconds
+from benchmarks.gpu.yardstick import Effort, Timed, captured, copying, median_seconds
 from benchmarks.report import Row
 from engine.ops.backend import LinearKernel
 from engine.ops.cuda_backend import CudaBackend
@@ -65,16 +65,6 @@ def copies(card: Card, effort: Effort, tensors: Exl2Tensors) -> list[LinearKerne
     backend = CudaBackend(card.runtime)
     first = backend.prepare_exl2(tensors)
     return [first, *(backend.prepare_exl2(tensors) for _ in range(effort.rotated_bytes // first.nbytes))]
-
-
-def captured(card: Card, calls: Sequence[Callable[[], object]]) -> Timed:
-    """All calls in one graph."""
-
-    def body() -> None:
-        for call in calls:
-            call()
-
-    return Timed(card.captured(body), len(calls))
 
 
 def products(card: Card, kernels: Sequence[LinearKernel], rows: int) -> tuple[Timed, int]:

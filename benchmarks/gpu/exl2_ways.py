@@ -15,9 +15,9 @@ from functools import partial
 import torch
 
 from benchmarks.gpu.card import Card, CudaCard
-from benchmarks.gpu.exl2_speed import MIX, captured, dense_products, random_matrix
+from benchmarks.gpu.exl2_speed import MIX, dense_products, random_matrix
 from benchmarks.gpu.rows import hand_over, rows_option
-from benchmarks.gpu.yardstick import Effort, median_seconds
+from benchmarks.gpu.yardstick import Effort, captured, median_seconds
 from benchmarks.report import Row
 from engine.ops.cuda_backend import CudaBackend
 from engine.ops.cuda_exl2_matrix import MANY_ROWS_CAPABILITY, CudaExl2Matrix, Exl2Workspace

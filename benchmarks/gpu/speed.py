@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.gpu.card import Card, CudaCard
 from benchmarks.gpu.rows import hand_over, rows_option
-from benchmarks.gpu.yardstick import Effort, Timed, copying, median_seconds, reading
+from benchmarks.gpu.yardstick import Effort, captured, copying, median_seconds, reading
 from benchmarks.report import Row
 from engine.ops.cuda_backend import CudaBackend
 
@@ -22,7 +22,7 @@ TOKENS = (1, 64, 2048)
 
 def compare(card: Card, effort: Effort, name: str, bytes_moved: int, call: Callable[[], object]) -> list[Row]:
     """A kernel's bandwidth, and its share of a copy's, taking turns with one."""
-    time, copy = median_seconds(card, effort, Timed(call), copying(card, effort))
+    time, copy = median_seconds(card, effort, captured(card, [call] * effort.calls), copying(card, effort))
     rate, copy_rate = bytes_moved / time, effort.copy_bytes / copy
     return [
         Row(f"{name}: bandwidth", rate / 1e9, "GB/s"),
