@@ -1,8 +1,8 @@
 """Stage: speed of EXL2 products on this card, against copying and against torch's float16 product of the same shape.
 
 Every product reads another copy of its matrix, so many that they do not fit into the cache, and is replayed from a
-graph, so that the host's time does not count. Bytes are those the matrix holds, and the activations; the step that puts
-the activations into stored order is part of the time. Figures are medians of rounds in which all alternate.
+graph, so that the host's time does not count. Bytes are those the matrix holds, and the activations, which come in
+stored order, as the op before writes them in a model. Figures are medians of rounds in which all alternate.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.gpu.card import Card, CudaCard
 from benchmarks.gpu.rows import hand_over, rows_option
 from benchmarks.gpu.yardstick import Effort, Timed, captured, copying, median_seconds
 from benchmarks.report import Row
-from engine.ops.backend import LinearKernel
+from engine.ops.backend import GroupKernel
 from engine.ops.cuda_backend import CudaBackend
 from engine.ops.exl2 import WIDTHS, Exl2Tensors, build_q_groups
 
@@ -60,20 +60,22 @@ def random_matrix(shape: tuple[int, int], widths: Widths) -> Exl2Tensors:
     )
 
 
-def copies(card: Card, effort: Effort, tensors: Exl2Tensors) -> list[LinearKernel]:
-    """The matrix as often as it takes to fill `rotated_bytes`."""
+def copies(card: Card, effort: Effort, tensors: Exl2Tensors) -> list[GroupKernel]:
+    """The matrix as often as it takes to fill `rotated_bytes`, each as layers have it: inputs come in its order."""
     backend = CudaBackend(card.runtime)
     first = backend.prepare_exl2(tensors)
-    return [first, *(backend.prepare_exl2(tensors) for _ in range(effort.rotated_bytes // first.nbytes))]
+    kernels = [first, *(backend.prepare_exl2(tensors) for _ in range(effort.rotated_bytes // first.nbytes))]
+    groups = [backend.prepare_group([kernel]) for kernel in kernels]
+    return [group for group in groups if group is not None]
 
 
-def products(card: Card, kernels: Sequence[LinearKernel], rows: int) -> tuple[Timed, int]:
+def products(card: Card, groups: Sequence[GroupKernel], rows: int) -> tuple[Timed, int]:
     """Products with copies of a matrix, and the bytes of one."""
-    first = kernels[0]
+    first = groups[0].kernels[0]
     x = torch.randn(rows, first.in_features, device=card.device).half()
     out = torch.empty(rows, first.out_features, dtype=torch.float16, device=card.device)
     size = first.nbytes + x.nbytes + out.nbytes
-    return captured(card, [partial(kernel, x, out) for kernel in kernels]), size
+    return captured(card, [partial(group, x, [out]) for group in groups]), size
 
 
 def dense_products(card: Card, effort: Effort, shape: tuple[int, int], rows: int) -> Timed:
@@ -102,10 +104,10 @@ def measure_rows(
     card: Card, effort: Effort, shape: tuple[int, int], name: str, widths: Widths, dense: Mapping[int, float]
 ) -> Iterator[Row]:
     """How the time grows with the rows, and how it stands to torch's float16, in seconds for each number of rows."""
-    kernels = copies(card, effort, random_matrix(shape, widths))
+    groups = copies(card, effort, random_matrix(shape, widths))
     single = 0.0
     for rows, torch_time in dense.items():
-        product, _ = products(card, kernels, rows)
+        product, _ = products(card, groups, rows)
         time = median_seconds(card, effort, product)[0]
         single = single or time
         label = f"EXL2 {name}, {shape[0]} x {shape[1]}, {rows} rows"
