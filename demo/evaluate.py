@@ -51,7 +51,12 @@ class Examiner:
                 reply = await self._client.post("completions", json={**self._settings, "prompt": prompt})
                 reply.raise_for_status()
                 return str(reply.json()["choices"][0]["text"])
-            reply = await self._client.post("chat/completions", json={**self._settings, "messages": item["messages"]})
+            body = {
+                **self._settings,
+                "messages": item["messages"],
+                "reasoning_format": "none",
+            }  # the text as it was written
+            reply = await self._client.post("chat/completions", json=body)
             reply.raise_for_status()
             return str(reply.json()["choices"][0]["message"]["content"])
 
