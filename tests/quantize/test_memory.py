@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import subprocess
 import sys
@@ -69,7 +70,7 @@ def test_a_system_that_does_not_tell_is_trusted(job: Job, monkeypatch: pytest.Mo
 
 
 PEAK = """
-import json, sys, threading, time
+import ctypes, json, sys, threading
 from pathlib import Path
 from quantize.job import QuantizeOptions, quantize_model
 from tests.quantize.models import NoProgress
@@ -78,16 +79,28 @@ model, out, text = map(Path, sys.argv[1:4])
 options = QuantizeOptions(model, out, rows=int(sys.argv[4]), length=128, calibration=(str(text),), threads=1)
 peaks, ended = [], threading.Event()
 
-def anonymous():
-    fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
-    return int(fields["RssAnon"].split()[0]) * 1024
+
+class Heap(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in
+        ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")]
+
+
+mallinfo2 = ctypes.CDLL(None).mallinfo2
+mallinfo2.restype = Heap
+
+
+def used():
+    heap = mallinfo2()
+    return heap.uordblks + heap.hblkhd
+
 
 def watch():
     while not ended.wait(0.002):
-        peaks.append(anonymous())
+        peaks.append(used())
+
 
 watcher = threading.Thread(target=watch)
-before = anonymous()
+before = used()
 watcher.start()
 quantize_model(options, progress=NoProgress())
 ended.set()
@@ -97,7 +110,10 @@ print(json.dumps([before, max(peaks)]))
 
 
 def _peak(model: Path, folder: Path, rows: int) -> int:
-    """Bytes of its own that a job in a process of its own takes at most, beyond what it begins with."""
+    """Bytes that a job in a process of its own holds at most, beyond what it begins with.
+
+    What it has allocated, not the pages it was given: those depend on where the allocator finds room.
+    """
     text = write_text(folder / "text.txt", words=40_000)
     command = [sys.executable, "-c", PEAK, str(model), str(folder / "out"), str(text), str(rows)]
     before, peak = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -106,11 +122,9 @@ def _peak(model: Path, folder: Path, rows: int) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="counts with mallinfo2 of glibc 2.33")
 def test_measured_memory_is_bounded_by_a_layer(tmp_path: Path) -> None:
-    """A model of 2 and one of 8 layers, 8 rows and 64: the peak is that of one layer, and below the estimate.
-
-    Peaks are sampled, and more of them are met in a longer run.
-    """
+    """A model of 2 and one of 8 layers, 8 rows and 64: the peak is that of one layer, and below the estimate."""
     peaks = {}
     for layers, rows in ((2, 8), (8, 8), (2, 64)):
         folder = tmp_path / f"{layers}-{rows}"
@@ -121,6 +135,6 @@ def test_measured_memory_is_bounded_by_a_layer(tmp_path: Path) -> None:
         estimate, layer = needed_memory(options, config, layout), layer_bytes(layout)
         peaks[layers, rows] = _peak(model, folder, rows)
         assert peaks[layers, rows] < estimate
-    # where a layer's weights were kept for each of the six, even in half precision, it would be three of these or more
-    assert peaks[8, 8] < peaks[2, 8] + 2 * layer
-    assert peaks[2, 64] < peaks[2, 8] + 2 * layer
+    # where the weights of each of the six more layers were kept, even in half precision, it would be three of these
+    assert peaks[8, 8] < peaks[2, 8] + layer
+    assert peaks[2, 64] < peaks[2, 8] + layer
