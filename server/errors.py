@@ -38,7 +38,7 @@ from engine.errors import (
     ShuttingDownError,
 )
 from engine.logs import FIELDS
-from server.validation import explain
+from server.field_errors import explain
 
 logger = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from engine.errors import InvalidRequestError
 from engine.types import GrammarKind, GrammarSpec
+from server.field_errors import missing
 from server.schemas.structured import ResponseFormat, StructuredFields, StructuredOutputs
 
 _GBNF_RULE = re.compile(r"^[ \t]*[A-Za-z0-9_-]+[ \t]*::=", re.MULTILINE)
@@ -77,7 +78,7 @@ def _of_response_format(wanted: ResponseFormat) -> Iterator[WantedGrammar]:
     match wanted.type:
         case "json_schema":
             if wanted.json_schema is None:
-                raise _missing("response_format.json_schema")
+                raise missing("response_format.json_schema")
             yield _schema(wanted.json_schema.schema_, "response_format.json_schema.schema")
         case "json_object" if wanted.schema_ is not None:
             yield _schema(wanted.schema_, "response_format.schema")
@@ -136,7 +137,3 @@ def _grammar(kind: GrammarKind, source: str, param: str) -> WantedGrammar:
         return WantedGrammar(GrammarSpec(kind, source), param)
     except InvalidRequestError as error:
         raise naming_field(error, param) from None
-
-
-def _missing(param: str) -> InvalidRequestError:
-    return InvalidRequestError(f"Missing required parameter: '{param}'.", param=param, code="missing_parameter")

@@ -1,7 +1,6 @@
-"""Reading request bodies strictly, and explaining what is wrong with them.
+"""Reading request bodies strictly.
 
-FastAPI reads and validates bodies; this narrows its JSON reader (size, encoding, depth) and turns pydantic's findings
-into one message that names the field as the caller spelled it.
+FastAPI reads and validates bodies; this narrows its JSON reader (size, encoding, depth).
 """
 
 from __future__ import annotations
@@ -15,8 +14,6 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-
-from engine.errors import InvalidRequestError
 
 MAX_DEPTH = 100
 """Deepest nesting of arrays and objects in a body."""
@@ -100,38 +97,6 @@ def parse_json(body: bytes) -> Any:
     return value
 
 
-def explain(findings: Sequence[Any], body: Any) -> InvalidRequestError:
-    """The one error that says best what pydantic found.
-
-    Where a field may have several forms pydantic reports a finding for each; the one that got deepest into the body
-    is the form the caller meant.
-
-    Args:
-        findings: pydantic's `errors()`, locations starting with `body`, `path` or `query`.
-        body: the parsed body they are about.
-    """
-    paths = [_path(finding["loc"], body, missing=finding["type"] == "missing") for finding in findings]
-    deepest = max(len(path) for path in paths)
-    best = [(path, finding) for path, finding in zip(paths, findings, strict=True) if len(path) == deepest]
-    path = best[0][0]
-    if not path:
-        return InvalidRequestError("The body must be a JSON object.", code="invalid_type")
-    param = spell(path)
-    kinds = {finding["type"] for _, finding in best}
-    if kinds == {"missing"}:
-        return InvalidRequestError(f"Missing required parameter: '{param}'.", param=param, code="missing_parameter")
-    here = [finding for each, finding in best if each == path]
-    wishes = list(dict.fromkeys(_wish(finding) for finding in here))
-    code = "invalid_type" if any(finding["type"].endswith("_type") for finding in here) else "invalid_value"
-    return InvalidRequestError(f"Invalid value for '{param}': {', or '.join(wishes)}.", param=param, code=code)
-
-
-def spell(path: Sequence[str | int]) -> str:
-    """A place in a body as messages and headers name it: `messages[0].role`."""
-    spelled = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
-    return spelled.removeprefix(".")
-
-
 def _malformed(reason: str) -> HTTPException:
     return HTTPException(400, f"The body is not valid JSON: {reason}.")
 
@@ -155,27 +120,3 @@ def _has_lone_surrogate(value: Any) -> bool:
     except UnicodeEncodeError:
         return True
     return False
-
-
-def _path(location: Sequence[str | int], body: Any, *, missing: bool) -> tuple[str | int, ...]:
-    """The part of pydantic's location that leads through the body; the rest names members of unions."""
-    if location[0] != "body":
-        return tuple(location[1:])
-    path: list[str | int] = []
-    node = body
-    for step in location[1:]:
-        inside = isinstance(node, dict) and step in node
-        if inside or (isinstance(node, list) and isinstance(step, int) and step < len(node)):
-            node = node[step]
-            path.append(step)
-    if missing and isinstance(node, dict):
-        path.append(location[-1])
-    return tuple(path)
-
-
-def _wish(finding: Any) -> str:
-    message: str = finding["msg"]
-    message = message.removeprefix("Value error, ").removeprefix("Input ")
-    message = message.replace("a valid dictionary or object to extract fields from", "an object")
-    message = message.replace("a valid dictionary", "an object")
-    return (message[:1].lower() + message[1:]).rstrip(".")

@@ -11,6 +11,7 @@ from engine.text.template_capabilities import TemplateCapabilities
 from server.chat.old_functions import with_tools_for_functions
 from server.chat.tool_history import in_order_of_calls, one_call_each, with_short_ids
 from server.chat.tools_as_text import with_tools_as_text
+from server.field_errors import missing
 from server.schemas.chat import ContentPart, Message
 
 _CALL: Mapping[str, Any] = {"id": True, "type": True, "function": {"name": True, "arguments": True}}
@@ -86,9 +87,7 @@ def _content(message: Message, path: str, template: TemplateCapabilities) -> str
         case None if message.role == "assistant":
             text = message.refusal or ""
         case None:
-            raise InvalidRequestError(
-                f"Missing required parameter: '{path}.content'.", param=f"{path}.content", code="missing_parameter"
-            )
+            raise missing(f"{path}.content")
         case str():
             text = message.content
         case parts:
@@ -108,6 +107,5 @@ def _part_text(part: ContentPart, path: str) -> str:
         )
     text = part.text if part.type == "text" else part.refusal
     if text is None:
-        param = f"{path}.{part.type}"
-        raise InvalidRequestError(f"Missing required parameter: '{param}'.", param=param, code="missing_parameter")
+        raise missing(f"{path}.{part.type}")
     return text

@@ -9,6 +9,7 @@ from itertools import takewhile
 from typing import Any
 
 from engine.errors import InvalidRequestError
+from server.field_errors import missing
 from server.schemas.chat import Message
 
 _ALPHABET = string.digits + string.ascii_letters
@@ -79,7 +80,7 @@ def one_call_each(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, An
 def _place(message: Message, param: str, places: Mapping[str, int]) -> int:
     name = message.tool_call_id
     if name is None:
-        raise InvalidRequestError(f"Missing required parameter: '{param}'.", param=param, code="missing_parameter")
+        raise missing(param)
     if name not in places:
         raise InvalidRequestError(
             f"'{param}': '{name[:64]}' is not the id of a call in the assistant's message before it.", param=param

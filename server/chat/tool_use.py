@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import InvalidRequestError
+from server.field_errors import missing
 from server.parsing.tool_format import Tool
 from server.schemas.tools import FunctionDefinition, NamedTool, ToolChoice, ToolDefinition, ToolFields
 
@@ -73,7 +74,7 @@ def wanted_tools(body: ToolFields) -> ToolUse | None:
 def _function(tool: ToolDefinition, place: str) -> FunctionDefinition:
     _check_type(tool.type, f"{place}.type", ("function",))
     if tool.function is None:
-        raise _missing(f"{place}.function")
+        raise missing(f"{place}.function")
     _check_parameters(tool.function.parameters, f"{place}.function.parameters")
     return tool.function
 
@@ -107,7 +108,7 @@ def _chosen(choice: str | ToolChoice | None, functions: Sequence[FunctionDefinit
         return {_named(choice, "tool_choice", names, ("function", "allowed_tools"))}, True, False
     allowed = choice.allowed_tools
     if allowed is None:
-        raise _missing("tool_choice.allowed_tools")
+        raise missing("tool_choice.allowed_tools")
     places = ((f"tool_choice.allowed_tools.tools[{index}]", each) for index, each in enumerate(allowed.tools))
     return {_named(each, place, names) for place, each in places}, allowed.mode == "required", True
 
@@ -115,7 +116,7 @@ def _chosen(choice: str | ToolChoice | None, functions: Sequence[FunctionDefinit
 def _named(tool: NamedTool, place: str, names: set[str], types: Sequence[str] = ("function",)) -> str:
     _check_type(tool.type, f"{place}.type", types)
     if tool.function is None:
-        raise _missing(f"{place}.function")
+        raise missing(f"{place}.function")
     name = tool.function.name
     if name not in names:
         param = f"{place}.function.name"
@@ -169,7 +170,3 @@ def _definition(function: FunctionDefinition) -> Mapping[str, Any]:
     described = {} if function.description is None else {"description": function.description}
     parameters = _NO_PARAMETERS if function.parameters is None else function.parameters
     return {"type": "function", "function": {"name": function.name, **described, "parameters": parameters}}
-
-
-def _missing(param: str) -> InvalidRequestError:
-    return InvalidRequestError(f"Missing required parameter: '{param}'.", param=param, code="missing_parameter")

@@ -21,6 +21,7 @@ from engine.errors import (
 from engine.messages import LoadProgress
 from server.dependencies import ServicesDep
 from server.errors import INVALID_REQUEST, SERVER_ERROR, ErrorReply, reply_to
+from server.field_errors import spell
 from server.models.progress import progress_of
 from server.models.registry import Models
 from server.models.served import ServedModel
@@ -30,7 +31,7 @@ from server.schemas.base import WireModel
 from server.schemas.operations import CancelledLoad, ModelState, ModelStates
 from server.scopes import AccessScope, access
 from server.sse import DONE, event_stream, frame
-from server.validation import JsonRoute, spell
+from server.validation import JsonRoute
 from server.wire_json import JsonResponse, to_json
 
 router = APIRouter(route_class=JsonRoute, tags=["admin"])

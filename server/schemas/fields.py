@@ -7,9 +7,9 @@ import re
 from urllib.parse import quote
 
 from engine.errors import InvalidRequestError
+from server.field_errors import spell
 from server.schemas.base import FieldPath, WireModel
 from server.schemas.refused import REFUSED, REFUSED_BY_OTHER_ROUTES, RefusedField
-from server.validation import spell
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
 
-from engine.errors import InvalidRequestError
-from server.validation import MAX_DEPTH, explain, parse_json
+from server.validation import MAX_DEPTH, parse_json
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -50,47 +49,3 @@ def test_what_looks_malformed_but_is_not() -> None:
     assert json.dumps(parse_json(deep)).encode() == deep
     wide = b"[" + b",".join([b"[]"] * 500) + b"]"
     assert len(parse_json(wide)) == 500
-
-
-def finding(*location: str | int, kind: str = "string_type", message: str = "Input should be a valid string") -> Any:
-    return {"type": kind, "loc": ("body", *location), "msg": message}
-
-
-def explained(body: Any, *findings: Any) -> InvalidRequestError:
-    return explain(findings, body)
-
-
-def test_names_of_union_members_are_left_out() -> None:
-    body = {"messages": [{"content": 5}]}
-    error = explained(
-        body,
-        finding("messages", 0, "content", "str"),
-        finding("messages", 0, "content", "list[ContentPart]", message="Input should be a valid list"),
-    )
-    assert error.param == "messages[0].content"
-    assert error.message == (
-        "Invalid value for 'messages[0].content': should be a valid string, or should be a valid list."
-    )
-    assert error.code == "invalid_type"
-
-
-def test_the_finding_deepest_in_the_body_counts() -> None:
-    body = {"content": [{"type": 5}]}
-    error = explained(
-        body, finding("content", "str"), finding("content", "list[ContentPart]", 0, "type", message="Input is bad")
-    )
-    assert error.param == "content[0].type"
-    assert "bad" in error.message
-
-
-def test_missing_fields() -> None:
-    error = explained({"a": {}}, finding("a", "b", kind="missing", message="Field required"))
-    assert (error.param, error.code) == ("a.b", "missing_parameter")
-    assert error.message == "Missing required parameter: 'a.b'."
-
-
-@pytest.mark.parametrize("body", [[], None, "text", 5])
-def test_bodies_that_are_no_objects(body: Any) -> None:
-    error = explained(body, finding(kind="model_attributes_type", message="Input should be a valid dictionary"))
-    assert error.param is None
-    assert "JSON object" in error.message
