@@ -10,6 +10,7 @@ from starlette.responses import Response
 from engine.errors import InvalidRequestError
 from engine.text.special_tokens import NAMES
 from server.chat.prompt import chat_prompt, decode_tokens, encode_text
+from server.chat.tool_use import wanted_tools
 from server.dependencies import ServicesDep
 from server.models.served import ServedModel
 from server.request_prompts import CONTEXTS
@@ -18,6 +19,7 @@ from server.schemas.chat import TemplateFields
 from server.schemas.fields import refuse_unsupported
 from server.schemas.render import TokenizerInfo, TokenList, TokenText
 from server.schemas.tokenize import DetokenizeRequest, TokenizeRequest
+from server.schemas.tools import ToolFields
 from server.scopes import AccessScope, access
 from server.validation import JsonRoute
 from server.wire_json import JsonResponse
@@ -73,9 +75,15 @@ async def _encode(body: TokenizeRequest, model: ServedModel, *, repair_roles: bo
         )
     text, max_tokens = model.text, CONTEXTS * model.limits.max_model_len
     if body.messages is not None:
-        special = body.add_special_tokens or False
+        tools = wanted_tools(body)
         prompt = await chat_prompt(
-            body.messages, body, text, max_tokens=max_tokens, repair_roles=repair_roles, add_special_tokens=special
+            body.messages,
+            body,
+            text,
+            tools=() if tools is None else tools.definitions,
+            max_tokens=max_tokens,
+            repair_roles=repair_roles,
+            add_special_tokens=body.add_special_tokens or False,
         )
         return prompt.token_ids
     _refuse_chat_fields(body)
@@ -84,7 +92,7 @@ async def _encode(body: TokenizeRequest, model: ServedModel, *, repair_roles: bo
 
 
 def _refuse_chat_fields(body: TokenizeRequest) -> None:
-    for name in TemplateFields.model_fields:
+    for name in (*TemplateFields.model_fields, *ToolFields.model_fields):
         if getattr(body, name) is not None:
             raise InvalidRequestError(f"'{name}' is about 'messages'; a 'prompt' is taken as it is.", param=name)
 

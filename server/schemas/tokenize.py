@@ -8,9 +8,10 @@ from pydantic import Field
 
 from server.schemas.base import ModelChoice, TokenId, example
 from server.schemas.chat import Message, TemplateFields
+from server.schemas.tools import ToolFields
 
 
-class TokenizeRequest(ModelChoice, TemplateFields):
+class TokenizeRequest(ModelChoice, TemplateFields, ToolFields):
     """A text or a conversation to be turned into token ids."""
 
     model_config = example({"prompt": "Hello there"})

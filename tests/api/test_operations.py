@@ -71,6 +71,9 @@ def test_detokenize_refuses_what_is_no_token(client: TestClient) -> None:
         {"reasoning_effort": "none"},
         {"reasoning": {}},
         {"thinking": {"type": "disabled"}},
+        {"tools": []},
+        {"tool_choice": "none"},
+        {"parallel_tool_calls": True},
     ],
 )
 def test_tokenizing_a_text_refuses_what_is_about_messages(client: TestClient, field: dict[str, Any]) -> None:

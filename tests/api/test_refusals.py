@@ -209,10 +209,10 @@ def test_unknown_fields_are_named_where_they_are(client: TestClient, caplog: pyt
 
 @pytest.mark.parametrize(("path", "body"), [("/tokenize", {"messages": MESSAGES}), ("/detokenize", {"tokens": [70]})])
 def test_other_bodies_refuse_and_name_fields_too(client: TestClient, path: str, body: Any) -> None:
-    for field, value in (("tools", [{"type": "function"}]), ("documents", [{}]), ("chat_template", "{{ 1 }}")):
+    for field, value in (("functions", [{"name": "f"}]), ("documents", [{}]), ("chat_template", "{{ 1 }}")):
         error = error_of(client.post(path, json={**body, field: value}))
         assert (error["param"], error["code"]) == (field, "unsupported_parameter")
-    response = client.post(path, json={**body, "tools": [], "temperature": 1})
+    response = client.post(path, json={**body, "documents": [], "temperature": 1})
     assert response.headers["x-quire-ignored-fields"] == "temperature"
 
 

@@ -81,3 +81,28 @@ def test_a_model_may_be_named_and_have_no_template(
     client = make_client(bare)
     assert client.get("/tokenizer_info?model=fake-model").json()["chat_template"] is None
     assert error_of(client.get("/tokenizer_info?model=other"), 404)["code"] == "model_not_found"
+
+
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tools": [WEATHER]},
+        {"tools": [WEATHER], "tool_choice": "none"},
+        {"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "weather"}}},
+        {"tools": [WEATHER], "tool_choice": "required", "parallel_tool_calls": False},
+    ],
+)
+def test_a_conversation_with_tools_is_tokenized_as_it_is_rendered(client: TestClient, fields: dict[str, Any]) -> None:
+    body = {**CONVERSATION, **fields}
+    rendered = client.post(f"{CHAT}/render", json=body).json()["data"][0]
+    assert ("weather" in rendered["prompt"]) == (fields.get("tool_choice") != "none")
+    assert client.post("/tokenize", json=body).json()["tokens"] == rendered["token_ids"]
+
+
+def test_wrong_tools_are_refused_when_tokenizing_as_when_answering(client: TestClient) -> None:
+    for fields in ({"tools": [{"type": "custom"}]}, {"tool_choice": "required"}):
+        refused = [error_of(client.post(route, json={**CONVERSATION, **fields})) for route in (CHAT, "/tokenize")]
+        assert refused[0] == refused[1]

@@ -65,7 +65,7 @@ RIGHT: Mapping[str, list[Any]] = {
     "/v1/chat/completions/input_tokens": CHATS,
     "/v1/completions/input_tokens": COMPLETIONS,
     "/v1/requests/{request_id}/cancel": [{}],
-    "/tokenize": [{"prompt": "Hi", "add_special_tokens": True}, *CHATS[:3]],
+    "/tokenize": [{"prompt": "Hi", "add_special_tokens": True}, *CHATS[:3], {"messages": [USER], "tools": [TOOL]}],
     "/detokenize": [{"tokens": [5, 6, 7], "skip_special_tokens": True}],
     "/admin/models/load": [
         {"model": "fake-model", "settings": {"max_num_seqs": 2}, "stream": True},

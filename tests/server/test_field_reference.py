@@ -26,7 +26,7 @@ def test_every_field_says_what_it_is() -> None:
 def test_fields_of_all_bodies_are_there_at_any_depth() -> None:
     found = {row[0]: row[1:3] for row in rows()}
     assert found["`messages[].content[].text`"] == ["chat, tokenize", "string"]
-    assert found["`tool_choice.allowed_tools.tools[].function.name`"] == ["chat", "string"]
+    assert found["`tool_choice.allowed_tools.tools[].function.name`"] == ["chat, tokenize", "string"]
     assert found["`response_format.json_schema.schema`"] == ["chat, completions", "object or boolean"]
     assert found["`top_logprobs`"] == ["chat", "integer from 0 to 20"]
     assert found["`timeout`"] == ["chat, completions, embeddings", "number above 0 to 1e+06"]
