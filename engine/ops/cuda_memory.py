@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from engine.ops.backend_memory import Exl2Shape, StepShape
+from engine.ops.cublas import products_bytes
 from engine.ops.cuda_linear import group_bytes, held_bytes, inputs_bytes
 from engine.ops.torch_memory import TorchMemory
 
@@ -25,6 +26,7 @@ class CudaMemory:
 
     def __init__(self, device: torch.device, dtype: torch.dtype, processors: int) -> None:
         self._torch = TorchMemory(device, dtype)
+        self._device = device
         self._dtype = dtype
         self._processors = processors
 
@@ -43,7 +45,7 @@ class CudaMemory:
     def scratch(self, step: StepShape) -> int:
         # the MLP's product cannot be written over the gate where its order changes
         reordered = step.tokens * step.widest_input * self._dtype.itemsize
-        return inputs_bytes(step.widest_input) + reordered
+        return inputs_bytes(step.widest_input) + reordered + products_bytes(self._device)
 
     def scratch_per_position(self, step: StepShape) -> int:  # noqa: ARG002
         return 0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from engine.ops.backend import AttentionBatch, GroupKernel, LinearKernel
+from engine.ops.cublas import settle_products
 from engine.ops.exl2 import Exl2Tensors, decode
 from engine.ops.reference import attention, elementwise, gather, kv_cache, norm, rotary
 from engine.ops.reference.linear import DenseLinear
@@ -20,6 +21,8 @@ class TorchBackend:
         device: where to compute, e.g. `cpu` or `cuda`.
         activation_dtype: dtype of activations, and of the matrices, which are converted when they are taken over.
         threads: CPU threads torch may use, a setting of the whole process; 0 leaves torch's own choice.
+
+    On CUDA devices it settles how torch multiplies there (`engine/ops/cublas.py`), for the whole process too.
     """
 
     def __init__(
@@ -32,6 +35,8 @@ class TorchBackend:
         self._activation_dtype = activation_dtype
         if self._device.type == "cpu" and threads > 0:
             torch.set_num_threads(threads)
+        if self._device.type == "cuda":
+            settle_products()
 
     @property
     def name(self) -> str:

@@ -8,6 +8,7 @@ import torch
 
 from engine.free_memory import free_memory
 from engine.ops.backend_memory import Exl2Shape, StepShape
+from engine.ops.cublas import products_bytes
 
 FLOAT_BYTES = 4
 SCORE_COPIES = 3
@@ -41,7 +42,7 @@ class TorchMemory:
         return 0
 
     def scratch(self, step: StepShape) -> int:
-        return 3 * step.tokens * step.num_heads * step.head_dim * FLOAT_BYTES
+        return 3 * step.tokens * step.num_heads * step.head_dim * FLOAT_BYTES + products_bytes(self._device)
 
     def scratch_per_position(self, step: StepShape) -> int:
         scores = SCORE_COPIES * step.num_heads * step.tokens
