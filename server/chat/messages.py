@@ -9,13 +9,10 @@ from engine.errors import InvalidRequestError
 from engine.text.role_repair import repair_roles
 from engine.text.template_capabilities import TemplateCapabilities
 from server.chat.old_functions import with_tools_for_functions
-from server.chat.tool_history import in_order_of_calls, one_call_each, with_short_ids
+from server.chat.tool_history import arguments_text, in_order_of_calls, one_call_each, with_short_ids
 from server.chat.tools_as_text import with_tools_as_text
 from server.field_errors import missing
-from server.schemas.chat import ContentPart, Message
-
-_CALL: Mapping[str, Any] = {"id": True, "type": True, "function": {"name": True, "arguments": True}}
-"""What templates are shown of a tool call: the fields of the schema, not what else a client put there."""
+from server.schemas.chat import ContentPart, Message, ToolCall
 
 
 def template_messages(
@@ -62,13 +59,20 @@ def _shown(message: Message, path: str, template: TemplateCapabilities) -> dict[
     if message.name is not None:
         shown["name"] = message.name
     if message.tool_calls:
-        shown["tool_calls"] = [call.model_dump(include=_CALL, exclude_none=True) for call in message.tool_calls]
+        shown["tool_calls"] = [_call(call) for call in message.tool_calls]
     if message.tool_call_id is not None:
         shown["tool_call_id"] = message.tool_call_id
     thoughts = message.reasoning if message.reasoning_content is None else message.reasoning_content
     if thoughts is not None:
         shown["reasoning_content"] = thoughts
     return shown
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    """What templates are shown of a call: the fields of the schema, not what else a client put there."""
+    name = {} if call.id is None else {"id": call.id}
+    function = {"name": call.function.name, "arguments": arguments_text(call.function)}
+    return {**name, "type": call.type, "function": function}
 
 
 def _words_and_calls(message: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

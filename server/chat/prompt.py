@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from engine.errors import ContextLengthError, InvalidRequestError
+from engine.errors import ContextLengthError, InvalidRequestError, TemplateError
 from engine.text.template_capabilities import CallForm
 from engine.text.tokenizer import Tokenizer
 from server.chat.messages import template_messages
 from server.chat.reasoning_fields import template_switches
+from server.chat.tool_history import arguments_of_no_object
 from server.schemas.chat import Message, TemplateFields
 from server.schemas.completion import Prompt
 from server.text import ModelText
@@ -80,7 +81,10 @@ async def chat_prompt(
         return ChatPrompt(rendered, token_ids, _text(conversation[-1]) if continued else "")
 
     size = sum(_size(message) for message in conversation) + sum(len(str(tool)) for tool in tools)
-    return await _off_loop_if_long(build, size)
+    try:
+        return await _off_loop_if_long(build, size)
+    except TemplateError as error:
+        raise _naming_arguments(error, messages) from None
 
 
 async def completion_prompts(
@@ -165,6 +169,18 @@ def _as_list(prompt: Prompt) -> list[str | list[int]]:
     if ids:
         return [ids]
     return [each for each in prompt if not isinstance(each, int)]
+
+
+def _naming_arguments(error: TemplateError, messages: Sequence[Message]) -> InvalidRequestError:
+    """The error; with what may well be its cause, where an earlier call has arguments that a template cannot read."""
+    place = arguments_of_no_object(messages)
+    if place is None:
+        return error
+    return InvalidRequestError(
+        f"{error.message} Mind that '{place}' is not the text of a JSON object, which this template may need.",
+        param=place,
+        code=error.code,
+    )
 
 
 def _text(message: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
@@ -10,7 +11,7 @@ from typing import Any
 
 from engine.errors import InvalidRequestError
 from server.field_errors import missing
-from server.schemas.chat import Message
+from server.schemas.chat import FunctionCall, Message
 
 _ALPHABET = string.digits + string.ascii_letters
 _SHORT = 9
@@ -44,6 +45,23 @@ def call_ids(messages: Sequence[Message]) -> Iterator[str]:
         for call in message.tool_calls or ():
             if call.id is not None:
                 yield call.id
+
+
+def arguments_of_no_object(messages: Sequence[Message]) -> str | None:
+    """Where the first earlier call stands whose arguments are not the text of a JSON object; None if there is none."""
+    for index, message in enumerate(messages):
+        places = {f"tool_calls[{rank}].function": call.function for rank, call in enumerate(message.tool_calls or ())}
+        if message.function_call is not None:
+            places["function_call"] = message.function_call
+        for place, function in places.items():
+            if not _is_object(arguments_text(function)):
+                return f"messages[{index}].{place}.arguments"
+    return None
+
+
+def arguments_text(function: FunctionCall) -> str:
+    """The arguments of a call; many clients send nothing, or an empty text, for a function that takes none."""
+    return function.arguments if function.arguments and not function.arguments.isspace() else "{}"
 
 
 def with_short_ids(message: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -90,6 +108,13 @@ def _place(message: Message, param: str, places: Mapping[str, int]) -> int:
 
 def _sorted(results: Sequence[tuple[int, int, Message]]) -> list[tuple[int, Message]]:
     return [(index, message) for _, index, message in sorted(results, key=lambda each: each[:2])]
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _shortened(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 
 from engine.text.defaults import GenerationDefaults
@@ -195,6 +196,18 @@ def test_continue_final_message(client: TestClient, engine: FakeEngine, text: Mo
     ask(client, messages=messages, continue_final_message=True)
     prompt = text.tokenizer.decode(engine.requests[0].prompt_token_ids, skip_special_tokens=False)
     assert prompt == "<s><user>Hi</s><assistant>Once upon"
+
+
+@pytest.mark.parametrize("role", ["user", "system"])
+def test_the_final_message_that_is_continued_may_be_anybodys(
+    client: TestClient, engine: FakeEngine, text: ModelText, role: str
+) -> None:
+    """As in vLLM and transformers, where models are made to write a user's turn; the SDK's types know one role only."""
+    answer = ask(client, messages=[{"role": role, "content": "What is"}], continue_final_message=True)
+    assert (
+        text.tokenizer.decode(engine.requests[0].prompt_token_ids, skip_special_tokens=False) == f"<s><{role}>What is"
+    )
+    assert answer["choices"][0]["message"]["role"] == "assistant"
 
 
 def test_parameters_reach_the_engine(client: TestClient, engine: FakeEngine) -> None:

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.errors import InvalidRequestError, TemplateError
 from engine.text.chat_template import ChatTemplate
 from engine.text.template_capabilities import probe
 from server.chat.messages import template_messages
 from server.chat.prompt import chat_prompt
-from server.chat.tool_history import one_call_each, with_short_ids
+from server.chat.tool_history import arguments_of_no_object, one_call_each, with_short_ids
 from server.schemas.chat import Message, TemplateFields
 from server.text import ModelText
 from tests.fakes.text import model_text
@@ -76,6 +77,62 @@ def test_every_real_template_shows_tools_calls_and_results_in_order(shared: Path
         words = ["qzask", "qzsea", "qzgreen", "qzsky", "qzblue"]
     places = [prompt.rindex(word) for word in words]
     assert places == sorted(places)
+
+
+def rendered(template: ChatTemplate, directory: Path, arguments: str | None, tool_format: str = "auto") -> str:
+    """The prompt of a conversation with one call."""
+    call = {"id": "call_first", "type": "function", "function": {"name": "look", "arguments": arguments}}
+    history = [CONVERSATION[0], {"role": "assistant", "tool_calls": [call]}, RESULTS[1]]
+    real = model_text(directory)
+    text = ModelText(real.tokenizer, template, real.defaults, tool_format)
+    options = TemplateFields()
+    return asyncio.run(
+        chat_prompt(wire(history), options, text, max_tokens=10**6, repair_roles=True, tools=[TOOL])
+    ).text
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_real_templates_show_arguments_that_are_no_json_and_take_none_for_an_empty_object(
+    shared: Path, tmp_path: Path, family: str
+) -> None:
+    folder = shared / "data" / "chat-templates"
+    golden = json.loads((folder / f"{family}.golden.json").read_text())
+    template = ChatTemplate((folder / f"{family}.jinja").read_text(), golden["bos_token"], golden["eos_token"])
+    for arguments in ("qznope", '{"at": "qznope', '["qznope"]'):
+        assert "qznope" in rendered(template, tmp_path, arguments)
+    plain = rendered(template, tmp_path, "{}")
+    assert [rendered(template, tmp_path, arguments) for arguments in ("", " ", None)] == [plain] * 3
+
+
+BY_NAME = """{% for message in messages %}[{{ message.role }}]{{ message.content or '' }}
+{%- for call in message.tool_calls or [] %}{{ call.function.name }}
+{%- for name, value in call.function.arguments|items %}<{{ name }}>{{ value }}{% endfor %}{% endfor %}{% endfor -%}
+{% for tool in tools or [] %}{{ tool.function.name }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"""
+
+
+def test_a_template_that_reads_arguments_by_name_cannot_show_what_is_no_object(tmp_path: Path) -> None:
+    template = ChatTemplate(BY_NAME)
+    assert "look<at>qzsea" in rendered(template, tmp_path, '{"at": "qzsea"}', "qwen3_coder")
+    assert "[assistant]look[tool]" in rendered(template, tmp_path, "", "qwen3_coder")
+    for arguments in ("nope", "[1]", "5", '"text"', "[" * 100_000):
+        with pytest.raises(InvalidRequestError, match="not the text of a JSON object") as refused:
+            rendered(template, tmp_path, arguments, "qwen3_coder")
+        place = "messages[1].tool_calls[0].function.arguments"
+        assert (refused.value.param, refused.value.code) == (place, "chat_template_error")
+
+
+def test_other_failures_of_a_template_say_nothing_of_arguments(tmp_path: Path) -> None:
+    with pytest.raises(TemplateError) as refused:
+        rendered(ChatTemplate("{{ raise_exception('no') }}"), tmp_path, "{}")
+    assert refused.value.param == "messages"
+    assert "JSON" not in refused.value.message
+
+
+def test_arguments_are_found_in_the_older_form_too() -> None:
+    function = {"name": "f", "arguments": "nope"}
+    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "function_call": function}]
+    assert arguments_of_no_object(wire(messages)) == "messages[1].function_call.arguments"
+    assert arguments_of_no_object(wire([*messages[:1], CALLS])) is None
 
 
 def test_calls_are_taken_apart_with_their_results() -> None:
