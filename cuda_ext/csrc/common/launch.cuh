@@ -22,14 +22,20 @@ int32_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t dyna
 }
 
 // Loads the kernel's code onto the current device and allows it this much dynamic shared memory, so that no launch has
-// to.
+// to. Kernels that ask for such memory count on as many blocks sharing a processor as fit it whole, and read past the
+// first-level cache; left to itself, the driver may give that cache what a second block would need.
 template <typename... Parameters>
 int32_t prepare(void (*kernel)(Parameters...), size_t dynamic_shared = 0) {
+    const void *code = reinterpret_cast<const void *>(kernel);
     cudaFuncAttributes attributes;
-    cudaError_t status = cudaFuncGetAttributes(&attributes, reinterpret_cast<const void *>(kernel));
+    cudaError_t status = cudaFuncGetAttributes(&attributes, code);
     if (status == cudaSuccess && attributes.sharedSizeBytes + dynamic_shared > 48 * 1024) {
-        status = cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
-                                      cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(dynamic_shared));
+        status = cudaFuncSetAttribute(code, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                      static_cast<int>(dynamic_shared));
+    }
+    if (status == cudaSuccess && dynamic_shared > 0) {
+        status = cudaFuncSetAttribute(code, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                      cudaSharedmemCarveoutMaxShared);
     }
     return status;
 }
