@@ -138,6 +138,10 @@ def tally(cases: Iterable[Case]) -> dict[str, Any]:
     return found.summary()
 
 
+_PLACED = re.compile(r"'#(?:[^']*/)?(?P<keyword>[^/']*)':? (?P<fault>.*)", re.DOTALL)
+"""A refusal that says where in the schema its reason is."""
+
+
 def examine(case: Case, compiler: GrammarCompiler, tally: Tally) -> None:
     """Compile a schema and hold the grammar to what jsonschema says."""
     tally.schemas += 1
@@ -190,12 +194,14 @@ def _is_valid(judge: Any, value: Any) -> bool | None:
 def reason_of(message: str) -> str:
     """The kind of a refusal: its message without what it quotes of the schema."""
     message = message.removeprefix("The grammar cannot be used: ").removeprefix("failed to compile JSON schema: ")
-    if message.startswith("Resource "):
-        return "a reference to what is not in the schema"
-    if message.startswith("Unknown format: "):
+    placed = _PLACED.match(message)
+    if placed and placed["keyword"] == "$ref":
+        return "a reference to what is not in the schema, or to itself"
+    if placed and placed["keyword"] == "format":
         return "an unknown format"
-    if message.startswith("Unimplemented keys: "):
-        return ", ".join(json.loads(message.removeprefix("Unimplemented keys: ").rstrip(".")))
+    if placed:
+        unsupported = placed["fault"] == "this keyword is not supported."
+        return placed["keyword"] if unsupported else f"a fault in {placed['keyword'] or 'the schema'}"
     if message.startswith("oneOf "):
         return "oneOf with branches that may overlap"
     return message.split(" for ")[0].split(" while ")[0].split(": ")[0].split(" /")[0].rstrip(".")

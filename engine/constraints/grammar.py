@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.constraints.base import TokenMask
-from engine.constraints.grammar_source import lark_source
+from engine.constraints.grammar_source import json_schemas, lark_source
+from engine.constraints.schema_faults import schema_fault
 from engine.errors import ConstraintError, InvalidRequestError
 from engine.text.token_bytes import TokenBytes
 from engine.types import GrammarSpec
@@ -66,7 +67,7 @@ class GrammarCompiler:
         matcher = LLMatcher(tokenizer, source, log_level=0, limits=limits)
         first = b"" if matcher.is_error() else matcher.compute_bitmask()
         if matcher.is_error():
-            raise InvalidRequestError(f"The grammar cannot be used: {_reason(matcher)}", param="grammar")
+            raise InvalidRequestError(f"The grammar cannot be used: {_reason(matcher, spec)}", param="grammar")
         if not self._goes_on(np.frombuffer(first, np.uint32)):
             raise InvalidRequestError("The grammar allows nothing but an empty answer.", param="grammar")
         return MatcherGrammar(matcher, len(self._tokens))
@@ -175,10 +176,15 @@ class _TokenTable:
         raise NotImplementedError("text is never encoded for a grammar")
 
 
-def _reason(matcher: LLMatcher) -> str:
-    """What llguidance says is wrong with a grammar, in one line and without the part of the grammar it shows."""
+def _reason(matcher: LLMatcher, spec: GrammarSpec) -> str:
+    """What is wrong with a grammar, in one line: the fault in a JSON Schema and its place, where that is found, else
+    what llguidance says, without the part of the grammar it shows.
+    """
     said = [line for line in matcher.get_error().splitlines() if not _SHOWN.match(line)]
     reason = _PLACE.sub("", " ".join(" ".join(said).split())).rstrip(" .:")
     if "coerce_one_of" in reason:  # an option of llguidance's, which would not hold answers to the schema
         reason = "oneOf is supported only where its branches cannot overlap; use anyOf"
-    return f"{reason[:MOST_OF_A_REASON]}."
+    if "NoExtensionBias" in reason:
+        reason = "it leads back to itself before it has a first character, so that there is no answer"
+    faults = (schema_fault(schema, reason) for schema in json_schemas(spec))
+    return next(filter(None, faults), None) or f"{reason[:MOST_OF_A_REASON]}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 from engine.constraints.gbnf import gbnf_to_lark
@@ -41,11 +42,27 @@ def lark_source(spec: GrammarSpec) -> str:
     Raises:
         InvalidRequestError: it is not written in its language, or uses what cannot be honoured; the message names it.
     """
+    return _lark_source(spec, _json_rule)
+
+
+def json_schemas(spec: GrammarSpec) -> list[Any]:
+    """All JSON Schemas in a grammar that `lark_source` takes."""
+    schemas: list[Any] = []
+
+    def collected(schema: Any) -> str:
+        schemas.append(schema)
+        return _json_rule(schema)
+
+    _lark_source(spec, collected)
+    return schemas
+
+
+def _lark_source(spec: GrammarSpec, json_rule: Callable[[Any], str]) -> str:
     match spec.kind:
         case GrammarKind.JSON_OBJECT:
-            body = f"start: {_json_rule({'type': 'object'})}"
+            body = f"start: {json_rule({'type': 'object'})}"
         case GrammarKind.JSON_SCHEMA:
-            body = f"start: {_json_rule(_parsed(spec.source, 'The JSON schema'))}"
+            body = f"start: {json_rule(_parsed(spec.source, 'The JSON schema'))}"
         case GrammarKind.REGEX:
             body = f"start: {_regex_rule(spec.source)}"
         case GrammarKind.CHOICE:
@@ -55,9 +72,9 @@ def lark_source(spec: GrammarSpec) -> str:
         case GrammarKind.GBNF:
             body = gbnf_to_lark(spec.source)
         case GrammarKind.STRUCTURAL_TAG:
-            body = structural_tag_to_lark(_parsed(spec.source, "The structural tag"), _json_rule)
+            body = structural_tag_to_lark(_parsed(spec.source, "The structural tag"), json_rule)
         case GrammarKind.TREE:
-            body = tree_to_lark(_parsed(spec.source, "The grammar tree"), _json_rule, _regex_rule)
+            body = tree_to_lark(_parsed(spec.source, "The grammar tree"), json_rule, _regex_rule)
     return f"{body}\n{_OPTIONS}\n"
 
 
@@ -71,7 +88,10 @@ def _json_rule(schema: Any) -> str:
         raise _refusal("'x-guidance' in a JSON schema is not supported. Leave it out.")
     if _deeper_than(schema, MAX_DEPTH):
         raise _refusal(f"The JSON schema is nested more than {MAX_DEPTH} levels deep.")
-    return f"%json {json.dumps({**with_exact_formats(schema), 'x-guidance': _JSON_OPTIONS})}"
+    try:
+        return f"%json {json.dumps({**with_exact_formats(schema), 'x-guidance': _JSON_OPTIONS}, allow_nan=False)}"
+    except ValueError:
+        raise _refusal("A JSON schema cannot hold NaN, infinity, or numbers as large.") from None
 
 
 def _choice(choices: Any) -> str:
