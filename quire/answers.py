@@ -9,10 +9,11 @@ from engine.text.chat_template import Message
 
 
 class AnswerPiece(NamedTuple):
-    """A piece of an answer; the last one says why it ended (`stop`, `length`, ...)."""
+    """A piece of an answer; the last one says why it ended (`stop`, `length`, ...). Thoughts come before the text."""
 
     text: str
     finish_reason: str | None = None
+    thoughts: str = ""
 
 
 class Talker(Protocol):

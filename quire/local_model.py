@@ -15,7 +15,9 @@ from engine.text.chat_template import Message
 from engine.text.detokenizer import Utf8Assembler
 from engine.types import GenerationRequest, SamplingParams
 from quire.answers import AnswerPiece
+from quire.local_chat import answer_piece, local_chat
 from quire.sampling_flags import sampling_params
+from server.parsing.base import PlainParser, StreamParser
 from server.text import ModelText, load_model_text
 
 
@@ -44,8 +46,8 @@ class LocalModel:
         """The answer to a conversation, by the model's chat template; see `Talker.answer`."""
         if self._text.template is None:
             raise InvalidRequestError("This model has no chat template; use quire generate instead.")
-        prompt = self._text.template.render(messages)
-        return self._stream(self._text.tokenizer.encode(prompt, add_special_tokens=False))
+        asking = local_chat(messages, self._text, self._sampling, self._engine.model.max_model_len)
+        return self._stream(*self._runner.run(asking))
 
     def continuation(self, text: str) -> Generator[AnswerPiece, None, None]:
         """The continuation of a text. Closing the generator ends it early.
@@ -53,11 +55,13 @@ class LocalModel:
         Raises:
             QuireError: it cannot be continued, or the engine failed.
         """
-        return self._stream(self._text.tokenizer.encode(text))
+        return self._stream(self._text.tokenizer.encode(text), self._sampling, PlainParser())
 
-    def _stream(self, prompt: Sequence[int]) -> Generator[AnswerPiece, None, None]:
-        request = GenerationRequest(uuid.uuid4().hex, tuple(prompt), self._sampling)
-        pieces = self._pieces(request)
+    def _stream(
+        self, prompt: Sequence[int], sampling: SamplingParams, parser: StreamParser
+    ) -> Generator[AnswerPiece, None, None]:
+        request = GenerationRequest(uuid.uuid4().hex, tuple(prompt), sampling)
+        pieces = self._pieces(request, parser)
 
         async def following() -> AnswerPiece | None:
             return await anext(pieces, None)
@@ -68,16 +72,17 @@ class LocalModel:
         finally:
             self._runner.run(_close(pieces))
 
-    async def _pieces(self, request: GenerationRequest) -> AsyncGenerator[AnswerPiece, None]:
+    async def _pieces(self, request: GenerationRequest, parser: StreamParser) -> AsyncGenerator[AnswerPiece, None]:
         assembler = Utf8Assembler()
         deltas = self._engine.generate(request)
         async with aclosing(deltas):
             async for delta in deltas:
-                text = assembler.feed(delta.data)
+                found = parser.feed(assembler.feed(delta.data))
                 if delta.finish is None:
-                    yield AnswerPiece(text)
+                    yield answer_piece(found)
                 else:
-                    yield AnswerPiece(text + assembler.flush(), delta.finish.reason)
+                    rest = [*parser.feed(assembler.flush()), *parser.finish()]
+                    yield answer_piece([*found, *rest], delta.finish.reason)
 
 
 @contextmanager

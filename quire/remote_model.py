@@ -111,7 +111,10 @@ def _pieces(lines: Iterator[str]) -> Iterator[AnswerPiece]:
         if "error" in event:
             raise RequestFailedError(_message(event) or "The server broke off the answer.")
         for choice in event.get("choices", ()):
-            yield AnswerPiece(choice.get("delta", {}).get("content") or "", choice.get("finish_reason"))
+            delta = choice.get("delta") or {}
+            # of the two names servers have for it; some send both, with the same text
+            thoughts = delta.get("reasoning_content") or delta.get("reasoning") or ""
+            yield AnswerPiece(delta.get("content") or "", choice.get("finish_reason"), thoughts)
     raise RequestFailedError("The connection closed before the answer was complete.")
 
 

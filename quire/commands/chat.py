@@ -20,7 +20,7 @@ from quire.local_model import open_local_model
 from quire.remote_model import ClientConfig, open_remote_model
 from quire.sampling_flags import add_sampling_options, given_sampling
 from quire.settings import resolve
-from quire.terminal import notify, show
+from quire.terminal import notify, show, show_aside
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -29,7 +29,7 @@ def run(arguments: Sequence[str]) -> int:
     if (parsed.url is None) == ("model" not in parsed):
         raise ConfigError("Name either a model to load or, with --url, a server to talk to. See quire chat --help.")
     with _talker(parsed) as talker:
-        Conversation(talker, parsed.system, show=show, notify=notify).run(_reader())
+        Conversation(talker, parsed.system, show=show, aside=show_aside, notify=notify).run(_reader())
     return 0
 
 

@@ -10,7 +10,7 @@ from engine.text.chat_template import Message
 from quire.answers import AnswerPiece
 from quire.conversation import Conversation
 
-Scripted = str | BaseException
+Scripted = str | AnswerPiece | BaseException
 
 
 class ScriptedTalker:
@@ -30,7 +30,7 @@ class ScriptedTalker:
             for piece in next(self._answers):
                 if isinstance(piece, BaseException):
                     raise piece
-                yield AnswerPiece(piece)
+                yield AnswerPiece(piece) if isinstance(piece, str) else piece
             yield AnswerPiece("", self._finish_reason)
         finally:
             self.closed += 1
@@ -44,12 +44,15 @@ class Screen:
     def show(self, text: str) -> None:
         self.text += text
 
+    def aside(self, text: str) -> None:
+        self.text += f"~{text}~"
+
 
 def converse(
     talker: ScriptedTalker, lines: Iterable[str | BaseException], system: str = ""
 ) -> tuple[Screen, list[Any]]:
     screen = Screen()
-    conversation = Conversation(talker, system, show=screen.show, notify=screen.notes.append)
+    conversation = Conversation(talker, system, show=screen.show, aside=screen.aside, notify=screen.notes.append)
     script = iter(lines)
 
     def read() -> str:
@@ -127,3 +130,27 @@ def test_a_dead_engine_ends_the_conversation() -> None:
 def test_a_cut_answer_is_marked() -> None:
     screen, _ = converse(ScriptedTalker(["A"], finish_reason="length"), ["one"])
     assert any("length limit" in note for note in screen.notes)
+
+
+def thought(text: str) -> AnswerPiece:
+    return AnswerPiece("", None, text)
+
+
+def test_thoughts_are_shown_apart_and_not_sent_again() -> None:
+    talker = ScriptedTalker([thought("I "), thought("see."), "It ", "is 4."], ["Yes."])
+    screen, messages = converse(talker, ["2+2?", "Sure?"])
+    assert screen.text == "~[thinking]\nI ~~see.~~\n[answer]\n~It is 4.\nYes.\n"
+    assert messages[1] == assistant("It is 4.")
+
+
+def test_thoughts_and_the_beginning_of_the_answer_may_come_together() -> None:
+    screen, _ = converse(ScriptedTalker([AnswerPiece("It", None, "I see.")]), ["Hi"])
+    assert screen.text == "~[thinking]\nI see.~~\n[answer]\n~It\n"
+
+
+def test_ctrl_c_while_the_model_thinks_ends_the_answer_and_not_the_conversation() -> None:
+    talker = ScriptedTalker([thought("Hm"), KeyboardInterrupt()], ["B"])
+    screen, messages = converse(talker, ["one", "two"])
+    assert talker.closed == 2
+    assert any("interrupted" in note for note in screen.notes)
+    assert messages == [user("two"), assistant("B")]

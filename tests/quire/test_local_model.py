@@ -22,6 +22,7 @@ from quire.sampling_flags import sampling_params
 from quire.text_generator import open_text_generator
 from server.text import ModelText
 from tests.engine.text.make_tokenizers import save, sentencepiece
+from tests.fakes.engine import MODEL
 
 CTRL_C = b"\x03"
 
@@ -31,6 +32,7 @@ class ScriptedEngine:
 
     def __init__(self, data: Sequence[bytes]) -> None:
         self._data = data
+        self.model = MODEL
         self.requests: list[GenerationRequest] = []
         self.aborted = 0
         self.closed = 0
@@ -75,6 +77,47 @@ def test_a_conversation_goes_through_the_template(tmp_path: Path) -> None:
         list(model.answer([{"role": "user", "content": "hello"}]))
     tokenizer = load_tokenizer(tmp_path)
     assert list(engine.requests[0].prompt_token_ids) == tokenizer.encode("<s>hello", add_special_tokens=False)
+
+
+THINKS = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>{# </think> #}"
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_thoughts_are_told_from_the_answer(tmp_path: Path, size: int) -> None:
+    answer = b"<think>\nI see.\n</think>\n\nIt is 4."
+    engine = ScriptedEngine([answer[place : place + size] for place in range(0, len(answer), size)])
+    with asyncio.Runner() as runner:
+        pieces = list(model_over(engine, runner, tmp_path, THINKS).answer([{"role": "user", "content": "2+2?"}]))
+    assert "".join(piece.thoughts for piece in pieces) == "I see."
+    assert "".join(piece.text for piece in pieces) == "It is 4."
+    assert pieces[-1].finish_reason == "stop"
+    assert engine.requests[0].sampling.reasoning is not None  # stop strings are looked for in the answer alone
+
+
+def test_what_the_prompt_has_opened_is_thought_from_the_start(tmp_path: Path) -> None:
+    engine = ScriptedEngine([b"I see.</think>", b"4."])
+    with asyncio.Runner() as runner:
+        model = model_over(engine, runner, tmp_path, THINKS + "<think>")
+        pieces = list(model.answer([{"role": "user", "content": "2+2?"}]))
+    assert [(piece.thoughts, piece.text) for piece in pieces] == [("I see.", ""), ("", "4."), ("", "")]
+
+
+def test_roles_are_repaired_as_by_the_server(tmp_path: Path) -> None:
+    template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "<{{ m.role }}>{{ m.content }}{% endfor %}"
+    )
+    engine = ScriptedEngine([b"x"])
+    with asyncio.Runner() as runner:
+        messages = [{"role": "system", "content": "ab"}, {"role": "user", "content": "cd"}]
+        list(model_over(engine, runner, tmp_path, template).answer(messages))
+    prompt = load_tokenizer(tmp_path).decode(engine.requests[0].prompt_token_ids)
+    assert prompt.strip() == "<user>ab\n\ncd"
+
+
+def test_a_message_that_is_no_unicode_is_refused(tmp_path: Path) -> None:
+    with asyncio.Runner() as runner, pytest.raises(InvalidRequestError, match="lone surrogate"):
+        model_over(ScriptedEngine([]), runner, tmp_path, THINKS).answer([{"role": "user", "content": "\ud800"}])
 
 
 def test_without_a_template_there_is_no_conversation(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def chunk(content: str | None, finish: str | None = None) -> str:
 
 def ask(url: str, name: str = "", key: str = "") -> list[tuple[str, str | None]]:
     with open_remote_model(url, name, key, {"temperature": 0.5}) as model:
-        return [tuple(piece) for piece in model.answer(MESSAGES)]
+        return [(piece.text, piece.finish_reason) for piece in model.answer(MESSAGES)]
 
 
 def test_a_streamed_answer() -> None:
@@ -135,3 +135,23 @@ def test_a_message_that_is_no_unicode() -> None:
         answer = model.answer([{"role": "user", "content": "\ud800"}])
         with pytest.raises(InvalidRequestError, match="lone surrogate"):
             next(answer)
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"reasoning_content": "I see."},
+        {"reasoning": "I see.", "content": None},
+        {"reasoning_content": "I see.", "reasoning": "I see.", "content": ""},
+    ],
+)
+def test_thoughts_come_apart_by_either_name(delta: dict[str, Any]) -> None:
+    thinking = "data: " + json.dumps({"choices": [{"delta": delta}]}) + "\n\n"
+    end = 'data: {"choices": [{"delta": null, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+    with (
+        server(models=MODELS, chat=(200, (thinking + chunk("4.") + end).encode())) as (url, _),
+        open_remote_model(url, "", "", {}) as model,
+    ):
+        pieces = list(model.answer(MESSAGES))
+    assert [(piece.thoughts, piece.text) for piece in pieces] == [("I see.", ""), ("", "4."), ("", "")]
+    assert pieces[-1].finish_reason == "stop"

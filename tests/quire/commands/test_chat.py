@@ -35,6 +35,28 @@ def test_a_conversation(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert captured.err.startswith("m1. ")
 
 
+THINKING = (
+    'data: {"choices": [{"delta": {"reasoning_content": "I see.\\u001b[2J"}}]}\n\n' + chunk("4.") + "data: [DONE]\n\n"
+).encode()
+
+
+def test_thoughts_are_dim_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with server(models=MODELS, chat=(200, THINKING)) as (url, _):
+        assert converse(url, monkeypatch) == 0
+    dim, plain = "\x1b[2m", "\x1b[22m"
+    out = capsys.readouterr().out
+    assert out == f"{dim}[thinking]\nI see.\ufffd[2J{plain}{dim}\n[answer]\n{plain}4.\n"
+
+
+def test_thoughts_are_only_labelled_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Hi\n"))
+    with server(models=MODELS, chat=(200, THINKING)) as (url, _):
+        assert main(["chat", "--url", url]) == 0
+    assert capsys.readouterr().out == "[thinking]\nI see.\x1b[2J\n[answer]\n4.\n"
+
+
 @pytest.mark.parametrize(
     ("models", "answer", "status"),
     [
