@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
 from engine.errors import InvalidRequestError
 from engine.text.chat_template import Message
 from engine.types import SamplingParams
@@ -39,7 +37,7 @@ async def local_chat(
     """Prepare a conversation.
 
     Args:
-        messages: in the form of the chat API.
+        messages: in the form of the chat API; all content is text.
         text: of the model.
         sampling: how answers are sampled.
         max_model_len: context of the model, in tokens.
@@ -48,9 +46,10 @@ async def local_chat(
         InvalidRequestError: the model cannot be shown the messages.
     """
     try:
-        body = ChatCompletionRequest.model_validate({"messages": [dict(each) for each in messages]})
-    except ValidationError:  # what is typed has no other fault
+        "".join(each["content"] for each in messages).encode()
+    except UnicodeEncodeError:
         raise InvalidRequestError("The message is not valid Unicode: it has a lone surrogate.") from None
+    body = ChatCompletionRequest.model_validate({"messages": [dict(each) for each in messages]})
     prompt = await chat_prompt(body.messages, body, text, max_tokens=max_model_len, repair_roles=True)
     parser: StreamParser = PlainParser()
     framing = tool_calling(body, text)
