@@ -6,6 +6,10 @@ from typing import Any
 
 QUESTION = "What is the capital of Norway?"
 ANSWER = "The capital of Norway is Oslo."
+SUM = "What is 17 + 25?"
+"""With `enable_thinking` the model reasons before it answers."""
+TEXTS = ["a fox", "a lantern"]
+"""To be made into vectors."""
 STORY = "Tell me a story about a fox and a lantern."
 TOO_LONG = "word " * 5000
 

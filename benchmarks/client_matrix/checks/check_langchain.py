@@ -7,11 +7,11 @@ from typing import Any
 
 import openai
 import pytest
-from asked import ANSWER, PERSON_REQUEST, QUESTION, STORY, TOO_LONG, WEATHER_REQUEST
+from asked import ANSWER, PERSON_REQUEST, QUESTION, STORY, SUM, TEXTS, TOO_LONG, WEATHER_REQUEST
 from conftest import Server
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.tools import tool
-from langchain_openai import ChatOpenAI
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel, Field
 
 
@@ -104,3 +104,19 @@ def test_cancel_by_closing_a_stream(server: Server) -> None:
         stream = model(server, max_tokens=1500, extra_body={"ignore_eos": True}).stream(STORY)
         next(stream)
         stream.close()
+
+
+def test_reasoning_counted_and_not_in_content(server: Server) -> None:
+    """`ChatOpenAI` hands on what OpenAI itself sends; of reasoning that is the count alone."""
+    answer = model(server, extra_body={"enable_thinking": True}).invoke(SUM)
+    assert answer.usage_metadata["output_token_details"]["reasoning"] > 0
+    assert answer.content
+    assert "think>" not in answer.content
+
+
+def test_embeddings_of_texts(server: Server) -> None:
+    vectors = OpenAIEmbeddings(
+        base_url=server.url, api_key=server.key, model=server.model, check_embedding_ctx_length=False
+    ).embed_documents(TEXTS)
+    assert len(vectors) == 2
+    assert sum(number * number for number in vectors[0]) == pytest.approx(1, abs=1e-3)

@@ -10,7 +10,7 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it fetches a list of
 
 import litellm
 import pytest
-from asked import ANSWER, PERSON, PERSON_REQUEST, QUESTION, STORY, TOO_LONG, WEATHER, WEATHER_REQUEST
+from asked import ANSWER, PERSON, PERSON_REQUEST, QUESTION, STORY, SUM, TEXTS, TOO_LONG, WEATHER, WEATHER_REQUEST
 from conftest import Server
 
 MESSAGES = [{"role": "user", "content": QUESTION}]
@@ -84,3 +84,23 @@ def test_cancel_by_closing_a_stream(server: Server) -> None:
         stream = ask(server, messages, stream=True, max_tokens=1500, extra_body={"ignore_eos": True})
         next(iter(stream))
         stream.completion_stream.close()
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_reasoning_apart_from_content(server: Server, streamed: bool) -> None:
+    messages = [{"role": "user", "content": SUM}]
+    answer = ask(server, messages, stream=streamed, extra_body={"enable_thinking": True})
+    if streamed:
+        answer = litellm.stream_chunk_builder(list(answer), messages=messages)
+    message = answer.choices[0].message
+    assert message.reasoning_content
+    assert message.content
+    assert "think>" not in message.content
+
+
+def test_embeddings_as_numbers(server: Server) -> None:
+    vectors = litellm.embedding(
+        model=f"openai/{server.model}", api_base=server.url, api_key=server.key, input=TEXTS, encoding_format="float"
+    )
+    assert [vector["index"] for vector in vectors.data] == [0, 1]
+    assert sum(number * number for number in vectors.data[0]["embedding"]) == pytest.approx(1, abs=1e-3)

@@ -7,7 +7,7 @@ from typing import Any
 
 import openai
 import pytest
-from asked import ANSWER, PERSON_REQUEST, QUESTION, STORY, TOO_LONG, WEATHER, WEATHER_REQUEST
+from asked import ANSWER, PERSON_REQUEST, QUESTION, STORY, SUM, TEXTS, TOO_LONG, WEATHER, WEATHER_REQUEST
 from conftest import Server
 from openai import OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
@@ -223,7 +223,7 @@ def test_cancel_by_a_timeout_of_the_client(client: OpenAI, server: Server) -> No
 def test_reasoning_apart_from_content(client: OpenAI, server: Server) -> None:
     answer = client.chat.completions.create(
         model=server.model,
-        messages=[{"role": "user", "content": "What is 17 + 25?"}],
+        messages=[{"role": "user", "content": SUM}],
         temperature=0,
         extra_body={"chat_template_kwargs": {"enable_thinking": True}},
     )
@@ -234,6 +234,6 @@ def test_reasoning_apart_from_content(client: OpenAI, server: Server) -> None:
 
 
 def test_embeddings_as_numbers(client: OpenAI, server: Server) -> None:
-    vectors = client.embeddings.create(model=server.model, input=["a fox", "a lantern"], encoding_format="float")
+    vectors = client.embeddings.create(model=server.model, input=TEXTS, encoding_format="float")
     assert [vector.index for vector in vectors.data] == [0, 1]
     assert sum(number * number for number in vectors.data[0].embedding) == pytest.approx(1, abs=1e-3)

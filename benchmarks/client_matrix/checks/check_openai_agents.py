@@ -8,8 +8,8 @@ from typing import Any
 import openai
 import pytest
 from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, Runner, function_tool, set_tracing_disabled
-from agents.items import ToolCallItem
-from asked import ANSWER, PERSON_REQUEST, QUESTION, STORY, TOO_LONG, WEATHER_REQUEST
+from agents.items import ReasoningItem, ToolCallItem
+from asked import ANSWER, PERSON_REQUEST, QUESTION, STORY, SUM, TOO_LONG, WEATHER_REQUEST
 from conftest import Server
 from openai import AsyncOpenAI
 from openai.types.responses import ResponseTextDeltaEvent
@@ -110,3 +110,25 @@ def test_cancel_of_the_task(server: Server) -> None:
 
     with server.one_more_abort():
         asyncio.run(cancelled())
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_reasoning_as_an_item_of_its_own(server: Server, streamed: bool) -> None:
+    async def run() -> Any:
+        thinking = agent(server, settings=ModelSettings(temperature=0, extra_body={"enable_thinking": True}))
+        if not streamed:
+            return await Runner.run(thinking, SUM)
+        running = Runner.run_streamed(thinking, SUM)
+        async for _ in running.stream_events():
+            pass
+        return running
+
+    result = asyncio.run(run())
+    (item,) = [each.raw_item for each in result.new_items if isinstance(each, ReasoningItem)]
+    assert item.summary[0].text
+    assert "think>" not in result.final_output
+
+
+@pytest.mark.skip(reason="it makes no embeddings")
+def test_embeddings() -> None:
+    """Not applicable."""

@@ -6,12 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
-from asked import ANSWER, PERSON_REQUEST, QUESTION, STORY, TOO_LONG, WEATHER_REQUEST
+from asked import ANSWER, PERSON_REQUEST, QUESTION, STORY, SUM, TEXTS, TOO_LONG, WEATHER_REQUEST
 from conftest import Server
 from pydantic import BaseModel, Field
-from pydantic_ai import Agent, NativeOutput, ToolOutput
+from pydantic_ai import Agent, Embedder, NativeOutput, ToolOutput
+from pydantic_ai.embeddings.openai import OpenAIEmbeddingModel
 from pydantic_ai.exceptions import ModelHTTPError
-from pydantic_ai.messages import ToolCallPart
+from pydantic_ai.messages import ThinkingPart, ToolCallPart
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
@@ -92,3 +93,18 @@ def test_cancel_of_the_task(server: Server) -> None:
 
     with server.one_more_abort():
         asyncio.run(cancelled())
+
+
+def test_reasoning_as_a_part_of_its_own(server: Server) -> None:
+    run = agent(server, extra_body={"enable_thinking": True}).run_sync(SUM)
+    thoughts = [part.content for part in run.all_messages()[-1].parts if isinstance(part, ThinkingPart)]
+    assert thoughts
+    assert thoughts[0]
+    assert "think>" not in run.output
+
+
+def test_embeddings_of_texts(server: Server) -> None:
+    provider = OpenAIProvider(base_url=server.url, api_key=server.key)
+    result = Embedder(OpenAIEmbeddingModel(server.model, provider=provider)).embed_documents_sync(TEXTS)
+    assert len(result.embeddings) == 2
+    assert sum(number * number for number in result.embeddings[0]) == pytest.approx(1, abs=1e-3)

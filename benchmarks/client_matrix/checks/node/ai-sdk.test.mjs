@@ -4,10 +4,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { APICallError, Output, embed, generateText, isStepCount, stepCountIs, streamText, tool } from "ai";
+import { APICallError, Output, embedMany, generateText, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
 
-import { ANSWER, KEY, MODEL, PERSON_REQUEST, QUESTION, STORY, TOO_LONG, URL, WEATHER_REQUEST, oneMoreAbort } from "./asked.mjs";
+import { ANSWER, KEY, MODEL, PERSON_REQUEST, QUESTION, STORY, SUM, TEXTS, TOO_LONG, URL, WEATHER_REQUEST, oneMoreAbort } from "./asked.mjs";
 
 const options = { name: "quire", baseURL: URL, includeUsage: true, supportsStructuredOutputs: true };
 const provider = createOpenAICompatible({ ...options, apiKey: KEY });
@@ -91,4 +91,23 @@ test("cancel: by an abort signal", async () => {
     const stream = streamText({ ...request, abortSignal: leaving.signal });
     for await (const _ of stream.textStream) leaving.abort();
   });
+});
+
+for (const streamed of [false, true]) {
+  test(`reasoning: apart from the text, ${streamed ? "streamed" : "whole"}`, async () => {
+    const request = { ...asking(SUM), providerOptions: { quire: { reasoningEffort: "high" } } };
+    const answer = streamed ? streamText({ ...request, onError: fail }) : await generateText(request);
+    if (streamed) for await (const _ of answer.fullStream);
+    const text = await answer.text;
+    assert.ok(await answer.reasoningText);
+    assert.ok(text);
+    assert.doesNotMatch(text, /think>/);
+  });
+}
+
+test("embeddings: of texts", async () => {
+  const { embeddings } = await embedMany({ model: provider.embeddingModel(MODEL), values: TEXTS, maxRetries: 0 });
+  assert.equal(embeddings.length, 2);
+  const square = embeddings[0].reduce((sum, number) => sum + number * number, 0);
+  assert.ok(Math.abs(square - 1) < 1e-3);
 });

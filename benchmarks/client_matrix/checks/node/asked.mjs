@@ -7,6 +7,8 @@ export const MODEL = process.env.QUIRE_MODEL;
 
 export const QUESTION = "What is the capital of Norway?";
 export const ANSWER = "The capital of Norway is Oslo.";
+export const SUM = "What is 17 + 25?"; // which the model reasons about when told to
+export const TEXTS = ["a fox", "a lantern"]; // to be made into vectors
 export const STORY = "Tell me a story about a fox and a lantern.";
 export const TOO_LONG = "word ".repeat(5000);
 export const PERSON_REQUEST = "Write JSON for a person with the keys name and age.";

@@ -7,7 +7,7 @@ import OpenAI from "openai";
 import { zodResponseFormat } from "openai/helpers/zod";
 import { z } from "zod";
 
-import { ANSWER, KEY, MODEL, PERSON_REQUEST, QUESTION, STORY, TOO_LONG, URL, WEATHER_REQUEST, oneMoreAbort } from "./asked.mjs";
+import { ANSWER, KEY, MODEL, PERSON_REQUEST, QUESTION, STORY, SUM, TEXTS, TOO_LONG, URL, WEATHER_REQUEST, oneMoreAbort } from "./asked.mjs";
 
 const client = new OpenAI({ baseURL: URL, apiKey: KEY, maxRetries: 0, timeout: 120_000 });
 const asking = (content) => ({ model: MODEL, temperature: 0, messages: [{ role: "user", content }] });
@@ -113,4 +113,36 @@ test("cancel: by aborting a stream", async () => {
     });
     for await (const _ of stream) break; // leaving the loop ends the request
   });
+});
+
+test("reasoning: apart from content, whole", async () => {
+  const answer = await client.chat.completions.create({ ...asking(SUM), reasoning_effort: "high" });
+  const { reasoning_content: thoughts, content } = answer.choices[0].message;
+  assert.ok(thoughts);
+  assert.ok(content);
+  assert.doesNotMatch(content, /think>/);
+  assert.ok(answer.usage.completion_tokens_details.reasoning_tokens > 0);
+});
+
+test("reasoning: apart from content, streamed", async () => {
+  const stream = await client.chat.completions.create({ ...asking(SUM), enable_thinking: true, stream: true });
+  let thoughts = "";
+  let content = "";
+  for await (const { choices } of stream) {
+    thoughts += choices[0].delta.reasoning_content ?? "";
+    content += choices[0].delta.content ?? "";
+  }
+  assert.ok(thoughts);
+  assert.ok(content);
+  assert.doesNotMatch(content, /think>/);
+});
+
+test("embeddings: as numbers, and as the base64 that the SDK asks for by itself", async () => {
+  const asked = { model: MODEL, input: TEXTS };
+  const numbers = await client.embeddings.create({ ...asked, encoding_format: "float" });
+  const decoded = await client.embeddings.create(asked);
+  assert.deepEqual(numbers.data.map(({ index }) => index), [0, 1]);
+  const square = numbers.data[0].embedding.reduce((sum, number) => sum + number * number, 0);
+  assert.ok(Math.abs(square - 1) < 1e-3);
+  decoded.data[0].embedding.forEach((number, place) => assert.ok(Math.abs(number - numbers.data[0].embedding[place]) < 1e-6));
 });
