@@ -7,7 +7,6 @@ are immutable, typed, and cheap to send between processes.
 from __future__ import annotations
 
 import enum
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
@@ -98,7 +97,7 @@ class SamplingParams:
         min_tokens: end and stop tokens are not sampled, and stop strings not looked for, before this many tokens.
         temperature: 0 means greedy.
         top_k: keep the k likeliest tokens; 0 or -1 keeps all.
-        top_p: keep the smallest set of likeliest tokens whose probability reaches this; 1 keeps all.
+        top_p: keep the smallest set of likeliest tokens whose probability reaches this; 1 keeps all, 0 one.
         min_p: drop tokens less likely than this fraction of the likeliest one; 0 keeps all.
         repetition_penalty: divides positive and multiplies negative logits of tokens seen in prompt or answer.
         presence_penalty: subtracted once from logits of tokens seen in the answer.
@@ -210,7 +209,7 @@ class SamplingParams:
     def _check_ranges(self) -> None:
         bounds: tuple[tuple[str, float, float, float, str], ...] = (
             ("temperature", self.temperature, 0.0, 100.0, "between 0 and 100"),
-            ("top_p", self.top_p, math.nextafter(0.0, 1.0), 1.0, "above 0 and at most 1"),
+            ("top_p", self.top_p, 0.0, 1.0, "between 0 and 1"),
             ("min_p", self.min_p, 0.0, 1.0, "between 0 and 1"),
             ("repetition_penalty", self.repetition_penalty, 1e-3, 100.0, "between 0.001 and 100"),
             ("presence_penalty", self.presence_penalty, -2.0, 2.0, "between -2 and 2"),

@@ -9,6 +9,7 @@ import resource
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from server.errors import malformed_request
 from server.observability.logs import Seldom
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,13 @@ class _LimitedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("The request's headers are too long.")
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP, in the form of all errors."""
+        body = malformed_request(msg).body()
+        head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n" + head.encode() + body)
+        self.transport.close()
 
     def on_headers_complete(self) -> None:
         self._in_body()

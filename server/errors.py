@@ -166,7 +166,13 @@ class Boundary:
 
 def unknown_url(method: str, path: str) -> ErrorReply:
     """What to tell a client that asks for something there is not."""
-    return ErrorReply(404, f"Unknown URL: {method} {path}. See /docs for what there is.", code=_HTTP_CODES[404])
+    below = "" if path.startswith("/v1/") else " The OpenAI API is below /v1, which a client's base URL must end with."
+    return ErrorReply(404, f"Unknown URL: {method} {path}.{below} See /docs for what there is.", code=_HTTP_CODES[404])
+
+
+def malformed_request(message: str) -> ErrorReply:
+    """What to tell a client whose bytes are no HTTP request."""
+    return ErrorReply(400, message)
 
 
 def install_error_handlers(app: FastAPI) -> None:

@@ -5,6 +5,7 @@ FastAPI reads and validates bodies; this narrows its JSON reader (size, encoding
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Callable, Coroutine, Sequence
@@ -28,10 +29,10 @@ class JsonRequest(Request):
         """The raw body.
 
         Raises:
-            HTTPException: 413 if it is too large, 415 if it does not call itself JSON.
+            HTTPException: 413 if it is too large, 415 if it is compressed or does not call itself JSON.
         """
         if not hasattr(self, "_body"):
-            self._check_content_type()
+            self._check_content()
             self._body = await self._read(self.app.state.services.config.max_body_bytes)
         return self._body
 
@@ -43,8 +44,11 @@ class JsonRequest(Request):
         """
         return parse_json(await self.body())
 
-    def _check_content_type(self) -> None:
+    def _check_content(self) -> None:
         # a page elsewhere can post any other type to a local server without the browser asking first
+        coding = self.headers.get("content-encoding", "identity")
+        if coding.strip().lower() not in ("", "identity"):
+            raise HTTPException(415, "Send the body without 'Content-Encoding': compressed ones are not read.")
         kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
             raise HTTPException(415, "Send the body as JSON, with the header 'Content-Type: application/json'.")
@@ -75,17 +79,18 @@ class JsonRoute(APIRoute):
 
 
 def parse_json(body: bytes) -> Any:
-    """Parse UTF-8 JSON.
+    """Parse UTF-8 JSON, with or without a byte order mark. Of equal names in an object the last one counts.
 
     Raises:
         HTTPException: 400, saying what is wrong and where.
     """
     try:
-        value = json.loads(body.decode("utf-8"))
+        value = json.loads(body.removeprefix(codecs.BOM_UTF8).decode())
     except UnicodeDecodeError as problem:
         raise _malformed(f"byte {problem.start} is not UTF-8") from None
     except json.JSONDecodeError as problem:
-        raise _malformed(f"{problem.msg} at line {problem.lineno}, column {problem.colno}") from None
+        what = problem.msg.removesuffix(" at")
+        raise _malformed(f"{what} at line {problem.lineno}, column {problem.colno}") from None
     except RecursionError:
         raise _malformed(f"nested more than {MAX_DEPTH} levels deep") from None
     except ValueError:  # an integer of thousands of digits

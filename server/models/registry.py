@@ -67,12 +67,12 @@ class Models:
         return self.loaded or self._models.get(name or "") or next(iter(self._models.values()), None)
 
     def find(self, asked: str | None) -> ServedModel:
-        """The model of this name; None is the default.
+        """The model of this name; the default, if it is None or empty.
 
         Raises:
             ModelNotFoundError: there is none.
         """
-        found = self.default if asked is None else self._models.get(asked)
+        found = self._models.get(asked) if asked else self.default
         if found is None:
             raise ModelNotFoundError(asked or "", tuple(self._models))
         return found

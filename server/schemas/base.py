@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from engine.types import MAX_CHOICES, MAX_LOGPROBS, MAX_TIMEOUT
 
-Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
-PositiveInt = Annotated[int, Field(ge=1, le=2**31 - 1)]
-CountFromZero = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+
+def _whole(value: Any) -> Any:
+    """5.0 is an integer in JSON Schema, and what clients write whose language has one type of number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+"""Beside a field of integers."""
+
+Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1), WHOLE]
+PositiveInt = Annotated[int, Field(ge=1, le=2**31 - 1), WHOLE]
+CountFromZero = Annotated[int, Field(ge=0, le=2**31 - 1), WHOLE]
+Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1), WHOLE]
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
@@ -82,10 +91,10 @@ class RequestFields(ModelChoice):
 class GenerationFields(RequestFields):
     """Fields that chat and legacy completions share. Null means absent everywhere."""
 
-    prompt_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = Field(
+    prompt_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS), WHOLE] | None = Field(
         None, description="list each prompt token's log-probability and this many alternatives; not with stream"
     )
-    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = Field(None, description="choices per prompt")
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES), WHOLE] | None = Field(None, description="choices per prompt")
     stream: bool | None = Field(None, description="answer with server-sent events")
     stream_options: StreamOptions | None = Field(None, description="needs stream")
     stop: str | list[str] | None = Field(None, description="strings that end the answer; not returned")

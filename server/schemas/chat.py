@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from engine.types import MAX_LOGPROBS
-from server.schemas.base import GenerationFields, PositiveInt, WireModel, example
+from server.schemas.base import WHOLE, GenerationFields, PositiveInt, WireModel, example
 from server.schemas.reasoning import ReasoningFields, ReasoningSwitchFields
 from server.schemas.structured import StructuredFields
 from server.schemas.tools import ToolFields
@@ -77,7 +77,7 @@ class ChatCompletionRequest(
     max_completion_tokens: PositiveInt | None = Field(None, description="default is up to the end of the context")
     max_tokens: PositiveInt | None = Field(None, description="older name; max_completion_tokens wins")
     logprobs: bool | None = Field(None, description="report the log-probability of each token of the content")
-    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = Field(None, description="needs logprobs")
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS), WHOLE] | None = Field(None, description="needs logprobs")
 
     store: bool | None = Field(None, description="accepted; nothing is stored")
     safety_identifier: str | None = Field(None, description="accepted; has no effect")

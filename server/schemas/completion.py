@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from engine.types import MAX_CHOICES, MAX_LOGPROBS
-from server.schemas.base import CountFromZero, GenerationFields, TokenId, example
+from server.schemas.base import WHOLE, CountFromZero, GenerationFields, TokenId, example
 from server.schemas.structured import StructuredFields
 from server.schemas.truncation import TruncationFields
 
@@ -23,12 +23,12 @@ class CompletionRequest(GenerationFields, StructuredFields, TruncationFields):
     model_config = example({"prompt": "Once upon a time", "max_tokens": 50, "stop": ["\n\n"]})
 
     prompt: Prompt = Field(description="text or token ids, one prompt or a list of them")
-    best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = Field(
+    best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES), WHOLE] | None = Field(
         None, description="make so many choices per prompt and return the n likeliest; default n"
     )
     max_tokens: CountFromZero | None = Field(None, description="default 16; 0 generates nothing")
     echo: bool | None = Field(None, description="begin with the prompt, its log-probabilities included")
-    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = Field(
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS), WHOLE] | None = Field(
         None, description="report each token's log-probability and this many alternatives"
     )
     suffix: str | None = Field(None, description="text behind the gap to be filled, where the model was taught that")

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from server.schemas.base import WireModel
+from server.schemas.base import WHOLE, WireModel
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-Budget = Annotated[int, Field(ge=-1, le=2**31 - 1)]
+Budget = Annotated[int, Field(ge=-1, le=2**31 - 1), WHOLE]
 
 
 class ReasoningOptions(WireModel):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from server.schemas.base import PositiveInt, WireModel
+from server.schemas.base import WHOLE, PositiveInt, WireModel
 
 Side = Literal["left", "right"]
 
@@ -27,7 +27,7 @@ class TruncationFields(WireModel):
         None,
         description="cut prompts that are too long; the answer's header x-quire-truncated-tokens tells by how much",
     )
-    truncate_prompt_tokens: Annotated[int, Field(ge=-1, le=2**31 - 1)] | None = Field(
+    truncate_prompt_tokens: Annotated[int, Field(ge=-1, le=2**31 - 1), WHOLE] | None = Field(
         None, description="as in vLLM: most tokens of a prompt; -1 for what leaves room for the answer"
     )
     truncation_side: Side | None = Field(None, description="with truncate_prompt_tokens; default left")

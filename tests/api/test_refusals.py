@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
@@ -52,7 +53,7 @@ def error_of(response: Any, status: int = 400) -> Any:
         ({"temperature": -0.1}, "temperature"),
         ({"temperature": "1"}, "temperature"),
         ({"temperature": True}, "temperature"),
-        ({"top_p": 0}, "top_p"),
+        ({"top_p": -0.1}, "top_p"),
         ({"top_p": 1.5}, "top_p"),
         ({"top_k": 1.5}, "top_k"),
         ({"top_k": -2}, "top_k"),
@@ -301,6 +302,14 @@ def test_other_content_types(client: TestClient) -> None:
         assert error_of(response, 415)["code"] == "unsupported_media_type"
 
 
+def test_compressed_bodies_are_refused_as_such(client: TestClient) -> None:
+    body = gzip.compress(json.dumps({"messages": MESSAGES}).encode())
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    assert "Content-Encoding" in error_of(client.post(CHAT, content=body, headers=headers), 415)["message"]
+    as_it_is = {"Content-Type": "application/json", "Content-Encoding": "identity"}
+    assert client.post(CHAT, content=json.dumps({"messages": MESSAGES}), headers=as_it_is).status_code == 200
+
+
 def test_body_limit(make_client: MakeClient) -> None:
     client = make_client(max_body_bytes=100)
     body = json.dumps({"prompt": "x" * 100}).encode()
@@ -311,7 +320,11 @@ def test_body_limit(make_client: MakeClient) -> None:
 
 
 def test_unknown_routes_and_methods(client: TestClient) -> None:
-    assert "/v1/nothing" in error_of(client.get("/v1/nothing"), 404)["message"]
+    assert (
+        error_of(client.get("/v1/nothing"), 404)["message"]
+        == "Unknown URL: GET /v1/nothing. See /docs for what there is."
+    )
+    assert "base URL" in error_of(client.post("/chat/completions", json={"messages": MESSAGES}), 404)["message"]
     response = client.get(CHAT)
     assert "GET" in error_of(response, 405)["message"]
     assert response.headers["allow"] == "POST"
@@ -441,3 +454,23 @@ def test_messages_speak_of_json_and_not_of_python(client: TestClient, field: dic
     assert error["param"] == next(iter(field))
     assert "an object" in error["message"].lower()
     assert "dictionary" not in error["message"]
+
+
+def test_numbers_without_a_fraction_are_integers(client: TestClient, engine: FakeEngine) -> None:
+    """As in JSON Schema, by which the OpenAPI document promises it; JavaScript, R and Lua know one type of number."""
+    fields = {"n": 2.0, "max_tokens": 5.0, "top_k": 3.0, "seed": -7.0, "logprobs": True, "top_logprobs": 1.0}
+    answer = client.post(CHAT, json={"messages": MESSAGES, **fields})
+    assert len(answer.json()["choices"]) == 2
+    sampling = engine.requests[-1].sampling
+    assert (sampling.max_tokens, sampling.top_k, sampling.seed, sampling.logprobs) == (5, 3, -7, 1)
+    assert error_of(client.post(CHAT, json={"messages": MESSAGES, "n": 1.5}))["code"] == "invalid_type"
+
+
+def test_a_top_p_of_0_is_taken_as_at_openai(client: TestClient, engine: FakeEngine) -> None:
+    assert client.post(CHAT, json={"messages": MESSAGES, "top_p": 0}).status_code == 200
+    assert engine.requests[-1].sampling.top_p == 0
+    assert error_of(client.post(CHAT, json={"messages": MESSAGES, "top_p": -0.1}))["param"] == "top_p"
+
+
+def test_an_empty_name_of_a_model_is_as_good_as_none(client: TestClient) -> None:
+    assert client.post(CHAT, json={"messages": MESSAGES, "model": ""}).json()["model"] == "fake-model"

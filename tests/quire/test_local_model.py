@@ -152,7 +152,7 @@ def test_flags_win_over_the_models_defaults() -> None:
     assert sampling_params({"temperature": 0.0, "stop": ["x"]}, GenerationDefaults()) == SamplingParams(
         max_tokens=None, temperature=0.0, stop=["x"]
     )
-    with pytest.raises(InvalidRequestError, match="top_p must be above 0"):
+    with pytest.raises(InvalidRequestError, match="top_p must be between 0 and 1"):
         sampling_params({"top_p": 2.0}, defaults)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import resource
 from collections.abc import Awaitable, Callable
@@ -107,6 +108,21 @@ def test_endless_headers_are_refused() -> None:
         writer.close()
 
     serve(client, 30)
+
+
+@pytest.mark.parametrize(
+    "sent", [b"\x16\x03\x01\x02", b"FOO / HTTP/1.1\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n"]
+)
+def test_what_is_no_http_is_answered_in_the_form_of_all_errors(sent: bytes) -> None:
+    async def client(connect: Connect) -> None:
+        reader, writer = await connect()
+        writer.write(sent)
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert json.loads(body)["error"]["type"] == "invalid_request_error"
+        writer.close()
+
+    serve(client)
 
 
 def test_a_large_body_is_no_large_head() -> None:

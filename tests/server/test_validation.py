@@ -27,6 +27,8 @@ def test_json_comes_through(value: Any, ascii_only: bool) -> None:
     [
         (b'{"a":\n 1,}', "line 2"),
         (b"{} x", "Extra data"),
+        (b'{"a": "\n"}', "Invalid control character at line 1, column 8."),
+        (b'{"a": "', "Unterminated string starting at line 1, column 7."),
         ('{"a": "é"}'.encode("latin-1"), "byte 7 is not UTF-8"),
         ('{"a": 1}'.encode("utf-16"), "UTF-8"),
         (b"1" * 5000, "too many digits"),
@@ -44,6 +46,7 @@ def test_malformed_json_is_explained(body: bytes, reason: str) -> None:
 
 
 def test_what_looks_malformed_but_is_not() -> None:
+    assert parse_json(b'\xef\xbb\xbf{"a": 1, "a": 2}') == {"a": 2}
     assert parse_json(b'"\\ud83d\\ude00"') == "😀"
     deep = b"[" * MAX_DEPTH + b"]" * MAX_DEPTH
     assert json.dumps(parse_json(deep)).encode() == deep

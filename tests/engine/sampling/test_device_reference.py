@@ -41,6 +41,7 @@ def test_the_coldest_temperatures_leave_the_likeliest(temperature: float) -> Non
         SamplingParams(temperature=0.3, top_k=40),
         SamplingParams(temperature=2.0, top_p=0.9),
         SamplingParams(top_p=1e-300),
+        SamplingParams(top_p=0.0),
         SamplingParams(top_k=5000, min_p=0.02),
         SamplingParams(top_k=100, top_p=0.8, min_p=1e-3),
         SamplingParams(min_p=1.0),
