@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 from engine.errors import InvalidRequestError
 from engine.types import GrammarKind, GrammarSpec
 from server.field_errors import missing
+from server.schemas.refused import REFUSED
 from server.schemas.structured import ResponseFormat, StructuredFields, StructuredOutputs
 
+_FORMS = ", ".join(field.alias or name for name, field in StructuredOutputs.model_fields.items())
 _GBNF_RULE = re.compile(r"^[ \t]*[A-Za-z0-9_-]+[ \t]*::=", re.MULTILINE)
 """Tells GBNF from Lark, where a rule is `name: …`."""
 
@@ -91,6 +93,10 @@ def _of_response_format(wanted: ResponseFormat) -> Iterator[WantedGrammar]:
 
 
 def _of_structured_outputs(wanted: StructuredOutputs) -> Iterator[WantedGrammar]:
+    for name, value in (wanted.model_extra or {}).items():
+        if value is not None and name not in REFUSED:  # a misspelt name must not leave the answer free
+            param = f"structured_outputs.{name[:64]}"
+            raise InvalidRequestError(f"'{param}' is none of {_FORMS}.", param=param, code="unsupported_parameter")
     if wanted.json_ is not None:
         yield _schema(wanted.json_, "structured_outputs.json")
     if wanted.regex is not None:

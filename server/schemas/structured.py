@@ -42,6 +42,7 @@ class StructuredOutputs(WireModel):
     grammar: str | None = Field(None, description="Lark as llguidance reads it, or GBNF")
     json_object: bool | None = Field(None, description="any JSON object")
     structural_tag: dict[str, Any] | str | None = Field(None, description="structures and triggers, also as a text")
+    disable_fallback: bool | None = Field(None, description="accepted; there is nothing to fall back to")
 
 
 class StructuredFields(WireModel):

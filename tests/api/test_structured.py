@@ -54,6 +54,7 @@ def json_schema(schema: Any = SCHEMA, **more: Any) -> dict[str, Any]:
     [
         ({"response_format": {"type": "text"}}, None),
         ({"response_format": None, "structured_outputs": {}}, None),
+        ({"structured_outputs": {"disable_fallback": False, "disable_any_whitespace": False, "new": None}}, None),
         ({"response_format": {"type": "json_object"}}, GrammarSpec(GrammarKind.JSON_OBJECT)),
         (
             {"response_format": {"type": "json_object", "schema": SCHEMA}},
@@ -134,6 +135,7 @@ def test_what_reaches_the_engine(client: TestClient, engine: FakeEngine, fields:
         (json_schema({"default": float("nan")}), "response_format.json_schema.schema", "NaN"),
         ({"structured_outputs": {"json": {"not": {}}}}, "structured_outputs.json", "not"),
         ({"structured_outputs": {"json": "{"}}, "structured_outputs.json", "JSON"),
+        ({"structured_outputs": {"jsonn": {}}}, "structured_outputs.jsonn", "is none of json, regex, choice"),
         ({"guided_json": {"type": "string", "format": "regex"}}, "guided_json", "regex"),
         ({"guided_json": {}, **json_schema()}, "guided_json", "response_format.json_schema.schema"),
         ({"structured_outputs": {"json": {}, "json_object": True}}, "structured_outputs.json_object", "Only one"),
