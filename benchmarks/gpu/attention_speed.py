@@ -6,17 +6,16 @@ the stage: it is what the run is there to find out.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
 
-from benchmarks.gpu.card import Card, CudaCard
-from benchmarks.gpu.rows import hand_over, rows_option
-from benchmarks.gpu.sweep import attention_case
-from benchmarks.gpu.yardstick import Effort, Timed, captured, copying, median_seconds
+from benchmarks.gpu.card import Card
+from benchmarks.gpu.cases import attention_case
+from benchmarks.gpu.program import Program, Wanted
+from benchmarks.gpu.yardstick import LITTLE, Effort, Timed, captured, copying, median_seconds
 from benchmarks.report import Row
 from engine.ops.cuda_backend import CudaBackend
 
@@ -86,14 +85,14 @@ def measure(
         yield from measure_prompt(card, effort, tokens, length)
 
 
-def main() -> int:
-    """The command; 0 whatever the figures are."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.attention_speed", description=__doc__)
-    rows_option(parser)
-    options = parser.parse_args()
-    hand_over(measure(CudaCard(), Effort()), options.json)
-    return 0
+def _rows(card: Card, wanted: Wanted) -> Iterator[Row]:
+    if wanted.small:
+        return measure(card, LITTLE, contexts=((2, 20, 0.75),), prompts=((5, 20), (6, 6)))
+    return measure(card, Effort())
+
+
+PROGRAM = Program(__doc__, _rows, checks=False)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(PROGRAM.main())

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import tempfile
 from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
 from typing import Protocol
 
 import torch
 
+from benchmarks.gpu.probes import build_probes
 from engine.ops.cuda_runtime import CudaRuntime, Runtime
 
 
@@ -20,10 +25,15 @@ class Mark(Protocol):
 
 
 class Card(Protocol):
-    """A card with its kernels loaded."""
+    """A card; its kernels are loaded when they are first asked for."""
 
     @property
     def runtime(self) -> Runtime: ...
+
+    @property
+    def capability(self) -> tuple[int, int]:
+        """Compute capability, major and minor."""
+        ...
 
     @property
     def device(self) -> torch.device: ...
@@ -40,36 +50,54 @@ class Card(Protocol):
         """Memory of the card that is free, once what nobody uses is given back."""
         ...
 
+    def probes(self) -> ctypes.CDLL:
+        """The probes of tests/emulation/probes.cu, built for the card."""
+        ...
+
 
 class CudaCard:
     """The current CUDA device."""
 
     def __init__(self) -> None:
-        self._runtime = CudaRuntime()
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._graphs: list[torch.cuda.CUDAGraph] = []
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        return CudaRuntime()
 
     @property
-    def runtime(self) -> Runtime:
-        return self._runtime
+    def capability(self) -> tuple[int, int]:
+        major, minor = torch.cuda.get_device_capability()
+        return major, minor
 
     @property
     def device(self) -> torch.device:
-        return self._runtime.device
+        return torch.device("cuda", torch.cuda.current_device())
 
     def mark(self) -> Mark:
         return _CudaMark()
 
     def captured(self, body: Callable[[], None]) -> Callable[[], object]:
-        body()
+        torch.cuda.synchronize()
+        with torch.cuda.stream(self._stream):
+            body()
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=self._stream):
             body()
+        # one that goes may take along what cuBLAS keeps for the stream, which all others recorded there still use
+        self._graphs.append(graph)
         return graph.replay
 
     def free_bytes(self) -> int:
         gc.collect()
         torch.cuda.empty_cache()
         return int(torch.cuda.mem_get_info(self.device)[0])
+
+    def probes(self) -> ctypes.CDLL:
+        with tempfile.TemporaryDirectory() as folder:
+            return ctypes.CDLL(str(build_probes(Path(folder))))
 
 
 class _CudaMark:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import random
+import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 
-from benchmarks.gpu.card import Card, Mark
+from benchmarks.gpu.card import Card
+from benchmarks.gpu.marked_steps import REPLAYS, MarkedSteps
 from engine.cache.block_manager import BlockManager
 from engine.cache.kv_format import KVFormat
 from engine.cache.paged_kv_cache import PagedKVCache
@@ -21,80 +22,10 @@ from engine.constraints.grammar_builder import GrammarBuilder
 from engine.core import EngineCore
 from engine.execution.device_model_runner import DeviceModelRunner
 from engine.model.loader import LoadedModel
-from engine.ops.step_device import StepDevice, StepEvent, StepGraph
 from engine.sampling.device_sampler import DeviceSampler
 from engine.scheduling.scheduler import Scheduler
 from engine.text.token_bytes import TokenBytes
 from engine.types import GenerationRequest, ModelInfo, SamplingParams
-
-
-@dataclass
-class MarkedSteps:
-    """A `StepDevice` that notes when the card begins and ends each step, and how long the host waits for it.
-
-    Attributes:
-        card: keeps the time.
-        inner: the device.
-        steps: begin and end of every step since the last time this was emptied.
-        waited: seconds the host has waited, likewise.
-    """
-
-    card: Card
-    inner: StepDevice
-    steps: list[tuple[Mark, Mark]] = field(default_factory=list)
-    waited: float = 0.0
-
-    @property
-    def device(self) -> torch.device:
-        """As `StepDevice`; so are the others."""
-        return self.inner.device
-
-    def settle(self) -> None:
-        self.inner.settle()
-
-    def free_bytes(self) -> int:
-        return self.inner.free_bytes()
-
-    def computing(self) -> AbstractContextManager[object]:
-        return self._marked()
-
-    @contextmanager
-    def _marked(self) -> Iterator[None]:
-        with self.inner.computing():
-            begin = self.card.mark()
-            yield
-            self.steps.append((begin, self.card.mark()))
-
-    def host_buffer(self, nbytes: int) -> torch.Tensor:
-        return self.inner.host_buffer(nbytes)
-
-    def copy(self, source: torch.Tensor, target: torch.Tensor) -> None:
-        self.inner.copy(source, target)
-
-    def event(self) -> StepEvent:
-        return _TimedEvent(self, self.inner.event())
-
-    def capture(self, body: Callable[[], None]) -> StepGraph:
-        return self.inner.capture(body)
-
-    def forget(self) -> None:
-        """Begin anew."""
-        self.steps.clear()
-        self.waited = 0.0
-
-
-class _TimedEvent:
-    def __init__(self, steps: MarkedSteps, inner: StepEvent) -> None:
-        self._steps = steps
-        self._inner = inner
-
-    def record(self) -> None:
-        self._inner.record()
-
-    def wait(self) -> None:
-        before = time.perf_counter()
-        self._inner.wait()
-        self._steps.waited += time.perf_counter() - before
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +51,23 @@ class Decoding:
 
     Attributes:
         seconds: of a step, from one's end to the next one's.
-        idle: share of that in which the card has nothing to do.
+        replay_seconds: of a step's recording alone, replayed without a pause; None where steps are not recorded. It is
+            taken before and after the steps, and averaged, since contexts grow.
+        late_seconds: of a step in which the card is done with the one before and the host has given it nothing yet.
         host_seconds: of a step in which the host does something.
         total_seconds: of everything, prompts included.
     """
 
     seconds: float
-    idle: float
+    replay_seconds: float | None
+    late_seconds: float
     host_seconds: float
     total_seconds: float
+
+    @property
+    def idle(self) -> float | None:
+        """Share of a step in which the card computes nothing: it copies, or waits, whatever for."""
+        return None if self.replay_seconds is None else 1 - self.replay_seconds / self.seconds
 
 
 BLOCK_SIZE = 16
@@ -159,6 +98,7 @@ class EngineUnderTest:
             max_model_len=length,
             block_size=BLOCK_SIZE,
         )
+        self._graphs = graphs
         self._steps = MarkedSteps(card, card.runtime.steps())
         rows = min(load.streams, load.step_tokens)
         sampler = DeviceSampler(card.runtime, config.vocab_size, rows)
@@ -178,6 +118,7 @@ class EngineUnderTest:
         self._add(load)
         begun = time.perf_counter()
         self._step_until_all_answer(load)
+        replays = self._replay_seconds()
         self._steps.forget()
         before, steps = time.perf_counter(), self.core.stats.steps_total
         while self.core.stats.running == load.streams:
@@ -185,13 +126,20 @@ class EngineUnderTest:
         host = time.perf_counter() - before - self._steps.waited
         steps = self.core.stats.steps_total - steps
         marks = list(self._steps.steps)
+        replays += self._replay_seconds()
         while self.core.has_work:
             self.core.step()
         marks = marks[STEPS_ON_THE_WAY:]
         (_, first), (_, last) = marks[0], marks[-1]
-        total = last.seconds_since(first)
-        gaps = sum(begin.seconds_since(end) for (_, end), (begin, _) in itertools.pairwise(marks))
-        return Decoding(total / (len(marks) - 1), gaps / total, host / steps, time.perf_counter() - begun)
+        counted = len(marks) - 1
+        late = sum(begin.seconds_since(end) for (_, end), (begin, _) in itertools.pairwise(marks))
+        return Decoding(
+            seconds=last.seconds_since(first) / counted,
+            replay_seconds=statistics.mean(replays) if replays else None,
+            late_seconds=late / counted,
+            host_seconds=host / steps,
+            total_seconds=time.perf_counter() - begun - (1 + REPLAYS) * sum(replays),
+        )
 
     def prefill(self, load: Load) -> float:
         """Seconds the card takes for the prompts' steps."""
@@ -204,6 +152,12 @@ class EngineUnderTest:
         while self.core.has_work:
             self.core.step()
         return seconds
+
+    def _replay_seconds(self) -> list[float]:
+        """Of the latest step, once that is one of decoding alone; of none where steps are not recorded."""
+        while self._graphs and self._steps.latest is None and self.core.has_work:
+            self.core.step()
+        return [self._steps.replay_seconds()] if self._graphs else []
 
     def _step_until_all_answer(self, load: Load) -> None:
         answering: set[str] = set()

@@ -7,20 +7,20 @@ stored order, as the op before writes them in a model. Figures are medians of ro
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
 
-from benchmarks.gpu.card import Card, CudaCard
-from benchmarks.gpu.rows import hand_over, rows_option
-from benchmarks.gpu.yardstick import Effort, Timed, captured, copying, median_seconds
+from benchmarks.gpu.card import Card
+from benchmarks.gpu.matrices import random_exl2
+from benchmarks.gpu.program import Program, Wanted
+from benchmarks.gpu.yardstick import LITTLE, Effort, Timed, captured, copying, median_seconds
 from benchmarks.report import Row
 from engine.ops.backend import GroupKernel
 from engine.ops.cuda_backend import CudaBackend
-from engine.ops.exl2 import WIDTHS, Exl2Tensors, build_q_groups
+from engine.ops.exl2 import WIDTHS, Exl2Tensors
 
 SHAPES = ((4096, 6144), (4096, 4096), (4096, 28672), (14336, 4096))
 """Inputs and outputs of the matrices of an 8B model: q, k and v together, o, gate and up together, down."""
@@ -39,25 +39,12 @@ TARGETS = {16: 1.15, 32: 1.35}
 def random_matrix(shape: tuple[int, int], widths: Widths) -> Exl2Tensors:
     """An EXL2 matrix of random bits, with groups of GROUP_ROWS in these widths."""
     in_features, out_features = shape
-    generator = torch.Generator().manual_seed(in_features + out_features)
     groups = in_features // GROUP_ROWS
     layout: list[tuple[int, int]] = []
     for width, share in widths:
         layout += [(width, GROUP_ROWS)] * min(round(share * groups), groups - len(layout))
     layout += [(widths[-1][0], GROUP_ROWS)] * (groups - len(layout))
-
-    def words(*size: int) -> torch.Tensor:
-        return torch.randint(-(1 << 31), (1 << 31) - 1, size, generator=generator, dtype=torch.int32)
-
-    return Exl2Tensors(
-        q_weight=words(sum(width * rows for width, rows in layout) // 32, out_features),
-        q_invperm=torch.randperm(in_features, generator=generator).to(torch.int32),
-        q_scale=words(groups, out_features // 8),
-        q_scale_max=torch.full((groups,), 0.05, dtype=torch.float16),
-        q_groups=build_q_groups(layout),
-        bias=None,
-        out_features=out_features,
-    )
+    return random_exl2(layout, out_features, seed=in_features + out_features)
 
 
 def copies(card: Card, effort: Effort, tensors: Exl2Tensors) -> list[GroupKernel]:
@@ -136,14 +123,14 @@ def measure(
         card.free_bytes()
 
 
-def main() -> int:
-    """The command; 0 whatever the figures are."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.exl2_speed", description=__doc__)
-    rows_option(parser)
-    options = parser.parse_args()
-    hand_over(measure(CudaCard(), Effort()), options.json)
-    return 0
+def _rows(card: Card, wanted: Wanted) -> Iterator[Row]:
+    if wanted.small:
+        return measure(card, LITTLE, shapes=((128, 64),), all_rows=(1, 16))
+    return measure(card, Effort())
+
+
+PROGRAM = Program(__doc__, _rows, checks=False)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(PROGRAM.main())

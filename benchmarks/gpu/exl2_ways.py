@@ -6,7 +6,6 @@ use until this has shown where it should be, against the way in use and against 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,10 +13,10 @@ from functools import partial
 
 import torch
 
-from benchmarks.gpu.card import Card, CudaCard
+from benchmarks.gpu.card import Card
 from benchmarks.gpu.exl2_speed import MIX, dense_products, random_matrix
-from benchmarks.gpu.rows import hand_over, rows_option
-from benchmarks.gpu.yardstick import Effort, captured, median_seconds
+from benchmarks.gpu.program import Program, Wanted
+from benchmarks.gpu.yardstick import LITTLE, Effort, captured, median_seconds
 from benchmarks.report import Row
 from engine.ops.cuda_backend import CudaBackend
 from engine.ops.cuda_exl2_matrix import MANY_ROWS_CAPABILITY, CudaExl2Matrix, Exl2Workspace
@@ -82,19 +81,18 @@ def measure(
 ) -> Iterator[Row]:
     """Both; the second on devices that have the kernel."""
     yield from measure_together(card, effort, together)
-    info = card.runtime.info
-    if (info.capability_major, info.capability_minor) == MANY_ROWS_CAPABILITY:
+    if card.capability == MANY_ROWS_CAPABILITY:
         yield from measure_many_rows(card, effort, large, all_rows)
 
 
-def main() -> int:
-    """The command; 0 whatever the figures are."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.exl2_ways", description=__doc__)
-    rows_option(parser)
-    options = parser.parse_args()
-    hand_over(measure(CudaCard(), Effort()), options.json)
-    return 0
+def _rows(card: Card, wanted: Wanted) -> Iterator[Row]:
+    if wanted.small:
+        return measure(card, LITTLE, together=((128, 64), (128, 32)), large=(128, 64), all_rows=(3, 65))
+    return measure(card, Effort())
+
+
+PROGRAM = Program(__doc__, _rows, checks=False)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(PROGRAM.main())

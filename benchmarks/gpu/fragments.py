@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import ctypes
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
-from benchmarks.gpu.rows import hand_over, rows_option
+from benchmarks.gpu.card import Card
+from benchmarks.gpu.program import Program, Wanted
 from benchmarks.report import Row
-from cuda_ext.build import SOURCES, card_architectures, code_flags, find_nvcc
-from engine.errors import NativeLibraryError
 from engine.ops.cuda_exl2_matrix import MANY_ROWS_CAPABILITY
 from tests.emulation import probes
 from tests.emulation.probes import run_probe
 
-PROBES = Path(probes.__file__).with_name("probes.cu")
 Place = Callable[[torch.Tensor], torch.Tensor]
-
-
-def build_probes(folder: Path) -> Path:
-    """Compile the probes for the cards in this machine.
-
-    Raises:
-        NativeLibraryError: there is no nvcc.
-    """
-    nvcc = find_nvcc()
-    if nvcc is None:
-        raise NativeLibraryError("nvcc is not found.")
-    library = folder / "libprobes.so"
-    flags = ["-std=c++17", "-O2", "-shared", "-Xcompiler", "-fPIC", f"-I{SOURCES}", *code_flags(card_architectures())]
-    subprocess.run([nvcc, *flags, str(PROBES), "-o", str(library)], check=True)
-    return library
 
 
 def check_fragments(functions: ctypes.CDLL, place: Place, warp_groups: bool) -> list[Row]:
@@ -88,16 +67,12 @@ def _row(name: str, difference: float) -> Row:
     return Row(f"fragment maps: {name}", float(difference), "difference", target=0.0)
 
 
-def main() -> int:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.fragments", description=__doc__)
-    rows_option(parser)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        functions = ctypes.CDLL(str(build_probes(Path(folder))))
-        warp_groups = torch.cuda.get_device_capability() == MANY_ROWS_CAPABILITY
-        return hand_over(check_fragments(functions, lambda tensor: tensor.cuda(), warp_groups), options.json)
+def _rows(card: Card, wanted: Wanted) -> list[Row]:  # noqa: ARG001
+    warp_groups = card.capability == MANY_ROWS_CAPABILITY
+    return check_fragments(card.probes(), lambda tensor: tensor.to(card.device), warp_groups)
 
+
+PROGRAM = Program(__doc__, _rows, checks=True)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(PROGRAM.main())

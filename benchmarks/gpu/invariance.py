@@ -5,23 +5,21 @@ Kernels first; then a small random model, answered by the engine together and re
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from benchmarks.gpu.card import Card, CudaCard
+from benchmarks.gpu.card import Card
 from benchmarks.gpu.engine_under_test import EngineUnderTest, Load, answer_all
+from benchmarks.gpu.matrices import every_width, random_exl2
+from benchmarks.gpu.program import Program
 from benchmarks.gpu.random_model import load_random_model
-from benchmarks.gpu.rows import hand_over, rows_option
-from benchmarks.gpu.sweep import random_exl2
 from benchmarks.random_exl2_model import RandomModel
 from benchmarks.report import Row
 from engine.ops.backend import AttentionBatch
 from engine.ops.cuda_backend import CudaBackend
-from engine.ops.exl2 import WIDTHS
 from engine.types import GenerationRequest, SamplingParams
 
 PARTS = (slice(0, 1), slice(0, 7), slice(5, 22), slice(63, 64))
@@ -73,7 +71,7 @@ def _different(name: str, pairs: Iterator[tuple[torch.Tensor, torch.Tensor]]) ->
 def check_products(card: Card, sizes: Sizes) -> Row:
     """An EXL2 product of 64 rows, and of some of them."""
     backend = CudaBackend(card.runtime)
-    matrix = backend.prepare_exl2(random_exl2(sorted(WIDTHS, reverse=True), sizes.group_rows, sizes.outputs))
+    matrix = backend.prepare_exl2(random_exl2(every_width(sizes.group_rows), sizes.outputs))
     x = torch.randn(64, matrix.in_features, generator=torch.Generator().manual_seed(1)).half().to(card.device)
 
     def product(rows: torch.Tensor) -> torch.Tensor:
@@ -191,14 +189,8 @@ def measure(card: Card, sizes: Sizes) -> Iterator[Row]:
     yield from check_engine(card, sizes)
 
 
-def main() -> int:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.invariance", description=__doc__)
-    parser.add_argument("--small", action="store_true", help="small sizes, for compute-sanitizer")
-    rows_option(parser)
-    options = parser.parse_args()
-    return hand_over(measure(CudaCard(), SMALL if options.small else Sizes()), options.json)
+PROGRAM = Program(__doc__, lambda card, wanted: measure(card, SMALL if wanted.small else Sizes()), checks=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(PROGRAM.main())

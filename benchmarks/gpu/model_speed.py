@@ -6,22 +6,21 @@ the matrices, and of the keys and values that are read; what they are held to is
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks.gpu.card import Card, CudaCard
+from benchmarks.gpu.card import Card
 from benchmarks.gpu.engine_under_test import Decoding, EngineUnderTest, Load
+from benchmarks.gpu.program import Program, Wanted
 from benchmarks.gpu.random_model import (
     EIGHT_BILLION,
     ONE_BILLION,
     TENTH_OF_SEVENTY_BILLION,
     load_random_model,
 )
-from benchmarks.gpu.rows import hand_over, rows_option
-from benchmarks.gpu.yardstick import Effort, copy_bandwidth
+from benchmarks.gpu.yardstick import LITTLE, Effort, copy_bandwidth
 from benchmarks.random_exl2_model import RandomModel
 from benchmarks.report import Row
 from engine.execution.recorded_steps import recordings_bytes
@@ -57,6 +56,16 @@ PLANS = {
     "1B": Plan("1B", ONE_BILLION, DECODES, PREFILL),
     "70B": Plan("8 of 80 layers of a 70B", TENTH_OF_SEVENTY_BILLION, DECODES[:2], PREFILL),
 }
+TINY = Plan(
+    "tiny",
+    RandomModel(hidden=64, layers=1, intermediate=32, heads=2, kv_heads=1, vocab=96, positions=64, widths=(4,)),
+    decodes=(Load(1, 5, 7, step_tokens=8), Load(2, 5, 7, step_tokens=8)),
+    prefill=Load(1, 8, 2, step_tokens=8),
+    against_dense=True,
+    target=0.6,
+)
+"""Enough to see that everything runs."""
+
 BUSY_STREAMS = 16
 MOST_IDLE = 0.02
 
@@ -83,13 +92,21 @@ def measure_decode(
         Row(f"{label}: step", recorded.seconds * 1e6, "µs"),
         Row(f"{label}: step without graphs", plain.seconds * 1e6, "µs"),
         Row(f"{label}: share of copying", ideal / recorded.seconds, "", target, at_least=True),
-        Row(f"{label}: card idle", recorded.idle, "", MOST_IDLE if load.streams >= BUSY_STREAMS else None),
-        Row(f"{label}: card idle without graphs", plain.idle, ""),
+        *_idle(label, recorded, MOST_IDLE if load.streams >= BUSY_STREAMS else None),
+        Row(f"{label}: card waits for the host, without graphs", plain.late_seconds * 1e6, "µs/step"),
         Row(f"{label}: host", recorded.host_seconds * 1e6, "µs/step"),
         Row(f"{label}: memory of the graphs", recordings / 2**20, "MiB"),
         Row(f"{label}: memory of the graphs, of what is kept for them", recordings / kept, "", 1.0),
         Row(f"{label}: tokens per second, prompts included", _whole_rate(load, recorded), "1/s"),
     ]
+
+
+def _idle(label: str, found: Decoding, most: float | None) -> Iterator[Row]:
+    """What a step takes beyond its recording, and how much of that the card waits for the host to begin."""
+    if found.idle is not None and found.replay_seconds is not None:
+        yield Row(f"{label}: step's recording alone", found.replay_seconds * 1e6, "µs")
+        yield Row(f"{label}: card idle", found.idle, "", most)
+    yield Row(f"{label}: card waits for the host", found.late_seconds * 1e6, "µs/step")
 
 
 def measure_prefill(card: Card, loaded: LoadedModel, plan: Plan) -> list[Row]:
@@ -132,15 +149,11 @@ def _whole_rate(load: Load, found: Decoding) -> float:
     return load.streams * load.answer / found.total_seconds
 
 
-def main() -> int:
-    """The command; 0 whatever the figures are."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.model_speed", description=__doc__)
-    parser.add_argument("model", choices=PLANS, help="which of them")
-    rows_option(parser)
-    options = parser.parse_args()
-    hand_over(measure(CudaCard(), Effort(), PLANS[options.model]), options.json)
-    return 0
+def _rows(card: Card, wanted: Wanted) -> Iterator[Row]:
+    return measure(card, LITTLE, TINY) if wanted.small else measure(card, Effort(), PLANS[wanted.subject])
 
+
+PROGRAM = Program(__doc__, _rows, checks=False, subjects=tuple(PLANS))
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(PROGRAM.main())

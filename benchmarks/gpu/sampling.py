@@ -1,14 +1,8 @@
-"""Stage: sampling on this card: tokens against their exact definition, the same bits again and alone, and times.
-
-Times are those of a captured graph that is replayed, so that the host's time does not count. `--small` checks a small
-vocabulary and measures nothing, for compute-sanitizer.
-"""
+"""Stage: sampling on this card: tokens against their exact definition, and the same bits again and alone."""
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,11 +10,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from benchmarks.gpu.rows import hand_over, rows_option
+from benchmarks.gpu.card import Card
+from benchmarks.gpu.program import Program, Wanted
 from benchmarks.report import Row
-from engine.ops.cuda_runtime import CudaRuntime, Runtime
+from engine.constraints.base import TokenMask
+from engine.ops.cuda_runtime import Runtime
 from engine.sampling import device_reference
-from engine.sampling.device_layout import RECORD
+from engine.sampling.device_layout import RECORD, mask_words
 from engine.sampling.device_sampler import DeviceSampler
 from engine.sampling.processors import process_logits
 from engine.sampling.random import uniforms
@@ -30,7 +26,9 @@ from engine.types import GenerationRequest, SamplingParams
 VOCABULARIES = (32000, 128256)
 ROWS = (1, 16, 64)
 SMALL = 5003
-ROUNDS, CALLS = 7, 20
+
+LARGEST_ERROR = 1e-5
+"""Of a log-probability."""
 
 KINDS = {
     "greedy": SamplingParams(temperature=0),
@@ -38,9 +36,45 @@ KINDS = {
     "top-p": SamplingParams(temperature=0.7, top_p=0.95),
     "all cuts": SamplingParams(temperature=1.5, top_k=200, top_p=0.9, min_p=0.02),
     "flat": SamplingParams(temperature=100, top_p=0.5),
-    "penalties": SamplingParams(temperature=0.8, repetition_penalty=1.3, frequency_penalty=0.2, logit_bias={5: 3.0}),
+    "penalties": SamplingParams(
+        temperature=0.8, repetition_penalty=1.3, frequency_penalty=0.2, presence_penalty=0.5, logit_bias={5: 3.0}
+    ),
+    "forbidden ends": SamplingParams(temperature=0, min_tokens=9, stop_token_ids=[3, 8, 13]),
+    "mask": SamplingParams(temperature=0.9, top_p=0.9, logprobs=3),
     "log-probabilities": SamplingParams(top_k=40, logprobs=20),
 }
+MASKED = ("mask",)
+"""Kinds whose tokens a constraint chooses from."""
+
+
+class EveryThird:
+    """A `TokenConstraint` that allows every third token.
+
+    Args:
+        vocab: tokens there are.
+    """
+
+    def __init__(self, vocab: int) -> None:
+        allowed = np.zeros(32 * mask_words(vocab), np.uint8)
+        allowed[:vocab:3] = 1
+        self._mask = np.packbits(allowed, bitorder="little").view(np.uint32)
+
+    @property
+    def complete(self) -> bool:
+        """As `TokenConstraint`; so are the others."""
+        return False
+
+    def is_free(self, ahead: int = 0) -> bool:  # noqa: ARG002
+        return False
+
+    def mask(self) -> TokenMask:
+        return self._mask
+
+    def advance(self, token_id: int) -> None:
+        """Nothing changes."""
+
+    def rewind(self, count: int) -> None:
+        """Nothing changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +86,7 @@ class Step:
         answers: the sequence of each row.
         tokens: int32 [L].
         records: uint8 [L, RECORD.itemsize].
+        sampler: which it has for itself.
         call: samples once; penalties count on from call to call.
     """
 
@@ -59,13 +94,15 @@ class Step:
     answers: Sequence[Answer]
     tokens: torch.Tensor
     records: torch.Tensor
+    sampler: DeviceSampler
     call: Callable[[], None]
 
 
-def answer(params: SamplingParams, number: int) -> Answer:
+def answer(kind: str, number: int, vocab: int) -> Answer:
     """A sequence with a prompt of three tokens and an answer of two."""
-    request = GenerationRequest(str(number), (5, 9, 11), replace(params, max_tokens=None))
-    return Answer(request, 0, number, [5, 9, 11, 2, 2], arrival=number)
+    request = GenerationRequest(str(number), (5, 9, 11), replace(KINDS[kind], max_tokens=None))
+    constraint = EveryThird(vocab) if kind in MASKED else None
+    return Answer(request, 0, number, [5, 9, 11, 2, 2], arrival=number, constraint=constraint)
 
 
 def step_of(runtime: Runtime, vocab: int, answers: Sequence[Answer], logits: torch.Tensor) -> Step:
@@ -84,7 +121,7 @@ def step_of(runtime: Runtime, vocab: int, answers: Sequence[Answer], logits: tor
 
     for each in inputs.counts:
         sampler.load_counts(each.slot, torch.from_numpy(each.counts.view(np.int16)))
-    return Step(placed, answers, tokens, records, call)
+    return Step(placed, answers, tokens, records, sampler, call)
 
 
 def defined_token(row: torch.Tensor, one: Answer) -> int:
@@ -106,15 +143,18 @@ def random_logits(rows: int, vocab: int) -> torch.Tensor:
 
 def check(runtime: Runtime, vocab: int, rows: int) -> list[Row]:
     """Every kind of row, mixed in one step."""
-    kinds = list(KINDS.values())
-    answers = [answer(kinds[row % len(kinds)], row) for row in range(rows)]
+    kinds = list(KINDS)
+    answers = [answer(kinds[row % len(kinds)], row, vocab) for row in range(rows)]
     logits = random_logits(rows, vocab)
     step = step_of(runtime, vocab, answers, logits)
     step.call()
     tokens, records = step.tokens.cpu(), step.records.cpu()
     expected = [defined_token(logits[row], one) for row, one in enumerate(answers)]
     name = f"sampling {rows} of {vocab}"
-    found = [Row(f"{name}: tokens that are not as defined", _different(tokens.tolist(), expected), "tokens", 0)]
+    found = [
+        Row(f"{name}: tokens that are not as defined", _different(tokens.tolist(), expected), "tokens", 0),
+        Row(f"{name}: error of log-probabilities", _logprob_error(step, logits, records), "", LARGEST_ERROR),
+    ]
     again = step_of(runtime, vocab, answers, logits)
     again.call()
     last = step_of(runtime, vocab, answers[-1:], logits[-1:])
@@ -123,50 +163,38 @@ def check(runtime: Runtime, vocab: int, rows: int) -> list[Row]:
     return [*found, Row(f"{name}: bytes that differ when run again, or alone", changed, "bytes", 0)]
 
 
-def measure(runtime: Runtime, vocab: int, rows: int, kind: str) -> list[Row]:
-    """Time of one step in which all rows are of one kind, on the device alone."""
-    answers = [answer(KINDS[kind], row) for row in range(rows)]
-    step = step_of(runtime, vocab, answers, random_logits(rows, vocab))
-    step.call()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for _ in range(CALLS):
-            step.call()
-    times = []
-    for _ in range(ROUNDS):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        begin.record()
-        graph.replay()
-        end.record()
-        end.synchronize()
-        times.append(float(begin.elapsed_time(end)) * 1000 / CALLS)
-    return [Row(f"sampling {rows} of {vocab}, {kind}: time", statistics.median(times), "µs")]
-
-
-def check_and_measure(runtime: Runtime) -> Iterator[Row]:
-    """Everything, times last."""
-    for vocab, rows in itertools.product(VOCABULARIES, ROWS):
-        yield from check(runtime, vocab, rows)
-    for vocab, rows, kind in itertools.product(VOCABULARIES, ROWS, KINDS):
-        yield from measure(runtime, vocab, rows, kind)
-
-
 def _different(found: Sequence[int], expected: Sequence[int]) -> int:
     return sum(one != other for one, other in zip(found, expected, strict=True))
 
 
-def main() -> int:
-    """The command; 1 if a token is not as defined."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.sampling", description=__doc__)
-    parser.add_argument("--small", action="store_true", help="small sizes and no times, for compute-sanitizer")
-    rows_option(parser)
-    options = parser.parse_args()
-    runtime = CudaRuntime()
-    if options.small:
-        return hand_over(check(runtime, SMALL, 2 * len(KINDS)), options.json)
-    return hand_over(check_and_measure(runtime), options.json)
+def _logprob_error(step: Step, logits: torch.Tensor, records: torch.Tensor) -> float:
+    """The largest, of chosen tokens and of alternatives, against float64; they must be the likeliest."""
+    largest = 0.0
+    for row, sampled in enumerate(step.sampler.results(records.numpy(), step.answers)):
+        if sampled.logprob is None:
+            continue
+        exact = logits[row].double().log_softmax(-1)
+        likeliest = exact.topk(len(sampled.top)).values.tolist()
+        pairs = [(sampled.logprob, float(exact[sampled.token_id]))]
+        pairs += [(value, float(exact[token])) for token, value in sampled.top]
+        pairs += [(value, best) for (_, value), best in zip(sampled.top, likeliest, strict=True)]
+        largest = max(largest, *(abs(mine - theirs) for mine, theirs in pairs))
+    return largest
 
+
+def check_all(runtime: Runtime, vocabularies: Sequence[int], all_rows: Sequence[int]) -> Iterator[Row]:
+    """Steps of every size."""
+    for vocab, rows in itertools.product(vocabularies, all_rows):
+        yield from check(runtime, vocab, rows)
+
+
+def _rows(card: Card, wanted: Wanted) -> Iterator[Row]:
+    if wanted.small:
+        return check_all(card.runtime, (SMALL,), (2 * len(KINDS),))
+    return check_all(card.runtime, VOCABULARIES, ROWS)
+
+
+PROGRAM = Program(__doc__, _rows, checks=True)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(PROGRAM.main())

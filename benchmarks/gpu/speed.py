@@ -5,15 +5,14 @@ Figures are medians of rounds in which kernels and yardstick take turns.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from benchmarks.gpu.card import Card, CudaCard
-from benchmarks.gpu.rows import hand_over, rows_option
-from benchmarks.gpu.yardstick import Effort, captured, copying, median_seconds, reading
+from benchmarks.gpu.card import Card
+from benchmarks.gpu.program import Program
+from benchmarks.gpu.yardstick import LITTLE, Effort, captured, copying, median_seconds, reading
 from benchmarks.report import Row
 from engine.ops.cuda_backend import CudaBackend
 
@@ -58,14 +57,12 @@ def measure(
         yield from measure_elementwise(card, effort, each)
 
 
-def main() -> int:
-    """The command; 0 whatever the figures are."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.speed", description=__doc__)
-    rows_option(parser)
-    options = parser.parse_args()
-    hand_over(measure(CudaCard(), Effort()), options.json)
-    return 0
+PROGRAM = Program(
+    __doc__,
+    lambda card, wanted: measure(card, LITTLE, tokens=(1,)) if wanted.small else measure(card, Effort()),
+    checks=False,
+)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(PROGRAM.main())

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 LONGEST_OUTPUT = 4000
-NO_TIME = "there was no time left for it"
 PATIENCE = 5.0
 """Seconds for a process that was killed to be gone."""
 
@@ -26,12 +26,16 @@ class Stage:
         command: what is started; a module of this package writes its rows to the file named last.
         seconds: it may take.
         gives_rows: whether it writes a file of rows.
+        needs: a program that not every machine has; without it the stage is left out.
+        environment: variables it has besides those of this process.
     """
 
     name: str
     command: tuple[str, ...]
     seconds: float
     gives_rows: bool = False
+    needs: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ class Outcome:
         seconds: it took.
         said: the end of what it printed.
         rows: what it measured or checked.
+        begun: whether it was started at all.
     """
 
     stage: str
@@ -51,11 +56,12 @@ class Outcome:
     seconds: float
     said: str
     rows: list[dict[str, object]]
+    begun: bool = True
 
     @property
     def verdict(self) -> str:
         """For people."""
-        if self.said == NO_TIME:
+        if not self.begun:
             return "left out"
         return "passed" if self.passed else "FAILED"
 
@@ -77,24 +83,32 @@ def run_stages(wanted: Sequence[Stage], minutes: float, folder: Path) -> Iterato
 def run_stage(stage: Stage, folder: Path) -> Outcome:
     """Run one stage to its end, or until its time is over; then it ends with all that it has started."""
     if not stage.seconds:
-        return Outcome(stage.name, passed=False, seconds=0.0, said=NO_TIME, rows=[])
+        return _left_out(stage, "there was no time left for it")
+    if stage.needs and shutil.which(stage.needs) is None:
+        return _left_out(stage, f"{stage.needs} is not installed here")
     file, log = folder / "rows.json", folder / "said.txt"
     file.unlink(missing_ok=True)
     command = [*stage.command, "--json", str(file)] if stage.gives_rows else list(stage.command)
     started = time.monotonic()
-    passed, complaint = _run(command, stage.seconds, log)
+    passed, complaint = _run(command, stage.seconds, log, {**os.environ, **stage.environment})
     said = log.read_text(errors="replace") + complaint
     rows = json.loads(file.read_text()) if file.is_file() else []
     return Outcome(stage.name, passed, round(time.monotonic() - started, 1), said[-LONGEST_OUTPUT:], rows)
 
 
-def _run(command: Sequence[str], seconds: float, log: Path) -> tuple[bool, str]:
+def _left_out(stage: Stage, reason: str) -> Outcome:
+    return Outcome(stage.name, passed=False, seconds=0.0, said=reason, rows=[], begun=False)
+
+
+def _run(command: Sequence[str], seconds: float, log: Path, environment: Mapping[str, str]) -> tuple[bool, str]:
     """Whether a command ended well, and what is to be said besides what it wrote to the file."""
     with log.open("wb") as output:
         try:
             # a session of its own, so that all of it can be ended; a file, since a pipe would be waited for until
             # the last one that holds it has ended
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+            process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, env=environment
+            )
         except OSError as missing:
             return False, str(missing)
         try:

@@ -13,7 +13,7 @@ from benchmarks.gpu.card import Card, seconds
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long is measured. The default is for a card; the tests take much less.
+    """How long is measured. The default is for a card.
 
     Attributes:
         rounds: in which all that is compared takes turns.
@@ -26,6 +26,10 @@ class Effort:
     calls: int = 10
     copy_bytes: int = 2 << 30
     rotated_bytes: int = 512 << 20
+
+
+LITTLE = Effort(rounds=1, calls=1, copy_bytes=1 << 12, rotated_bytes=1 << 12)
+"""Enough to see that everything runs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable
 
@@ -21,6 +22,11 @@ class EmulatedCard:
     def device(self) -> torch.device:
         return self.runtime.device
 
+    @property
+    def capability(self) -> tuple[int, int]:
+        info = self.runtime.info
+        return info.capability_major, info.capability_minor
+
     def mark(self) -> Mark:
         return _Mark()
 
@@ -30,6 +36,9 @@ class EmulatedCard:
 
     def free_bytes(self) -> int:
         return 1 << 40
+
+    def probes(self) -> ctypes.CDLL:
+        return self.runtime.library.functions
 
 
 class _Mark:

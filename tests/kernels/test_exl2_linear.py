@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from cpu_ext.loader import Isa
 from engine.errors import CheckpointError, KernelArgumentError
 from engine.ops.exl2 import WIDTHS, Exl2Tensors, decode
-from tests.engine.ops.exl2_matrices import EXL2_GOLDEN, golden_exl2, layouts, random_exl2
+from tests.engine.ops.exl2_matrices import layouts, random_exl2
+from tests.engine.ops.golden_matrices import EXL2_GOLDEN, golden_exl2
 from tests.kernels.cases import assert_close, assert_product, every_isa, generator, run_linear
 from tests.kernels.conftest import Backends
 

@@ -21,7 +21,8 @@ from engine.model.formats.base import LinearShape
 from engine.model.formats.exl2 import exl2_state, load_exl2
 from engine.ops.exl2 import decode
 from quantize.writer import write_model
-from tests.engine.ops.exl2_matrices import golden_exl2, same_bits
+from tests.engine.ops.exl2_matrices import same_bits
+from tests.engine.ops.golden_matrices import golden_exl2
 
 MEBIBYTE = 1 << 20
 

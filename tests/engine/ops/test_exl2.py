@@ -24,7 +24,8 @@ from engine.ops.exl2 import (
     unpack_codes,
     unpack_scale_codes,
 )
-from tests.engine.ops.exl2_matrices import EXL2_GOLDEN, golden_exl2, random_exl2, same_bits
+from tests.engine.ops.exl2_matrices import random_exl2, same_bits
+from tests.engine.ops.golden_matrices import EXL2_GOLDEN, golden_exl2
 
 each_golden = pytest.mark.parametrize("name", EXL2_GOLDEN)
 

@@ -14,15 +14,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.gpu.golden import decode_from_file
 from engine.errors import CheckpointError, KernelArgumentError
 from engine.ops.backend_memory import Exl2Shape
 from engine.ops.cuda_backend import CudaBackend
 from engine.ops.cuda_exl2_matrix import FUSED_ROWS, Exl2Workspace
 from engine.ops.cuda_linear import CudaExl2Linear, inputs_bytes
 from engine.ops.exl2 import WIDTHS, Exl2Tensors, decode
-from engine.ops.exl2_tiles import scale_units, tile_table
 from tests.emulation.device import EmulatedRuntime, Schedule
-from tests.engine.ops.exl2_matrices import EXL2_GOLDEN, golden_exl2, layouts, random_exl2, same_bits
+from tests.engine.ops.exl2_matrices import layouts, random_exl2, same_bits
+from tests.engine.ops.golden_matrices import EXL2_GOLDEN, golden_exl2
 from tests.kernels.cases import generator
 
 ALL_WIDTHS = [(8, 32), (6, 64), (5, 128), (4, 96), (3, 32), (2, 64)]
@@ -64,26 +65,6 @@ def assert_product(actual: torch.Tensor, x: torch.Tensor, tensors: Exl2Tensors, 
     assert not actual.isnan().any()
     assert (error <= allowed)[held].all(), f"{(error / allowed)[held].max().item():.2f} times what is allowed"
     assert torch.equal(actual[~held].double().sign(), expected[~held].sign())
-
-
-def decode_from_file(runtime: EmulatedRuntime, tensors: Exl2Tensors) -> torch.Tensor:
-    """What the kernel that reads the layout of the file decodes."""
-    out = torch.full((tensors.in_features, tensors.stored_outputs), float("nan"), dtype=torch.float16)
-    table = torch.tensor([[start, 256 * group + width] for start, group, width in tile_table(tensors.groups)])
-    table, units = table.to(torch.int32), scale_units(tensors)
-    features = torch.argsort(tensors.q_invperm).to(torch.int32)
-    status = runtime.library.functions.quire_cuda_exl2_decode(
-        runtime.stream(),
-        tensors.q_weight.data_ptr(),
-        tensors.q_scale.data_ptr(),
-        units.data_ptr(),
-        table.data_ptr(),
-        features.data_ptr(),
-        *out.shape,
-        out.data_ptr(),
-    )
-    runtime.library.check(status)
-    return out
 
 
 @pytest.mark.parametrize("name", EXL2_GOLDEN)

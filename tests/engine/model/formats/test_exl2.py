@@ -21,7 +21,8 @@ from engine.model.formats.base import LinearShape
 from engine.model.formats.exl2 import Exl2Format, exl2_state, load_exl2
 from engine.ops.exl2 import decode, stored_bits
 from tests.engine.model.formats.recording_backend import RecordingBackend
-from tests.engine.ops.exl2_matrices import EXL2_GOLDEN, golden_exl2, layouts, random_exl2, same_bits
+from tests.engine.ops.exl2_matrices import layouts, random_exl2, same_bits
+from tests.engine.ops.golden_matrices import EXL2_GOLDEN, golden_exl2
 
 PREFIX = "model.layers.0.mlp.up_proj"
 State = dict[str, torch.Tensor]
