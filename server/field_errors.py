@@ -121,7 +121,11 @@ def _error(path: FieldPath, findings: Sequence[_Finding]) -> InvalidRequestError
     expected = list(dict.fromkeys(each.expected for each in findings if each.expected is not None))
     wrong_value = next((each for each in findings if each.expected is None), None)
     if wrong_value is not None:
-        others = f" {_alternatives(expected).capitalize()} is taken, too." if expected else ""
+        others = (
+            f" {_alternatives(expected).capitalize()} is taken, too."
+            if expected and wrong_value.kind == "literal_error"
+            else ""
+        )
         return InvalidRequestError(f"{_about_value(param, wrong_value)}{others}", param=param)
     wanted = f"{'one of ' if len(expected) > 1 else ''}{_alternatives(expected)}"
     message = f"Invalid type for '{param}': expected {wanted}, but got {_type_of(findings[0].value)} instead."

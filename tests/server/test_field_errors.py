@@ -231,6 +231,7 @@ def test_messages(body: Any, message: str, code: str) -> None:
         ([[5], ["a"]], "prompt[1][0]", "expected an integer"),
         ([[5], "a"], "prompt[1]", "expected an array"),
         ({}, "prompt", "expected one of a string or an array"),
+        ([-1], "prompt[0]", "Expected a value >= 0, but got -1 instead."),
     ],
 )
 def test_the_form_that_fits_furthest_is_the_one_meant(prompt: Any, param: str, expected: str) -> None:
@@ -238,6 +239,7 @@ def test_the_form_that_fits_furthest_is_the_one_meant(prompt: Any, param: str, e
     assert error is not None
     assert error.param == param
     assert expected in error.message
+    assert "too" not in error.message
 
 
 def test_long_values_are_not_told_whole() -> None:
