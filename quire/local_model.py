@@ -96,7 +96,7 @@ def open_local_model(config: EngineConfig, sampling: dict[str, object]) -> Itera
     Raises:
         QuireError: it cannot be loaded.
     """
-    text = load_model_text(Path(config.model))
+    text = load_model_text(Path(config.model), config.tool_format, config.reasoning_format)
     params = sampling_params(sampling, text.defaults)
     with asyncio.Runner() as runner:
         engine = runner.run(AsyncEngine.start(config))

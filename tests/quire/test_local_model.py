@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from engine.async_engine import AsyncEngine
-from engine.config import EngineConfig
+from engine.config import EngineConfig, ReasoningFormatName
 from engine.errors import InvalidRequestError
 from engine.text.chat_template import ChatTemplate
 from engine.text.defaults import GenerationDefaults
 from engine.text.tokenizer import load_tokenizer
 from engine.types import Finish, FinishReason, GenerationRequest, OutputDelta, SamplingParams
 from quire.answers import AnswerPiece
-from quire.local_model import LocalModel
+from quire.local_model import LocalModel, open_local_model
 from quire.sampling_flags import sampling_params
 from quire.text_generator import open_text_generator
 from server.text import ModelText
@@ -174,3 +174,20 @@ def test_self_generated_text(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [request.sampling for request in engine.requests] == [
         SamplingParams(max_tokens=most, temperature=1.0, seed=seed) for most, seed in ((7, 5), (7, 6), (8, 9))
     ]
+
+
+@pytest.mark.parametrize(("name", "thoughts"), [("auto", "I see."), ("none", "")])
+def test_the_setting_for_marks_of_reasoning_holds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: ReasoningFormatName, thoughts: str
+) -> None:
+    engine = ScriptedEngine([b"<think>I see.</think>4."])
+
+    async def start(_config: EngineConfig) -> ScriptedEngine:
+        return engine
+
+    monkeypatch.setattr(AsyncEngine, "start", start)
+    save(sentencepiece(), tmp_path)
+    (tmp_path / "chat_template.jinja").write_text(THINKS)
+    with open_local_model(EngineConfig(model=str(tmp_path), reasoning_format=name), {}) as model:
+        pieces = list(model.answer([{"role": "user", "content": "2+2?"}]))
+    assert "".join(piece.thoughts for piece in pieces) == thoughts
