@@ -65,6 +65,7 @@ def stages(start: Start = in_python) -> list[Stage]:
         rows("ops against their references", "sweep", 120),
         rows("sampling", "sampling", 60),
         rows("the same bits in any company", "invariance", 60),
+        rows("memory of products", "product_memory", 30),
         rows("speed of ops", "speed", 60),
         rows("speed of attention", "attention_speed", 60),
         rows("speed of EXL2 products", "exl2_speed", 120),
