@@ -208,10 +208,13 @@ class DeviceModelRunner:
         step = StepArrays.of(batch, self._cache.block_size, self._tables)
         written = program.write(host, batch, step, self._sampled)
         with self._device.computing():
-            self._buffers.upload(host, written.nbytes)
-            program.prepare(written)
-            program.start()
-            self._buffers.download(host, len(step.logit_rows), len(step.read_rows), program.states)
+            try:
+                self._buffers.upload(host, written.nbytes)
+                program.prepare(written)
+                program.start()
+                self._buffers.download(host, len(step.logit_rows), len(step.read_rows), program.states)
+            finally:
+                host.finished.record()  # a step that gets no further has been given its input all the same
         return host
 
     def _program(self, batch: ScheduledBatch) -> StepProgram:

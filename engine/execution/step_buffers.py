@@ -109,14 +109,12 @@ class StepBuffers:
     def upload(self, host: HostSet, nbytes: int) -> None:
         """Copy the first bytes of a step's input to the device."""
         self._device.copy(host.input[:nbytes], self.input[:nbytes])
-        host.finished.record()  # where the step gets no further
 
     def download(self, host: HostSet, rows: int, reads: int, states: torch.Tensor | None) -> None:
-        """Copy the records of so many rows, and hidden states, to the host; `finished` is after that."""
+        """Copy the records of so many rows, and hidden states, to the host."""
         if rows:
             self._device.copy(self.records[:rows], host.records[:rows])
         if reads:
             self._device.copy(self.read_records[:reads], host.records[self._rows : self._rows + reads])
         if states is not None:
             self._device.copy(states, host.states[: states.shape[0]])
-        host.finished.record()

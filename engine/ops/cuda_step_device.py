@@ -30,6 +30,7 @@ class CudaStepDevice:
         torch.cuda.synchronize(self._device)  # streams of torch's do not wait for the default one
 
     def free_bytes(self) -> int:
+        torch.cuda.empty_cache()  # what torch keeps for later is free, too, and a capture gives it back in any case
         return int(torch.cuda.mem_get_info(self._device)[0])
 
     def computing(self) -> AbstractContextManager[object]:
@@ -46,7 +47,8 @@ class CudaStepDevice:
 
     def capture(self, body: Callable[[], None]) -> StepGraph:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+        # by default a capture makes what other threads of the process ask of the driver fail, and fails with them
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             body()
         return graph
 

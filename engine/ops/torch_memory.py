@@ -29,6 +29,7 @@ class TorchMemory:
 
     def free(self) -> int:
         if self._device.type == "cuda":
+            torch.cuda.empty_cache()  # torch keeps what was freed, such as all that loading a matrix takes for a moment
             return int(torch.cuda.mem_get_info(self._device)[0])
         return free_memory()
 

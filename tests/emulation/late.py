@@ -35,7 +35,8 @@ class LateDevice:
     Attributes:
         copies: between host and device, so far.
         waits: times the host had to wait for something that was not done yet, so far.
-        allocated: tensors that operations have made while something was given to the device or captured.
+        allocated: operations that have made tensors while something was given to the device or captured.
+        operations: of torch's that were given to the device or captured, views left out.
         launches: of kernels and operations, not counting those that graphs replay.
         replays: of graphs.
         recordings: likewise.
@@ -49,11 +50,13 @@ class LateDevice:
         self.settled = False
         self.bytes_of_recording = 1 << 10
         self.allocated: list[str] = []
+        self.operations: set[str] = set()
         self._given: list[Call] = []
         self._done = 0
         self._recording: list[Call] | None = None
         self._mode = _Recording(self)
         self._kept: list[object] = []
+        self._host: set[int] = set()  # where host buffers lie
 
     @property
     def device(self) -> torch.device:
@@ -78,7 +81,13 @@ class LateDevice:
 
     def host_buffer(self, nbytes: int) -> torch.Tensor:
         self.host_buffers += 1
-        return torch.zeros(nbytes, dtype=torch.uint8)
+        buffer = torch.zeros(nbytes, dtype=torch.uint8)
+        self._host.add(_memory_of(buffer))
+        return buffer
+
+    def is_on_the_host(self, tensor: torch.Tensor) -> bool:
+        """Whether it is one of the host's buffers, or a part of one."""
+        return _memory_of(tensor) in self._host
 
     def copy(self, source: torch.Tensor, target: torch.Tensor) -> None:
         self.copies += 1
@@ -124,6 +133,11 @@ class LateDevice:
         """How many calls there were."""
         return len(self._given)
 
+    @property
+    def done(self) -> int:
+        """How many of them are done."""
+        return self._done
+
     def run_until(self, number: int) -> None:
         """Do what was given, up to the call of this number."""
         if number > self._done:
@@ -133,6 +147,10 @@ class LateDevice:
             self._done += 1
             with _disable_current_modes():
                 call()
+
+
+def _memory_of(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def _nothing() -> None:
@@ -182,6 +200,9 @@ class _Recording(TorchDispatchMode):
             for index, each in enumerate(func._schema.arguments)
             if each.alias_info is not None and each.alias_info.is_write
         ]
+        device.operations.add(name)
+        if name == "copy_" and device.is_on_the_host(args[1]) and not (args[2:] or kwargs.get("non_blocking")):
+            raise AssertionError("a copy from the host waits in the middle of a step: it is not non_blocking")
         if written:
             device.give(lambda: func(*args, **kwargs))
             return written[0] if len(written) == 1 else tuple(written)

@@ -9,11 +9,15 @@ import pytest
 from engine.build import build_engine
 from engine.config import EngineConfig
 from engine.ops.cuda_backend import CudaBackend
+from engine.pooling import PoolingParams
 from engine.types import GenerationRequest, SamplingParams
 from tests.emulation.device import EmulatedRuntime
 from tests.end_to_end.engine_runs import greedy, rewrite_config, run
 from tests.engine.model.exl2_directory import write_random_exl2_llama
 from tests.engine.text import make_tokenizers
+
+AS_GIVEN = {"index_select", "index_copy_", "copy_", "mm", "add_"}
+"""Operations of torch that start on a device without making the host wait; steps use no others."""
 
 PROMPTS = ([7, 8, 9], [30] * 11, [7, 8, 9, 40, 41], [5])
 
@@ -83,3 +87,17 @@ def test_once_warm_nothing_is_allocated_and_nobody_waits_but_for_results(
     assert steps < device.copies - copies <= 2 * steps
     run(core, [scored()])
     assert not device.allocated
+
+
+def test_steps_use_no_operation_that_might_wait(model: Path, on_the_device: EmulatedRuntime) -> None:
+    """A real device waits for more than this one can see: lists that become tensors, masks that pick rows."""
+    core, _ = build_engine(config_of(model))
+    sampling = SamplingParams(
+        temperature=0.9, n=2, max_tokens=5, ignore_eos=True, seed=4, repetition_penalty=1.2, logit_bias={9: 1.0}
+    )
+    vector = GenerationRequest("vector", (7, 8, 9), SamplingParams(max_tokens=0, seed=0), pooling=PoolingParams())
+    on_the_device.late.operations.clear()
+
+    run(core, [*requests(), scored(), GenerationRequest("choices", tuple(range(20, 30)), sampling), vector])
+
+    assert {"index_select", "index_copy_", "copy_"} <= on_the_device.late.operations <= AS_GIVEN

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.cache.block import BlockCopy
 from engine.core import EngineCore
 from engine.errors import EngineDeadError, KernelArgumentError
 from engine.execution.device_model_runner import DeviceModelRunner
 from engine.execution.device_step_memory import device_step_bytes
 from engine.execution.recorded_steps import recordings_bytes
+from engine.execution.step_program import StepProgram
 from engine.model.config import ModelConfig
 from engine.pooling import PoolingKind, PoolingParams
 from engine.reasoning import ReasoningSpec
@@ -280,6 +282,27 @@ def test_after_a_step_that_failed_the_buffers_are_good_again(
     assert [each.request_id for each in failures] == ["a"]
     wanted = varied(6)
     assert answers(core, wanted) == answers(host_engine(config, ToySize()), wanted)
+
+
+def test_a_step_that_got_no_further_has_its_buffers_until_the_device_is_done_with_them(
+    config: ModelConfig, emulated: EmulatedRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it was given before it failed includes copies, which read them."""
+    runner, device = late_runner(config, ToySize(), emulated)
+    failing = ScheduledBatch((share([5, 6, 7], 0, 3, [0], sample=True),), copies=(BlockCopy(0, 5),))
+
+    def fail(program: StepProgram) -> None:
+        raise ValueError("something nobody foresaw")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StepProgram, "start", fail)
+        with pytest.raises(ValueError, match="foresaw"):
+            runner.submit(failing)
+    given = device.given
+    runner.submit(ScheduledBatch((share([9, 9, 9], 0, 3, [1], sample=True),)))
+    assert device.done < given
+    runner.submit(ScheduledBatch((share([8, 8, 8], 0, 3, [2], sample=True),)))
+    assert device.done == given
 
 
 @pytest.mark.parametrize("rows", [1, 4, 7])
