@@ -16,13 +16,14 @@ PINS := requirements/constraints.txt
 TORCH := $(shell grep '^torch==' $(PINS))
 NATIVE := setup.py $(wildcard cpu_ext/CMakeLists.txt cpu_ext/csrc/* cpu_ext/csrc/*/*)
 
-.PHONY: help install serve cuda cuda-report gpu test test-slow soak clients lint check clean
+.PHONY: help install serve cuda cuda-report gpu test test-slow test-random soak clients lint check clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make serve      serve the demo model (or MODEL=directory) at http://127.0.0.1:8000/v1'
 	@echo 'make test       run the default test suite (minutes)'
 	@echo 'make test-slow  run the whole-model tests as well'
+	@echo 'make test-random  run the default tests with examples nobody has seen before'
 	@echo 'make soak       half an hour of load and faults on the demo model (ARGS="--minutes 3" for less)'
 	@echo 'make clients    try a dozen OpenAI clients on the demo model and write docs/clients.md (ARGS="--only litellm" for some, unwritten)'
 	@echo 'make check      lint, types and the default tests'
@@ -48,6 +49,9 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-cuda
 	@$(VENV)/bin/python -m pytest -m slow --timeout=1800
+
+test-random: $(VENV)/.installed-dev
+	@$(VENV)/bin/python -m pytest -n auto --dist loadfile --hypothesis-profile=random
 
 soak: $(VENV)/.installed-dev
 	@$(VENV)/bin/python -m benchmarks.soak $(ARGS)

@@ -81,6 +81,11 @@ class ServerProcess:
         self._folder.cleanup()
 
     @property
+    def printed(self) -> str:
+        """What it has printed."""
+        return self._file("printed").read_text(encoding="utf-8", errors="replace")
+
+    @property
     def log(self) -> str:
         """What it and its engine have said on the error output."""
         return self._file("log").read_text(encoding="utf-8", errors="replace")
@@ -96,7 +101,7 @@ class ServerProcess:
             TimeoutError: it does not come.
         """
         deadline = time.monotonic() + PATIENCE
-        while "curl " not in (printed := self._file("printed").read_text()):
+        while "curl " not in (printed := self.printed):
             if self.process.poll() is not None:
                 raise RuntimeError(f"The server ended:\n{self.log}")
             if time.monotonic() > deadline:

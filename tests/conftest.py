@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import signal
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 from cpu_ext.loader import find_compiler
 from tests.emulation.build import build_emulated
@@ -19,8 +21,10 @@ EMULATION_BUILD = Path(__file__).resolve().parents[1] / "build" / "emulation"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 # how long an example takes says how busy the machine is, not whether the code is right
-settings.register_profile("without a clock", deadline=None)
-settings.load_profile("without a clock")
+WITHOUT_A_CLOCK = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile("random", WITHOUT_A_CLOCK, derandomize=False)
+settings.register_profile("reproducible", WITHOUT_A_CLOCK, derandomize=True)
+settings.load_profile("reproducible")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,9 +34,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_configure() -> None:
-    """Listen to Ctrl-C: what a shell runs in the background ignores it, and so would the programs that tests start."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Make the run the same wherever it is started, for the tests and for the programs they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell runs in the background ignores it
+    ours = ["127.0.0.1", "localhost"]  # no proxy is between us and ourselves
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = ",".join([each for each in [os.environ.get(name, "")] if each] + ours)
+    if settings.default is not None and settings.default.derandomize:
+        # examples also come from the constants of what is imported so far, which depends on the tests before
+        providers._get_local_constants = lambda: providers._local_constants  # type: ignore[attr-defined]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

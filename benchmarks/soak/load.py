@@ -58,12 +58,13 @@ class Load:
             (0.02, self._stall),
         )
 
-    async def one_client(self) -> None:
-        """Make one request after another until cancelled."""
+    async def one_client(self, number: int) -> None:
+        """Make requests until cancelled. Clients begin in turn with each way, so that a run has all."""
         weights = [weight for weight, _ in self._ways]
+        _, way = self._ways[number % len(self._ways)]
         while True:
-            ((_, way),) = self._draw.choices(self._ways, weights)
             await way()
+            ((_, way),) = self._draw.choices(self._ways, weights)
             await asyncio.sleep(self._draw.expovariate(1 / THINKING_SECONDS))
 
     async def burst(self, size: int) -> None:

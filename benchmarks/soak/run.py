@@ -86,7 +86,7 @@ async def _run(plan: Plan, server: ServerProcess) -> Record:
         await _for_a_while(
             plan.seconds,
             watch.every_second(),
-            *(load.one_client() for _ in range(plan.clients)),
+            *(load.one_client(number) for number in range(plan.clients)),
             _bursts(load, plan),
         )
         await faults  # the last one may still have to heal

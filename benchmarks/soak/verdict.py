@@ -33,12 +33,14 @@ class Demand:
         met: whether it did.
         measured: in words.
         timed: whether it hangs on the speed of the machine, which others may use at the same time.
+        lasting: whether only a run of many minutes can show it.
     """
 
     name: str
     met: bool
     measured: str
     timed: bool = False
+    lasting: bool = False
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -90,7 +92,7 @@ def demands(record: Record) -> list[Demand]:
     ):
         gained = growth(curve)
         name = f"the {process}'s memory grows by at most {limit >> 20} MiB in the last two thirds of {span}"
-        found.append(Demand(name, gained <= limit, f"{gained / 2**20:+.2f} MiB"))
+        found.append(Demand(name, gained <= limit, f"{gained / 2**20:+.2f} MiB", lasting=True))
     before, after = record.idle
     found.append(Demand("as many descriptors after the run as before it", after == before, f"{before}, {after}"))
     healed = [fault for fault in record.faults if fault.healed is not None]

@@ -13,7 +13,7 @@ import pytest
 from server.app import create_app
 from server.config import ServerConfig
 from server.text import ModelText
-from tests.api.test_disconnect import BODY, CHAT, endless, run, until
+from tests.api.test_disconnect import BODY, CHAT, Visitor, endless, run, until
 from tests.api.test_refusals import error_of
 from tests.fakes.engine import FakeEngine
 from tests.fakes.http import events
@@ -65,18 +65,18 @@ def test_a_stream_that_is_cancelled_ends_with_an_error_event(text: ModelText) ->
     engine = FakeEngine(endless)
 
     async def scenario() -> None:
-        async with connected(engine, text) as client:
-            asking = asyncio.create_task(client.post(CHAT, json={**BODY, "stream": True}))
-            await until(lambda: len(engine.requests) == 1)
-            await asyncio.sleep(0.01)
-            answer_id = engine.requests[0].request_id  # which the first chunk tells
-            assert (await client.post(f"/v1/requests/{answer_id}/cancel")).status_code == 200
-            answer = await asking
-            *chunks, last = events(answer.text)
-            assert last["error"]["code"] == "request_cancelled"
-            assert "".join(each["choices"][0]["delta"].get("content", "") for each in chunks) == "some tokens and"
-            assert {each["id"] for each in chunks} == {answer_id}
-            assert engine.aborted == {answer_id}
+        app = create_app(engine, text, ServerConfig())
+        asking = Visitor(app, CHAT, {**BODY, "stream": True})
+        await until(lambda: b" and" in asking.body)
+        answer_id = engine.requests[0].request_id  # which the first chunk tells
+        cancelling = Visitor(app, f"/v1/requests/{answer_id}/cancel", {})
+        await asyncio.gather(cancelling.task, asking.task)
+        assert cancelling.sent[0]["status"] == 200
+        *chunks, last = events(asking.body.decode())
+        assert last["error"]["code"] == "request_cancelled"
+        assert "".join(each["choices"][0]["delta"].get("content", "") for each in chunks) == "some tokens and"
+        assert {each["id"] for each in chunks} == {answer_id}
+        assert engine.aborted == {answer_id}
 
     run(scenario())
 

@@ -20,6 +20,7 @@ from tests.fakes.engine import FakeEngine, Script, always, script
 from tests.fakes.http import events
 
 CHAT = "/v1/chat/completions"
+PATIENCE = 300.0
 BODY = {"messages": [{"role": "user", "content": "Hi"}]}
 
 
@@ -57,12 +58,12 @@ class Visitor:
     async def leave(self) -> None:
         """Close the connection and wait until the server is done with it."""
         self._incoming.put_nowait({"type": "http.disconnect"})
-        await asyncio.wait_for(self.task, 5)
+        await asyncio.wait_for(self.task, PATIENCE)
 
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until something holds."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -126,7 +127,7 @@ def test_answers_that_end_are_not_aborted(text: ModelText) -> None:
         app = create_app(engine, text, ServerConfig())
         for stream in (True, False):
             visitor = Visitor(app, CHAT, {**BODY, "stream": stream})
-            await asyncio.wait_for(visitor.task, 5)
+            await asyncio.wait_for(visitor.task, PATIENCE)
             assert visitor.sent[0]["status"] == 200
         assert len(engine.finished) == 2
         assert not engine.aborted
@@ -148,7 +149,7 @@ def test_one_failing_prompt_aborts_the_others(text: ModelText) -> None:
     async def scenario() -> None:
         app = create_app(engine, text, ServerConfig())
         visitor = Visitor(app, "/v1/completions", {"prompt": [[5], [6]]})
-        await asyncio.wait_for(visitor.task, 5)
+        await asyncio.wait_for(visitor.task, PATIENCE)
         assert visitor.sent[0]["status"] == 500
         await until(lambda: len(engine.aborted) == 1)
 
@@ -166,7 +167,7 @@ def test_keep_alive_comments_before_and_between_tokens(text: ModelText) -> None:
         assert visitor.sent[0]["status"] == 200  # headers are not held back for the first token
         assert b"data:" not in visitor.body
         engine.gate.set()
-        await asyncio.wait_for(visitor.task, 5)
+        await asyncio.wait_for(visitor.task, PATIENCE)
         assert len(events(visitor.body.decode())) == 5
 
     run(scenario())
@@ -183,7 +184,7 @@ def test_errors_of_a_dying_engine_end_the_stream(text: ModelText) -> None:
     async def scenario() -> None:
         app = create_app(Dies(), text, ServerConfig())
         visitor = Visitor(app, CHAT, {**BODY, "stream": True})
-        await asyncio.wait_for(visitor.task, 5)
+        await asyncio.wait_for(visitor.task, PATIENCE)
         assert events(visitor.body.decode())[-1]["error"]["code"] == "request_failed"
 
     run(scenario())

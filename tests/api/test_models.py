@@ -24,7 +24,7 @@ from server.config import ServerConfig
 from server.models.catalogue import Catalogue, DeclaredModel
 from server.models.registry import Models
 from server.models.slot import Listener
-from tests.api.test_disconnect import CHAT, Visitor, run, until
+from tests.api.test_disconnect import CHAT, PATIENCE, Visitor, run, until
 from tests.api.test_refusals import error_of
 from tests.fakes.engine import MODEL, FakeEngine, always, script
 from tests.fakes.http import events
@@ -180,7 +180,7 @@ def test_a_stream_is_kept_alive_while_its_model_is_loaded(tmp_path: Path) -> Non
             assert 'quire_num_requests_waiting{model_name="small"} 1.0' in metrics
             assert 'quire_num_requests_waiting_by_reason{model_name="small",reason="model"} 1.0' in metrics
             server.gate.set()
-            await asyncio.wait_for(visitor.task, 5)
+            await asyncio.wait_for(visitor.task, PATIENCE)
             parts = [chunk["choices"][0]["delta"].get("content", "") for chunk in events(visitor.body.decode())]
             assert "".join(parts) == "I am small"
             metrics = (await server.client.get("/metrics")).text

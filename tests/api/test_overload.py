@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from server.app import create_app
 from server.config import ServerConfig
 from server.text import ModelText
-from tests.api.test_disconnect import BODY, CHAT, Visitor, run, until
+from tests.api.test_disconnect import BODY, CHAT, PATIENCE, Visitor, run, until
 from tests.fakes.engine import MODEL, FakeEngine
 
 
@@ -27,7 +27,7 @@ def test_beyond_the_limit_a_request_is_refused_at_once(text: ModelText, stream: 
         waiting = [Visitor(app, CHAT, BODY) for _ in range(2)]
         await until(lambda: len(engine.requests) == 2)
         refused = Visitor(app, CHAT, {**BODY, "stream": stream})
-        await asyncio.wait_for(refused.task, 5)
+        await asyncio.wait_for(refused.task, PATIENCE)
         assert refused.sent[0]["status"] == 429
         assert int(dict(refused.sent[0]["headers"])[b"retry-after"]) >= 1
         error = json.loads(refused.body)["error"]
@@ -37,7 +37,7 @@ def test_beyond_the_limit_a_request_is_refused_at_once(text: ModelText, stream: 
         assert 'quire_request_unfinished_total{cause="queue_full",model_name="fake-model"} 1.0' in metrics
         engine.gate.set()
         for each in (*waiting, later := Visitor(app, CHAT, BODY)):
-            await asyncio.wait_for(each.task, 5)
+            await asyncio.wait_for(each.task, PATIENCE)
             assert each.sent[0]["status"] == 200
         assert later.body
         assert app.state.services.models.find(None).queue.requests == 0

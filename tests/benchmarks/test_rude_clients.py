@@ -30,7 +30,7 @@ def seen(way: Rudeness) -> tuple[bytes, str]:
         async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
             await be_rude(f"http://127.0.0.1:{port}", REQUEST, way)
-            return await asyncio.wait_for(end, 30)
+            return await asyncio.wait_for(end, 300)
 
     how = asyncio.run(go())
     return bytes(got), how

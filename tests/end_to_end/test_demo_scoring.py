@@ -25,11 +25,11 @@ def offline() -> LLM:
 
 @pytest.fixture(scope="module")
 def client(demo_server: Server) -> openai.OpenAI:
-    return openai.OpenAI(base_url=demo_server.url, api_key="none", max_retries=0, timeout=120)
+    return openai.OpenAI(base_url=demo_server.url, api_key="none", max_retries=0, timeout=600)
 
 
 def complete(server: Server, **fields: Any) -> list[dict[str, Any]]:
-    response = httpx.post(f"{server.url}/completions", json={"temperature": 0, **fields}, timeout=120)
+    response = httpx.post(f"{server.url}/completions", json={"temperature": 0, **fields}, timeout=600)
     assert response.status_code == 200, response.text
     choices: list[dict[str, Any]] = response.json()["choices"]
     return choices

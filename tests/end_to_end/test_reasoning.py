@@ -51,7 +51,7 @@ class Answer(NamedTuple):
 
 def connect(server: Server) -> openai.OpenAI:
     return openai.OpenAI(
-        base_url=server.url, api_key="none", max_retries=0, timeout=120, _strict_response_validation=True
+        base_url=server.url, api_key="none", max_retries=0, timeout=600, _strict_response_validation=True
     )
 
 

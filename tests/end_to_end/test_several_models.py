@@ -18,7 +18,7 @@ from tests.end_to_end.conftest import ROOT, Server
 from tests.end_to_end.engine_runs import write_tiny_llama
 
 OSLO = "The capital of Norway is Oslo."
-PATIENCE = 90.0
+PATIENCE = 600.0
 CONFIG = """
 [engine]
 threads = 1
@@ -26,7 +26,7 @@ max_num_seqs = 8
 kv_cache_tokens = 4096
 
 [server]
-idle_timeout = 3
+idle_timeout = 10
 
 [models.demo]
 model = "{demo}"

@@ -47,7 +47,7 @@ class Answer(BaseModel):
 @pytest.fixture(scope="module")
 def client(demo_server: Server) -> openai.OpenAI:
     return openai.OpenAI(
-        base_url=demo_server.url, api_key="none", max_retries=0, timeout=300, _strict_response_validation=True
+        base_url=demo_server.url, api_key="none", max_retries=0, timeout=600, _strict_response_validation=True
     )
 
 

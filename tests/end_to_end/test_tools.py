@@ -40,7 +40,7 @@ GREEDY: dict[str, Any] = {"model": "quire-demo", "temperature": 0, "max_tokens":
 @pytest.fixture(scope="module")
 def client(demo_server: Server) -> openai.OpenAI:
     return openai.OpenAI(
-        base_url=demo_server.url, api_key="none", max_retries=0, timeout=120, _strict_response_validation=True
+        base_url=demo_server.url, api_key="none", max_retries=0, timeout=600, _strict_response_validation=True
     )
 
 

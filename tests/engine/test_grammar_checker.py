@@ -14,7 +14,7 @@ from engine.grammar_checker import GrammarChecker
 from engine.grammar_messages import Vocabulary
 from engine.types import GrammarKind, GrammarSpec
 
-PATIENCE = 60.0
+PATIENCE = 300.0
 VOCABULARY = Vocabulary((*(bytes([byte]) for byte in range(256)), b"</s>"), frozenset({256}), (256,))
 FINE = GrammarSpec(GrammarKind.REGEX, "a+")
 # the intersection of so many expressions takes longer than anybody waits, whatever llguidance's own limits

@@ -73,11 +73,13 @@ def build(config: EngineConfig, report: LoadReport) -> tuple[EngineCore, ModelIn
     report.checked()
     if behaviour == "broken":
         raise CheckpointError("tensor 'x' has NaN in model.safetensors")
-    if word == "late":
+    if behaviour == "late":
         report.stage("weights", 4)
         for part in range(1, 5):
-            time.sleep(float(rest or 1) / 4)
+            time.sleep(0.25)
             report.reach(part)
+    while word == "until" and not Path(rest).exists():
+        time.sleep(0.01)
     runner = RUNNERS.get(behaviour, ToyRunner)(
         config.block_size,
         VOCAB_SIZE,

@@ -20,10 +20,29 @@ class _Selector(selectors.SelectSelector):
         self.now = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        arrived = super().select(0)
+        if arrived:
+            return arrived
         if timeout is None:
             raise StuckError
         self.now += timeout
-        return super().select(0)
+        return arrived
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self.clock = _Selector()
+        super().__init__(self.clock)
+
+    def time(self) -> float:
+        return self.clock.now
+
+
+def stand_still(seconds: float) -> None:
+    """Let time pass in which nothing of the running loop happens."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, _Loop)
+    loop.clock.now += seconds
 
 
 def run(body: Coroutine[Any, Any, T]) -> T:
@@ -32,12 +51,10 @@ def run(body: Coroutine[Any, Any, T]) -> T:
     Raises:
         StuckError: nothing can happen any more and the body has not ended.
     """
-    selector = _Selector()
-    loop = asyncio.SelectorEventLoop(selector)
-    loop.time = lambda: selector.now  # type: ignore[method-assign]
+    loop = _Loop()
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         try:
             return runner.run(body)
         except StuckError:
-            selector.select = lambda _=None: []  # type: ignore[method-assign,misc]  # let the runner cancel what waits
+            loop.clock.select = lambda _=None: []  # type: ignore[method-assign,misc]  # let the runner cancel what waits
             raise

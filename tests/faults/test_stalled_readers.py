@@ -27,7 +27,7 @@ def stalled_reader(server: ServerProcess, number: int) -> socket.socket:
 
 def test_they_delay_nobody_and_are_cut_off(serve: Serve) -> None:
     engine = {"kv_cache_tokens": 65536, "max_num_seqs": 256}
-    with serve(engine, {"stall_timeout": 1}, behaviour="toy") as server:
+    with serve(engine, {"stall_timeout": 3}, behaviour="toy") as server:
         expected = server.complete([5, 6], max_tokens=20).json()["choices"][0]["text"]
         stalled = [stalled_reader(server, number) for number in range(READERS)]
         try:
@@ -57,7 +57,7 @@ def ends(connection: socket.socket) -> bool:
 
 
 def test_one_who_reads_slowly_gets_everything(serve: Serve) -> None:
-    with serve(server={"stall_timeout": 30}, behaviour="toy") as server:
+    with serve(server={"stall_timeout": 300}, behaviour="toy") as server:
         connection = stalled_reader(server, 0)
         connection.settimeout(PATIENCE)
         data = b""

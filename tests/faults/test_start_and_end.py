@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,15 +21,18 @@ from tests.fakes.toy_server import ToyServer
 from tests.faults.conftest import Serve
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port that the system gives to nobody else meanwhile, and on which a server may listen."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
 
 
 def test_the_port_answers_while_the_model_loads(tmp_path: Path) -> None:
-    port = free_port()
-    with ToyServer(tmp_path, "late", server={"port": port}) as server:
+    go_on = tmp_path / "go on"
+    with reserved_port() as port, ToyServer(tmp_path, f"until {go_on}", server={"port": port}) as server:
         server.url = f"http://127.0.0.1:{port}"
         eventually(lambda: answers(server))
         loading = server.complete([5, 6])
@@ -38,6 +43,7 @@ def test_the_port_answers_while_the_model_loads(tmp_path: Path) -> None:
         assert [server.status(path) for path in ("/health/live", "/health", "/health/ready", "/v1/models")] == [
             *(200, 503, 503, 503)
         ]
+        go_on.touch()
         server.ready()
         assert server.status() == 200
         assert server.complete([5, 6]).status_code == 200

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message
 
 from tests.fakes.http import events
 
-PATIENCE = 60.0
+PATIENCE = 300.0
 """Seconds an answer may take: what takes longer hangs."""
 
 

@@ -155,7 +155,7 @@ def test_500_bodies_to_a_real_server() -> None:
     paths = [path for path in RIGHT if not path.startswith("/admin")]  # it would unload the model
     with (
         DemoServer("--max-model-len", "64", "--served-model-name", "fake-model") as server,
-        httpx.Client(base_url=server.ready().url, timeout=120) as client,
+        httpx.Client(base_url=server.ready().url, timeout=600) as client,
     ):
 
         def some(cases: int) -> None:

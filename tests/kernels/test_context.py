@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from benchmarks.server_process import eventually
 from cpu_ext.context import Context, check
 from cpu_ext.loader import Isa, Library
 from engine.errors import CapacityError, KernelArgumentError
@@ -60,7 +62,7 @@ sys.exit(0)
 
 
 def run_script(script: str) -> None:
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=False)
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600, check=False)
     assert result.returncode == 0, result.stderr
 
 
@@ -116,17 +118,17 @@ def test_threads_the_system_refuses_are_named() -> None:
 
 
 def test_threads_end_with_the_context(library: Library) -> None:
-    def count() -> int:
-        with open("/proc/self/status") as status:
-            return next(int(line.split()[1]) for line in status if line.startswith("Threads:"))
+    def threads() -> set[str]:
+        return set(os.listdir("/proc/self/task"))
 
     if not sys.platform.startswith("linux"):
-        pytest.skip("counts threads through /proc")
-    before = count()
+        pytest.skip("finds threads through /proc")
+    before = threads()  # of which some may end meanwhile
     context = Context(library, 5)
-    assert count() == before + 4
+    ours = threads() - before
+    assert len(ours) == 4
     del context
-    assert count() == before
+    eventually(lambda: not ours & threads())  # the system may show one that has ended for a moment
 
 
 def test_matrix_outlives_the_backend(library: Library) -> None:

@@ -280,6 +280,6 @@ def test_a_full_disk_behind_the_output_gets_one_line() -> None:
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=600,
         )
     assert (run.returncode, run.stderr) == (1, "error: There is no space left where the output goes.\n")

@@ -1,4 +1,7 @@
-"""What connections cost, on a real port and with an application that only reads bodies."""
+"""What connections cost, in virtual time and with an application that only reads bodies.
+
+They are Unix sockets: what one side has sent the other can read at once, with no time between.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import asyncio
 import json
 import logging
 import resource
+import tempfile
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -14,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from server.connections import MAX_HEAD_BYTES, SPARE_DESCRIPTORS, protocol_with_limits, raise_descriptor_limit
+from tests.fakes.virtual_time import run
 
 Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 Client = Callable[[Connect], Awaitable[None]]
@@ -36,23 +41,23 @@ async def read_and_answer(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def serve(client: Client, stall_timeout: float = 0.2, descriptors: int = 1024) -> None:
-    async def run() -> None:
+    async def serving(path: str) -> None:
         loop, state = asyncio.get_running_loop(), ServerState()
         config = uvicorn.Config(read_and_answer, lifespan="off", log_config=None)
         config.load()
         protocol = protocol_with_limits(stall_timeout, descriptors)
-        server = await loop.create_server(lambda: protocol(config, state, {}), "127.0.0.1", 0)  # type: ignore[call-arg]
-        port = server.sockets[0].getsockname()[1]
-        async with server, asyncio.timeout(30):
-            await client(lambda: asyncio.open_connection("127.0.0.1", port))
+        server = await loop.create_unix_server(lambda: protocol(config, state, {}), path)  # type: ignore[call-arg]
+        async with server, asyncio.timeout(1000):
+            await client(lambda: asyncio.open_unix_connection(path))
 
-    asyncio.run(run())
+    with tempfile.TemporaryDirectory() as folder:  # not pytest's: the name of a socket must be short
+        run(serving(f"{folder}/socket"))
 
 
 async def is_cut(reader: asyncio.StreamReader) -> bool:
     try:
         return await reader.read(1) == b""
-    except ConnectionResetError:
+    except ConnectionError:
         return True
 
 

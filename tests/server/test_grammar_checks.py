@@ -17,7 +17,7 @@ from server.grammar_checks import MOST_CHECKERS, MOST_REMEMBERED, GrammarChecks
 from server.text import ModelText
 from tests.fakes.text import model_text
 
-PATIENCE = 30.0
+PATIENCE = 300.0
 
 
 class Checker:

@@ -26,6 +26,8 @@ from server.models.catalogue import Catalogue, only
 from tests.fakes.http import events
 from tests.fakes.text import write_model_text
 
+PATIENCE = 300.0
+
 SCRIPT = """
 import asyncio, sys, time
 import server.main
@@ -43,7 +45,7 @@ class Fake(FakeEngine):
     async def start(cls, config, *, on_progress, when_checked, room_to_come):
         print("loading", flush=True)
         if sys.argv[2] == "slow":
-            await asyncio.sleep(60)
+            await asyncio.sleep(600)
         return cls(delay=0.2) if sys.argv[2] == "quick" else cls(endless)
 
     async def close(self):
@@ -63,7 +65,7 @@ sys.exit(status)
 
 @contextmanager
 def process(
-    directory: Path, mode: str, shutdown_timeout: float = 10, keep_alive_timeout: int = 75
+    directory: Path, mode: str, shutdown_timeout: float = PATIENCE, keep_alive_timeout: int = 75
 ) -> Iterator[subprocess.Popen[str]]:
     root = Path(__file__).resolve().parents[2]
     arguments = [str(write_model_text(directory)), mode, str(shutdown_timeout), str(keep_alive_timeout)]
@@ -91,15 +93,15 @@ def url_of(running: subprocess.Popen[str]) -> str:
 def test_serves_and_ends_gracefully(tmp_path: Path, number: signal.Signals) -> None:
     with process(tmp_path, "quick") as running:
         url = url_of(running)
-        assert httpx.get(f"{url}/models").json()["data"][0]["id"] == "fake-model"
+        assert httpx.get(f"{url}/models", timeout=PATIENCE).json()["data"][0]["id"] == "fake-model"
         body = {"messages": [{"role": "user", "content": "Hi"}], "stream": True}
-        with httpx.stream("POST", f"{url}/chat/completions", json=body, timeout=10) as response:
+        with httpx.stream("POST", f"{url}/chat/completions", json=body, timeout=PATIENCE) as response:
             lines = response.iter_lines()
             next(lines)
             running.send_signal(number)
             # an answer that has begun is finished
             assert "data: [DONE]" in list(lines)
-        assert running.wait(timeout=10) == 0
+        assert running.wait(timeout=PATIENCE) == 0
         assert running.stdout is not None
         assert "engine closed" in running.stdout.read()
         assert running.stderr is not None
@@ -109,7 +111,7 @@ def test_serves_and_ends_gracefully(tmp_path: Path, number: signal.Signals) -> N
 def test_an_idle_connection_is_kept_as_long_as_configured(tmp_path: Path) -> None:
     with process(tmp_path, "quick", keep_alive_timeout=1) as running:
         url = httpx.URL(url_of(running))
-        with socket.create_connection((url.host, url.port or 0), timeout=30) as connection:
+        with socket.create_connection((url.host, url.port or 0), timeout=PATIENCE) as connection:
             connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
             started = time.monotonic()
             received = b"".join(iter(lambda: connection.recv(4096), b""))
@@ -126,14 +128,14 @@ def test_answers_that_do_not_end_are_ended_with_an_error(tmp_path: Path, stream:
         url = url_of(running)
         body = {"messages": [{"role": "user", "content": "Hi"}], "stream": stream}
         with ThreadPoolExecutor(1) as pool:
-            asking = pool.submit(httpx.post, f"{url}/chat/completions", json=body, timeout=10)
+            asking = pool.submit(httpx.post, f"{url}/chat/completions", json=body, timeout=PATIENCE)
             assert running.stdout is not None
             assert "asked\n" in iter(running.stdout.readline, "")
             running.send_signal(signal.SIGTERM)
             response = asking.result()
         error = events(response.text)[-1]["error"] if stream else response.json()["error"]
         assert (response.status_code, error["code"]) == (200 if stream else 503, "shutting_down")
-        assert running.wait(timeout=10) == 0
+        assert running.wait(timeout=PATIENCE) == 0
         assert running.stderr is not None
         assert "Traceback" not in running.stderr.read()
 
@@ -146,7 +148,7 @@ def test_a_further_signal_changes_nothing_once_the_server_has_ended(tmp_path: Pa
         assert running.stdout is not None
         assert "run returned\n" in iter(running.stdout.readline, "")
         running.send_signal(number)
-        assert running.wait(timeout=10) == 0
+        assert running.wait(timeout=PATIENCE) == 0
         assert running.stderr is not None
         assert "Traceback" not in running.stderr.read()
 
@@ -157,7 +159,7 @@ def test_ended_while_loading(tmp_path: Path, number: signal.Signals, code: int) 
         assert running.stdout is not None
         assert running.stdout.readline() == "loading\n"
         running.send_signal(number)
-        assert running.wait(timeout=10) == code
+        assert running.wait(timeout=PATIENCE) == code
         assert running.stderr is not None
         assert "Traceback" not in running.stderr.read()
 
@@ -185,7 +187,7 @@ def test_a_program_that_can_no_longer_serve_ends(monkeypatch: pytest.MonkeyPatch
 
     async def ends_by_itself(listener: socket.socket) -> bool:
         program = asyncio.create_task(main._serve(ServerConfig(port=0), Catalogue(()), listener))
-        ended, _ = await asyncio.wait({program}, timeout=20)
+        ended, _ = await asyncio.wait({program}, timeout=PATIENCE)
         program.cancel()
         with pytest.raises(RuntimeError, match="listener is gone"):
             await program

@@ -37,7 +37,7 @@ async def never() -> dict[str, Any]:
 
 async def _stream(events: AsyncGenerator[bytes, None], receive: Any, send: Any, **settings: Any) -> None:
     response = event_stream(events, ServerConfig(**settings), {"x-own": "1"})
-    await asyncio.wait_for(response(SCOPE, receive, send), 10)
+    await asyncio.wait_for(response(SCOPE, receive, send), 300)
 
 
 def test_events_go_out_as_they_are_and_the_answer_ends() -> None:

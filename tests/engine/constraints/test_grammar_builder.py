@@ -13,7 +13,7 @@ from engine.constraints.grammar_builder import MOST_CACHED, MOST_THREADS, BuiltG
 from engine.errors import InvalidRequestError, RequestFailedError
 from engine.types import GrammarKind, GrammarSpec
 
-PATIENCE = 30.0
+PATIENCE = 300.0
 
 
 class Grammar(CompiledGrammar):

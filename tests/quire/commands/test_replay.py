@@ -59,7 +59,7 @@ def make_dumps(
     ) as url:
         for body in bodies:
             httpx.post(f"{url}{CHAT}", json=body)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while len(list(folder.glob("*.json"))) < len(bodies):
             assert time.monotonic() < deadline
             time.sleep(0.01)
