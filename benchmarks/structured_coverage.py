@@ -195,6 +195,8 @@ def reason_of(message: str) -> str:
     """The kind of a refusal: its message without what it quotes of the schema."""
     message = message.removeprefix("The grammar cannot be used: ").removeprefix("failed to compile JSON schema: ")
     placed = _PLACED.match(message)
+    if "oneOf is supported only" in message:
+        return "oneOf with branches that may overlap"
     if placed and placed["keyword"] == "$ref":
         return "a reference to what is not in the schema, or to itself"
     if placed and placed["keyword"] == "format":
@@ -202,8 +204,6 @@ def reason_of(message: str) -> str:
     if placed:
         unsupported = placed["fault"] == "this keyword is not supported."
         return placed["keyword"] if unsupported else f"a fault in {placed['keyword'] or 'the schema'}"
-    if message.startswith("oneOf "):
-        return "oneOf with branches that may overlap"
     return message.split(" for ")[0].split(" while ")[0].split(": ")[0].split(" /")[0].rstrip(".")
 
 

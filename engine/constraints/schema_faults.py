@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 MOST_QUOTED = 100
 """Characters of a value that a message shows."""
 
+MOST_PLACES = 5
+"""That a message names, where it may be any of them."""
+
 _TYPES = ("string", "number", "integer", "boolean", "object", "array", "null")
 _BY_NAME = ("properties", "patternProperties", "$defs", "definitions")
 _IN_A_LIST = ("anyOf", "allOf", "oneOf", "prefixItems")
@@ -65,6 +68,9 @@ def schema_fault(schema: Any, said: str) -> str | None:
         said: why, in llguidance's words.
     """
     parts = list(_parts(schema))
+    if said.startswith("oneOf "):
+        places = [f"'{part.place}/oneOf'" for part in parts if isinstance(part.schema, dict) and "oneOf" in part.schema]
+        return f"{' or '.join(places[:MOST_PLACES])}: {said}." if places else None
     faults = (*(_fault_that_was_said(part, said) for part in parts), *(_fault(part, schema) for part in parts))
     return next(filter(None, faults), None)
 

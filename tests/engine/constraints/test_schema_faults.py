@@ -64,6 +64,15 @@ def test_the_fault_and_its_place(schema: Any, fault: str) -> None:
     assert refusal(GrammarKind.JSON_SCHEMA, schema) == f"The grammar cannot be used: {fault}"
 
 
+def test_every_place_of_a_oneof_that_cannot_be_kept_is_named() -> None:
+    either = {"oneOf": [{"type": "string"}, {"minLength": 3}]}
+    said = "oneOf is supported only where its branches cannot overlap; use anyOf."
+    alone = refusal(GrammarKind.JSON_SCHEMA, {"items": either})
+    assert alone == f"The grammar cannot be used: '#/items/oneOf': {said}"
+    several = refusal(GrammarKind.JSON_SCHEMA, {"properties": {"a": either, "b": either}})
+    assert several == f"The grammar cannot be used: '#/properties/a/oneOf' or '#/properties/b/oneOf': {said}"
+
+
 def test_schemas_within_other_grammars_are_explained_too() -> None:
     tag = {"structures": [{"begin": "<a>", "schema": {"type": "bogus"}, "end": "</a>"}], "triggers": ["<a"]}
     assert "'#/type': \"bogus\"" in refusal(GrammarKind.STRUCTURAL_TAG, tag)
