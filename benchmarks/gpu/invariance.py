@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -18,7 +18,7 @@ from benchmarks.gpu.program import Program
 from benchmarks.gpu.random_model import load_random_model
 from benchmarks.random_exl2_model import RandomModel
 from benchmarks.report import Row
-from engine.ops.backend import AttentionBatch
+from engine.ops.backend import AttentionBatch, GroupKernel
 from engine.ops.cuda_backend import CudaBackend
 from engine.types import GenerationRequest, SamplingParams
 
@@ -68,19 +68,27 @@ def _different(name: str, pairs: Iterator[tuple[torch.Tensor, torch.Tensor]]) ->
     return Row(f"{name}: elements that differ", float(count), "elements", 0.0)
 
 
-def check_products(card: Card, sizes: Sizes) -> Row:
-    """An EXL2 product of 64 rows, and of some of them."""
+def check_products(card: Card, sizes: Sizes) -> Iterator[Row]:
+    """EXL2 products of 64 rows, and of some of them: with one matrix, and with two in one launch."""
     backend = CudaBackend(card.runtime)
-    matrix = backend.prepare_exl2(random_exl2(every_width(sizes.group_rows), sizes.outputs))
-    x = torch.randn(64, matrix.in_features, generator=torch.Generator().manual_seed(1)).half().to(card.device)
+    tensors = [random_exl2(every_width(sizes.group_rows), sizes.outputs, seed=seed) for seed in (0, 1)]
+    tensors[1] = replace(tensors[1], q_invperm=tensors[0].q_invperm)
+    kernels = [backend.prepare_exl2(each) for each in tensors]
+    x = torch.randn(64, kernels[0].in_features, generator=torch.Generator().manual_seed(1)).half().to(card.device)
+    for name, some in (("one matrix", kernels[:1]), ("two matrices", kernels)):
+        group = backend.prepare_group(some)
+        if group is None:
+            raise RuntimeError(f"{backend.name} does not compute {name} in one launch.")
+        whole = _product(group, x)
+        pairs = ((_product(group, x[part]), whole[part]) for part in PARTS)
+        yield _different(f"EXL2 products with {name}, alone and among 64 rows", pairs)
 
-    def product(rows: torch.Tensor) -> torch.Tensor:
-        out = torch.empty(len(rows), matrix.out_features, dtype=torch.float16, device=card.device)
-        matrix(rows.contiguous(), out)
-        return out
 
-    whole = product(x)
-    return _different("EXL2 products, alone and among 64 rows", ((product(x[part]), whole[part]) for part in PARTS))
+def _product(group: GroupKernel, rows: torch.Tensor) -> torch.Tensor:
+    """Of all matrices, side by side; rows are in whatever order the group takes them."""
+    outs = [torch.empty(len(rows), each.out_features, dtype=rows.dtype, device=rows.device) for each in group.kernels]
+    group(rows.contiguous(), outs)
+    return torch.cat(outs, dim=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +192,7 @@ def _requests(load: Load, vocab: int) -> list[GenerationRequest]:
 
 def measure(card: Card, sizes: Sizes) -> Iterator[Row]:
     """All of it."""
-    yield check_products(card, sizes)
+    yield from check_products(card, sizes)
     yield from check_attention(card, sizes)
     yield from check_engine(card, sizes)
 
