@@ -13,6 +13,7 @@ from engine.constraints.grammar import GrammarCompiler
 from engine.constraints.grammar_builder import GrammarBuilder
 from engine.core import EngineCore
 from engine.errors import CheckpointError
+from engine.execution.device_errors import naming_device_errors, naming_lack_of_memory
 from engine.execution.device_model_runner import DeviceModelRunner
 from engine.execution.memory import CachePlan, check_cache_still_fits, plan_model
 from engine.execution.model_runner import ModelRunner
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 SMALLEST_SHARE_OF_TOKENS = 0.75
 
 
+@naming_device_errors()
+@naming_lack_of_memory()
 def build_engine(
     config: EngineConfig, report: LoadReport = UNREPORTED, *, pipeline_depth: int | None = None
 ) -> tuple[EngineCore, ModelInfo]:
@@ -53,6 +56,7 @@ def build_engine(
         TokenizerError: the tokenizer is unusable or does not belong to the model.
         CapacityError: model or cache do not fit in memory.
         NativeLibraryError: native kernels are asked for by name and cannot be used.
+        DeviceError: the device is lost.
     """
     started = time.monotonic()
     report.stage("checks")

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from engine.build import build_engine
 from engine.config import EngineConfig
-from engine.errors import CapacityError, CheckpointError
+from engine.errors import CapacityError, CheckpointError, DeviceError
 from engine.model.checkpoint import Checkpoint
 from engine.ops.torch_memory import TorchMemory
 from tests.end_to_end.engine_runs import write_tiny_llama
@@ -98,3 +99,23 @@ def test_what_does_not_fit_is_refused_before_anything_is_read(tmp_path: Path, mo
     monkeypatch.setattr("engine.ops.cpu_memory.free_memory", lambda: 2**16)
     with pytest.raises(CapacityError, match="does not fit in memory"):
         build_engine(EngineConfig(model=str(directory), threads=1))
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), CapacityError),
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), DeviceError),
+    ],
+)
+def test_a_device_that_fails_while_the_engine_is_built_is_told_as_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, told: type[Exception]
+) -> None:
+    write_tiny_llama(tmp_path)
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("engine.build.PagedKVCache", fail)
+    with pytest.raises(told, match="CUDA"):
+        build_engine(EngineConfig(model=str(tmp_path), threads=1, kv_cache_tokens=64))

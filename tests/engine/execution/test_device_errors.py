@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.errors import DeviceError
-from engine.execution.device_errors import naming_device_errors
+from engine.errors import CapacityError, DeviceError
+from engine.execution.device_errors import naming_device_errors, naming_lack_of_memory
 
 LOST = [
     RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with `TORCH_USE_CUDA_DSA`"),
@@ -33,3 +33,10 @@ def test_other_errors_pass_as_they_are(error: Exception) -> None:
     with pytest.raises(type(error)) as caught, naming_device_errors():
         raise error
     assert caught.value is error
+
+
+def test_a_full_device_is_told_with_what_to_do() -> None:
+    full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8 GiB")
+    wanted = r"\(CUDA out of memory. Tried to allocate 2.00 GiB.\).* kv_cache_tokens"
+    with pytest.raises(CapacityError, match=wanted), naming_lack_of_memory():
+        raise full
