@@ -20,6 +20,7 @@ MEANINGS = {
     "exllamav2+repay+fresh": "the same, and o and down on fresh inputs",
     "exllamav2+widths": "yardstick, with our measurement and allocation of bits",
     "default": "**default**",
+    "default+tune": "default, then norms, maxima and embedding tuned on the calibration rows (`--tune`)",
     "default-refine": "default without refinement",
     "default+refine8": "default, eight passes of refinement instead of four",
     "default-repay": "default, nothing of the residual stream's error repaid",

@@ -22,8 +22,9 @@ def test_the_page_has_the_table_of_the_results(model: str) -> None:
     assert table(load(RESULTS / f"{model}.json")) in PAGE
 
 
-def test_the_page_says_what_each_lever_is_worth() -> None:
-    assert levers(load(RESULTS / "ablation" / "tinystories-656k.json")) in PAGE
+@pytest.mark.parametrize("model", ["tinystories-656k", "quire-demo"])
+def test_the_page_says_what_each_lever_is_worth(model: str) -> None:
+    assert levers(load(RESULTS / "ablation" / f"{model}.json")) in PAGE
 
 
 @pytest.mark.parametrize("model", MODELS)
