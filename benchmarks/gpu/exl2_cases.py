@@ -21,7 +21,7 @@ HEADS, HEAD_DIM = 8, 64
 
 @dataclass(frozen=True, slots=True)
 class Exl2Sizes:
-    """How large.
+    """How large: by default so that every warp of a large card has several tiles, one after the other.
 
     Attributes:
         group_rows: rows of a matrix in each width.
@@ -31,7 +31,7 @@ class Exl2Sizes:
     """
 
     group_rows: int = 640
-    outputs: int = 4088
+    outputs: int = 14328
     rows: tuple[int, ...] = (1, 8, 17, 64, 65, 256)
     many_rows: tuple[int, ...] = (1, 65, 129, 512)
 
