@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from engine.model.formats.base import LinearShape
+from engine.model.tensor_layout import TensorLayout
 from engine.ops.exl2 import WIDTHS, layout_bits
 from quantize.exl2.allocate import Choices
 from quantize.exl2.candidates import GROUP_SIZES, Option, group_rows
@@ -27,7 +28,11 @@ class UniformWidths:
 
     def __call__(self, source: SourceModel, rows: torch.Tensor, progress: Progress) -> list[Choices]:  # noqa: ARG002
         """See `Measurement`; the errors are zero."""
-        shapes = [shape for layer in source.layout.layers for shape in layer.linears.values()]
+        return self.sizes(source.layout)
+
+    def sizes(self, layout: TensorLayout) -> list[Choices]:
+        """See `Measurement`."""
+        shapes = [shape for layer in layout.layers for shape in layer.linears.values()]
         return [
             Choices((shape.prefix,), shape.weights, [_uniform(shape, bits) for bits in sorted(WIDTHS)])
             for shape in shapes

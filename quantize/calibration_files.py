@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import ConfigError, QuantizationError, TemplateError
+from engine.errors import ConfigError, InvalidRequestError, QuantizationError, TemplateError
 from engine.model_files import read_text
 from engine.text.chat_template import ChatTemplate
 from quantize.text_windows import TextEncoder, text_tokens
@@ -35,9 +35,13 @@ def parse_calibration_file(word: str) -> CalibrationFile:
     """`FILE` or `FILE:WEIGHT`.
 
     Raises:
-        ConfigError: the weight is not a number above 0.
+        ConfigError: the file has no name, or the weight is not a number above 0.
     """
     name, colon, number = word.rpartition(":")
+    if not (name if colon else word).strip():
+        raise ConfigError(
+            f"calibration must be FILE or FILE:WEIGHT, not '{word}'. Leave it out to have the model write its own text."
+        )
     if not colon or "/" in number or Path(word).exists():
         return CalibrationFile(Path(word).expanduser(), 1.0)
     try:
@@ -78,8 +82,12 @@ class CalibrationReader:
     def _rows(self, path: Path, rows: Iterator[Mapping[str, Any]]) -> list[int]:
         tokens: list[int] = []
         for number, row in enumerate(rows, start=1):
-            text, ended = self._text(f"Row {number} of the calibration text {path}", row)
-            tokens += self._encoder.encode(text, add_special_tokens=False)
+            where = f"Row {number} of the calibration text {path}"
+            text, ended = self._text(where, row)
+            try:
+                tokens += self._encoder.encode(text, add_special_tokens=False)
+            except InvalidRequestError as error:
+                raise QuantizationError(f"{where}: {error}") from None
             if not ended and self._end is not None:
                 tokens.append(self._end)
         return tokens

@@ -10,13 +10,11 @@ from engine.errors import QuantizationError
 from engine.model.formats.base import LinearShape
 from engine.ops.exl2 import layout_bits
 from quantize.exl2.allocate import Choices
+from quantize.exl2.candidate_sets import ATTENTION, MLP
 from quantize.exl2.candidates import Option, lower_hull
 from quantize.exl2.layout import WidthShare, group_layout
 
-MODULES = {
-    "self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"),
-    "mlp": ("gate_proj", "up_proj", "down_proj"),
-}
+MODULES = {"self_attn": ATTENTION, "mlp": MLP}
 """Matrices that ExLlamaV2 chooses together, by the block they are part of."""
 
 

@@ -101,7 +101,7 @@ class _Job:
         """What would be chosen."""
         preparation = self._preparation(work)
         prepared = preparation.finish(preparation.agree())
-        return tuple(plan_size(self._options, prepared.source, prepared.choices, bpw) for bpw in self._options.bpw)
+        return tuple(plan_size(self._options, prepared.source, prepared.measured, bpw) for bpw in self._options.bpw)
 
     def _preparation(self, work: WorkDirectory) -> Preparation:
         return Preparation(self._options, self._config, work, self._generator, self._progress, self._clock)

@@ -13,7 +13,7 @@ from quantize.memory import row_length
 from quantize.options import QuantizeOptions
 from quantize.work_directory import Settings
 
-JOB_VERSION = 4
+JOB_VERSION = 5
 """To be raised whenever equal settings give other bytes than before, or work directories hold something else."""
 
 

@@ -11,8 +11,9 @@ from typing import Protocol
 import torch
 
 from engine.model.linear import Linear
+from engine.model.tensor_layout import TensorLayout
 from quantize.differentiable import differentiable_parts
-from quantize.exl2.allocate import Choices
+from quantize.exl2.allocate import Choices, extremes
 from quantize.exl2.candidates import matrix_options
 from quantize.exl2.estimate import SAMPLED_COLUMNS, estimate_errors
 from quantize.exl2.scales import ScaleSearch
@@ -38,6 +39,10 @@ divergence grows faster than the square of large errors. Medians over the matric
 class Measurement(Protocol):
     """Finds out what each choice of widths would cost a model."""
 
+    def sizes(self, layout: TensorLayout) -> list[Choices]:
+        """The same choices with their sizes only, the smallest and the largest at least: what costs nothing to know."""
+        ...
+
     def __call__(self, source: SourceModel, rows: torch.Tensor, progress: Progress) -> list[Choices]:
         """Choices for every matrix of the decoder layers; the model stays as it is.
 
@@ -57,6 +62,10 @@ class SensitivityMeasurement:
     """Implements `Measurement` by `SensitivityPass`."""
 
     search: ScaleSearch
+
+    def sizes(self, layout: TensorLayout) -> list[Choices]:
+        """See `Measurement`: a choice for every matrix."""
+        return [extremes(shape.prefix, shape) for layer in layout.layers for shape in layer.linears.values()]
 
     def __call__(self, source: SourceModel, rows: torch.Tensor, progress: Progress) -> list[Choices]:
         """See `Measurement`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,25 +20,40 @@ from quantize.exl2.candidates import Option
 from quantize.exl2.layout import Group
 from quantize.foreign_measurement import choices_from_exllamav2
 
-VERSION = 2
+VERSION = 3
 
 
-def write_measurement(path: Path, choices: Sequence[Choices]) -> None:
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A measurement, and the model it was made on.
+
+    Attributes:
+        choices: what each choice of widths would cost.
+        model: `model_identity` of that model; None where the file it is from does not say.
+    """
+
+    choices: list[Choices]
+    model: str | None
+
+
+def write_measurement(path: Path, measured: Measured) -> None:
     """Save a measurement.
 
     Raises:
         OSError: the disk does not take it.
     """
-    content = {"version": VERSION, "choices": [_choices_to_json(each) for each in choices]}
+    choices = [_choices_to_json(each) for each in measured.choices]
+    content = {"version": VERSION, "model": measured.model, "choices": choices}
     write_atomically(path, json.dumps(content) + "\n")
 
 
-def read_measurement(path: Path, shapes: Mapping[str, LinearShape]) -> list[Choices]:
+def read_measurement(path: Path, shapes: Mapping[str, LinearShape], model: str) -> Measured:
     """What `write_measurement` saved, or ExLlamaV2's converter.
 
     Args:
         path: of the file.
         shapes: of the model's matrices by name, in model order, the head last.
+        model: its `model_identity`.
 
     Raises:
         QuantizationError: the file is missing, corrupt, or of another model; the message names it.
@@ -46,18 +62,23 @@ def read_measurement(path: Path, shapes: Mapping[str, LinearShape]) -> list[Choi
     if content is None:
         raise QuantizationError(f"The measurement {path} does not exist.")
     if "measurement" in content:
-        return choices_from_exllamav2(path, content, shapes)
+        return Measured(choices_from_exllamav2(path, content, shapes), None)
     if content.get("version") != VERSION:
         raise QuantizationError(f"{path} is no measurement of this version of Quire. Measure anew.")
     try:
         choices = [_choices_from_json(each) for each in content["choices"]]
+        of_model = None if content["model"] is None else str(content["model"])
     except (KeyError, TypeError, ValueError) as error:
         raise QuantizationError(f"{path} is no measurement: {error!r}. Measure anew.") from None
-    _check_model(path, choices, shapes)
-    return choices
+    _check_shapes(path, choices, shapes)
+    if of_model not in (None, model):
+        raise QuantizationError(
+            f"{path} was measured on another model: the matrices have the same shapes, but other weights. Measure anew."
+        )
+    return Measured(choices, of_model)
 
 
-def _check_model(path: Path, choices: Sequence[Choices], shapes: Mapping[str, LinearShape]) -> None:
+def _check_shapes(path: Path, choices: Sequence[Choices], shapes: Mapping[str, LinearShape]) -> None:
     *decoder, head = shapes
     if [name for each in choices for name in each.names if name != head] != decoder:
         raise QuantizationError(f"{path} was measured on another model: it has other matrices. Measure anew.")

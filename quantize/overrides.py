@@ -78,6 +78,28 @@ def allocate_with_overrides(
     return [picked[index] for index in range(len(choices))]
 
 
+def bits_with_overrides(choices: Sequence[Choices], overrides: Sequence[Override]) -> float:
+    """The fewest bits per weight of all `choices` together, those that an override names taking what it says.
+
+    Needs their sizes only, so that it can be asked before anything is measured.
+
+    Raises:
+        QuantizationError: an override fits nothing, only a part of what is chosen together, or says more or fewer bits
+            than the matrices it fits can take.
+    """
+    needed = 0
+    for override, indexes in _by_override(choices, overrides).items():
+        some = [choices[index] for index in indexes]
+        if some and override is not None:
+            fewest, most = possible_bits(some)
+            if not fewest <= override.bpw <= most:
+                raise _unreachable(f"override {override.pattern}", override.bpw, fewest, most)
+            needed += int(override.bpw * sum(each.weights for each in some))
+        else:
+            needed += sum(min(option.bits for option in each.options) for each in some)
+    return needed / sum(each.weights for each in choices)
+
+
 def possible_bits(choices: Sequence[Choices]) -> tuple[float, float]:
     """The fewest and the most bits per weight that the options allow."""
     weights = sum(each.weights for each in choices)
@@ -116,7 +138,11 @@ def _allocate(
     some = [choices[index] for index in indexes]
     fewest, most = possible_bits(some)
     if not fewest <= bpw:
-        raise QuantizationError(
-            f"{what}: {bpw:.3f} bits per weight cannot be reached; possible are {fewest:.3f} to {most:.3f}."
-        )
+        raise _unreachable(what, bpw, fewest, most)
     return dict(zip(indexes, allocate(some, bpw, seed), strict=True))
+
+
+def _unreachable(what: str, bpw: float, fewest: float, most: float) -> QuantizationError:
+    return QuantizationError(
+        f"{what}: {bpw:.3f} bits per weight cannot be reached; possible are {fewest:.3f} to {most:.3f}."
+    )

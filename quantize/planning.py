@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from engine.ops.exl2 import ROW_MULTIPLE, layout_bits
-from quantize.exl2.allocate import Choices, Plan, plan_of
+from quantize.exl2.allocate import Plan, plan_of
 from quantize.exl2.head import head_groups
+from quantize.measurement_file import Measured
 from quantize.options import QuantizeOptions
 from quantize.overrides import allocate_with_overrides, possible_bits
 from quantize.recipe import RECIPES
@@ -41,6 +42,7 @@ class SizePlan:
             KL divergence on the calibration text will be, in nats, if errors add up.
         range: fewest and most bits per weight that could be asked for.
         matrices: in model order, the head last.
+        warnings: what a person should know.
         plan: groups of every matrix.
     """
 
@@ -53,26 +55,17 @@ class SizePlan:
     damage: float
     range: tuple[float, float]
     matrices: tuple[PlannedMatrix, ...]
+    warnings: tuple[str, ...]
     plan: Plan
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What a person should know."""
-        if self.counted_bpw >= self.bpw_requested - NOTICEABLE:
-            return ()
-        return (
-            f"Of the {self.bpw_requested:g} bits per weight asked for {self.counted_bpw:.3f} are used: more would not "
-            f"make the model better. Possible are {self.range[0]:.3f} to {self.range[1]:.3f}.",
-        )
 
-
-def plan_size(options: QuantizeOptions, source: SourceModel, choices: Sequence[Choices], bpw: float) -> SizePlan:
+def plan_size(options: QuantizeOptions, source: SourceModel, measured: Measured, bpw: float) -> SizePlan:
     """The best widths within `bpw` bits per weight.
 
     Raises:
         QuantizationError: the budget, or an override, cannot be met.
     """
-    recipe = RECIPES[options.recipe]
+    recipe, choices = RECIPES[options.recipe], measured.choices
     picked = allocate_with_overrides(choices, recipe.allocate, bpw, options.overrides, options.seed)
     plan = plan_of(choices, picked)
     if not options.bpw_total:
@@ -83,19 +76,35 @@ def plan_size(options: QuantizeOptions, source: SourceModel, choices: Sequence[C
     *decoder, head = source.shapes
     counted = [*decoder, head] if options.bpw_total else decoder
     head_bpw = bits[head] / weights[head]
+    counted_bpw = sum(bits[name] for name in counted) / sum(weights[name] for name in counted)
     vectors = sum(source.checkpoint.tensor(name).numel() * 2 for name in source.layout.vectors)
     return SizePlan(
         bpw_requested=bpw,
         bpw=sum(bits[name] for name in decoder) / sum(weights[name] for name in decoder),
         head_bits=round(head_bpw) if options.bpw_total else options.head_bits,
         head_bpw=head_bpw,
-        counted_bpw=sum(bits[name] for name in counted) / sum(weights[name] for name in counted),
+        counted_bpw=counted_bpw,
         weight_bytes=sum(bits.values()) // 8 + vectors,
         damage=sum(option.error for option in picked),
         range=possible_bits(choices),
         matrices=tuple(PlannedMatrix(name, bits[name] / weights[name], _rows(plan, name)) for name in source.shapes),
+        warnings=tuple(_warnings(measured, bpw, counted_bpw)),
         plan=plan,
     )
+
+
+def _warnings(measured: Measured, requested: float, used: float) -> Iterator[str]:
+    if used < requested - NOTICEABLE:
+        fewest, most = possible_bits(measured.choices)
+        yield (
+            f"Of the {requested:g} bits per weight asked for {used:.3f} are used: more would not make the model "
+            f"better. Possible are {fewest:.3f} to {most:.3f}."
+        )
+    if measured.model is None:
+        yield (
+            "The measurement is from a file of ExLlamaV2, which does not say of which model; whether it is of this one "
+            "is yours to know."
+        )
 
 
 def _rows(plan: Plan, name: str) -> dict[int, int]:

@@ -12,20 +12,22 @@ import torch
 from engine.errors import QuantizationError
 from engine.model.checkpoint import Checkpoint
 from engine.model.config import ModelConfig
-from engine.model.formats.base import LinearShape
 from engine.model.formats.dense import DenseFormat
 from engine.model.formats.table import format_of
 from engine.model.tensor_layout import TensorLayout, check_tensors, tensor_layout
-from engine.ops.exl2 import MAX_UNSIGNED_16, ROW_MULTIPLE, layout_bits
+from engine.ops.exl2 import MAX_UNSIGNED_16, ROW_MULTIPLE
+from quantize.digest import model_identity
 from quantize.disk import check_disk
-from quantize.exl2.allocate import Choices, HullAllocator
-from quantize.exl2.candidates import Option, largest_groups, smallest_groups
+from quantize.exl2.allocate import Choices, extremes
+from quantize.measurement_file import read_measurement
 from quantize.memory import check_memory
 from quantize.options import QuantizeOptions
 from quantize.output_directory import require_free
-from quantize.overrides import allocate_with_overrides, possible_bits
+from quantize.overrides import bits_with_overrides, possible_bits
 from quantize.padding import open_padded, padded_config
 from quantize.progress import Progress
+from quantize.recipe import RECIPES
+from quantize.source_model import matrix_shapes
 
 HALF_MAX = 65504.0
 CHECKED_AT_ONCE = 1 << 22
@@ -42,7 +44,8 @@ def check_job(options: QuantizeOptions, config: ModelConfig, published: Sequence
 
     Raises:
         QuantizationError: an output exists, the source is quantized already or has a shape that EXL2 cannot store, a
-            size cannot be reached or an override fits nothing, or disk or memory are too small.
+            size cannot be reached, an override fits nothing, a measurement is of another model, or disk or memory are
+            too small.
         CheckpointError: the source is missing or malformed.
     """
     for bpw in options.bpw:
@@ -93,26 +96,38 @@ def _check_shapes(layout: TensorLayout) -> None:
 
 
 def _check_budget(options: QuantizeOptions, layout: TensorLayout, head: str) -> None:
-    """Share out every budget between the least and the most that each matrix can take; `head` is what it is called."""
-    counted = {shape.prefix: shape for layer in layout.layers for shape in layer.linears.values()}
-    if options.bpw_total:
-        counted[head] = layout.head
-    choices = [_extremes(name, shape) for name, shape in counted.items()]
+    """Hold every budget to what the matrices can take, the output head `head` among them where it counts."""
+    choices = _sizes(options, layout, head)
     fewest, most = possible_bits(choices)
+    needed = bits_with_overrides(choices, options.overrides)
     for bpw in options.bpw:
         if not fewest <= bpw <= most:
             raise QuantizationError(
                 f"{bpw:g} bits per weight cannot be reached: this model takes at least {fewest:.3f} and at most "
-                f"{most:.3f}, scales and permutations included. Ask for {math.ceil(fewest * 100) / 100:.2f} to "
+                f"{most:.3f}, scales and permutations included. Ask for {_rounded_up(fewest)} to "
                 f"{math.floor(most * 100) / 100:.2f}."
             )
-        allocate_with_overrides(choices, HullAllocator(), bpw, options.overrides, options.seed)
+        if bpw < needed:
+            raise QuantizationError(
+                f"{bpw:g} bits per weight cannot be reached with these overrides: they leave too little for the other "
+                f"matrices. Possible are {needed:.3f} to {most:.3f}. Ask for {_rounded_up(needed)} or more, or "
+                "override fewer matrices."
+            )
 
 
-def _extremes(name: str, shape: LinearShape) -> Choices:
-    rows, columns = shape.in_features, shape.out_features + -shape.out_features % ROW_MULTIPLE
-    smallest, largest = (layout_bits(groups(rows), columns) for groups in (smallest_groups, largest_groups))
-    return Choices((name,), rows * columns, (Option((), smallest, 1.0), Option((), largest, 0.0)))
+def _rounded_up(bits: float) -> str:
+    return f"{math.ceil(bits * 100) / 100:.2f}"
+
+
+def _sizes(options: QuantizeOptions, layout: TensorLayout, head: str) -> list[Choices]:
+    """The sizes of everything that can be chosen, from a measurement that is brought along or the one to be made."""
+    choices: list[Choices] = []
+    if options.measurement is not None:
+        identity = model_identity(Checkpoint.open(options.source))
+        choices = read_measurement(options.measurement, matrix_shapes(layout, head), identity).choices
+    of_head = [each for each in choices if head in each.names] or [extremes(head, layout.head)]
+    decoder = [each for each in choices if head not in each.names] or RECIPES[options.recipe].measure.sizes(layout)
+    return [*decoder, *of_head] if options.bpw_total else decoder
 
 
 def check_values(source: Path, progress: Progress) -> str:

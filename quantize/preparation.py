@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from engine.errors import ConfigError, QuantizationError
+from engine.model.checkpoint import Checkpoint
 from engine.model.config import ModelConfig
 from engine.ops.backend import Backend
 from engine.ops.cpu_count import usable_cores
@@ -24,9 +25,9 @@ from quantize.calibration import (
 )
 from quantize.calibration_files import CalibrationReader
 from quantize.clock import Clock
-from quantize.exl2.allocate import Choices
+from quantize.digest import model_identity
 from quantize.job_settings import job_settings
-from quantize.measurement_file import read_measurement, write_measurement
+from quantize.measurement_file import Measured, read_measurement, write_measurement
 from quantize.memory import row_length
 from quantize.openings import read_openings
 from quantize.options import QuantizeOptions
@@ -47,13 +48,13 @@ class Prepared:
     Attributes:
         source: the model.
         calibration: rows.
-        choices: the measurement.
+        measured: the measurement.
         measurement: file it is kept in.
     """
 
     source: SourceModel
     calibration: CalibrationRows
-    choices: list[Choices]
+    measured: Measured
     measurement: Path
 
 
@@ -149,27 +150,30 @@ class Preparation:
         self._progress.advance()
         return rows
 
-    def _measurement(self, source: SourceModel, calibration: CalibrationRows) -> list[Choices]:
+    def _measurement(self, source: SourceModel, calibration: CalibrationRows) -> Measured:
         """What was saved, or brought along, or is measured now; of the head only where it counts towards the budget."""
         path, given = self._work.measurement, self._options.measurement
-        recipe, rows, choices = RECIPES[self._options.recipe], calibration.tokens, None
+        recipe, rows = RECIPES[self._options.recipe], calibration.tokens
+        identity = model_identity(Checkpoint.open(self._options.source))
+        measured = Measured([], identity)
         if path.exists():
             self._clock.add_saved(self._work.seconds)
-            choices = read_measurement(path, source.shapes)
+            measured = read_measurement(path, source.shapes, identity)
         elif given is not None:
-            choices = read_measurement(given, source.shapes)
+            measured = read_measurement(given, source.shapes, identity)
+        choices = measured.choices
         *decoder, head = source.shapes
         wanted = [*decoder, head] if self._options.bpw_total else decoder
-        missing = set(wanted) - {name for each in choices or [] for name in each.names}
+        missing = set(wanted) - {name for each in choices for name in each.names}
         if missing or not path.exists():
             with self._clock.stage("measurement"):
                 check_rows(source, calibration, self._progress)
                 choices = choices or recipe.measure(source, rows, self._progress)
                 if head in missing and recipe.measure_head is not None:
                     choices.append(recipe.measure_head(source, rows, self._progress))
-            write_measurement(path, choices)
+            write_measurement(path, Measured(choices, measured.model))
             self._clock.save(self._work.seconds)
-        return [each for each in choices or [] if set(each.names) <= set(wanted)]
+        return Measured([each for each in choices if set(each.names) <= set(wanted)], measured.model)
 
 
 def _backend(options: QuantizeOptions) -> Backend:

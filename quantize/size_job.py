@@ -56,7 +56,7 @@ class SizeJob:
         self._source = prepared.source
         self._calibration = prepared.calibration
         self._measurement = prepared.measurement
-        self._plan = plan_size(options, prepared.source, prepared.choices, bpw)
+        self._plan = plan_size(options, prepared.source, prepared.measured, bpw)
         self._progress = progress
         self._clock = Clock(clock.seconds)
 

@@ -80,6 +80,10 @@ def open_source(
         UnsupportedModelError: it asks for something Quire does not implement.
     """
     parts = ModelParts.open(checkpoint, config, backend, max_positions=length, max_tokens=length)
-    shapes = {shape.prefix: shape for layer in parts.layout.layers for shape in layer.linears.values()}
-    shapes[config.spec.names.head] = parts.layout.head
-    return SourceModel(StreamedModel(parts), scratch, shapes)
+    return SourceModel(StreamedModel(parts), scratch, matrix_shapes(parts.layout, config.spec.names.head))
+
+
+def matrix_shapes(layout: TensorLayout, head: str) -> dict[str, LinearShape]:
+    """See `SourceModel.shapes`; `head` is what the output head is quantized under."""
+    shapes = {shape.prefix: shape for layer in layout.layers for shape in layer.linears.values()}
+    return {**shapes, head: layout.head}

@@ -5,17 +5,20 @@ The yardstick that other recipes are held to; section by section what docs/quant
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from engine.errors import QuantizationError
+from engine.model.formats.base import LinearShape
 from engine.model.linear import Linear
+from engine.model.tensor_layout import TensorLayout
 from engine.ops.backend import LinearKernel
 from engine.ops.exl2 import layout_bits
 from quantize.exl2.allocate import Choices
-from quantize.exl2.candidate_sets import ATTENTION_SETS, MLP_SETS, Mix
+from quantize.exl2.candidate_sets import ATTENTION, ATTENTION_SETS, MLP, MLP_SETS, Mix
 from quantize.exl2.candidates import Option
 from quantize.exl2.layout import Group, group_layout
 from quantize.exl2.scales import ScaleSearch
@@ -36,6 +39,15 @@ class BlockMeasurement:
     """Implements `Measurement`: one slot per attention or MLP block, errors of its output, inputs of the original."""
 
     search: ScaleSearch
+
+    def sizes(self, layout: TensorLayout) -> list[Choices]:
+        """See `Measurement`: a choice for every block."""
+        choices = []
+        for layer in layout.layers:
+            for modules, sets in ((ATTENTION, ATTENTION_SETS), (MLP, MLP_SETS)):
+                shapes = [layer.linears[module] for module in modules]
+                choices.append(_choices(shapes, [_option(shapes, mixes, math.nan) for mixes in sets]))
+        return choices
 
     def __call__(self, source: SourceModel, rows: torch.Tensor, progress: Progress) -> list[Choices]:
         """See `Measurement`.
@@ -85,8 +97,11 @@ class _Block:
             self._kernels(linear, factor, {mixes[index] for mixes in self._sets})
             for index, (linear, factor) in enumerate(zip(self._linears, factors, strict=True))
         ]
+        shapes = [self._source.shapes[linear.prefix] for linear in self._linears]
         options = [
-            self._option(mixes, self._error([kernels[index][mix] for index, mix in enumerate(mixes)], before, streams))
+            _option(
+                shapes, mixes, self._error([kernels[index][mix] for index, mix in enumerate(mixes)], before, streams)
+            )
             for mixes in self._sets
         ]
         if all(1 - option.error < LEAST_ACCURACY for option in options):
@@ -94,8 +109,7 @@ class _Block:
                 f"No mix of widths keeps a tenth of what {self._half.exit.prefix} puts out. "
                 "Check the model's weights, or use another calibration text."
             )
-        weights = sum(linear.in_features * linear.out_features for linear in self._linears)
-        return Choices(tuple(linear.prefix for linear in self._linears), weights, options)
+        return _choices(shapes, options)
 
     def _kernels(self, linear: Linear, factor: HessianFactor, mixes: set[Mix]) -> dict[Mix, LinearKernel]:
         return_free_memory()
@@ -127,9 +141,12 @@ class _Block:
             linear.kernel = kernel
         return min(max(sum(errors) / len(errors), SMALLEST_ERROR), LARGEST_ERROR)
 
-    def _option(self, mixes: Sequence[Mix], error: float) -> Option:
-        layouts = tuple(group_layout(linear.in_features, mix) for linear, mix in zip(self._linears, mixes, strict=True))
-        bits = sum(
-            layout_bits(groups, linear.out_features) for linear, groups in zip(self._linears, layouts, strict=True)
-        )
-        return Option(layouts, bits, error)
+
+def _choices(shapes: Sequence[LinearShape], options: Sequence[Option]) -> Choices:
+    return Choices(tuple(shape.prefix for shape in shapes), sum(shape.weights for shape in shapes), options)
+
+
+def _option(shapes: Sequence[LinearShape], mixes: Sequence[Mix], error: float) -> Option:
+    layouts = tuple(group_layout(shape.in_features, mix) for shape, mix in zip(shapes, mixes, strict=True))
+    bits = sum(layout_bits(groups, shape.out_features) for shape, groups in zip(shapes, layouts, strict=True))
+    return Option(layouts, bits, error)

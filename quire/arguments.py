@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from engine.errors import ConfigError
-from quire.settings import Setting, Source, settings_of
+from quire.settings import COMMAND_LINE, Setting, Source, settings_of
 from quire.suggestions import did_you_mean
 
 
@@ -53,7 +53,7 @@ def add_settings(parser: argparse.ArgumentParser, config: type, title: str, leav
 
 def from_command_line(arguments: argparse.Namespace) -> Source:
     """The settings that were given as flags. Other values in the namespace do no harm."""
-    return Source("command line", vars(arguments), lambda setting: setting.flag)
+    return Source(COMMAND_LINE, vars(arguments), lambda setting: setting.flag)
 
 
 def _add_flag(group: argparse._ArgumentGroup, setting: Setting) -> None:

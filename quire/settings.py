@@ -23,6 +23,7 @@ C = TypeVar("C")
 
 ENVIRONMENT_PREFIX = "QUIRE_"
 DEFAULT = "default"
+COMMAND_LINE = "command line"
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 

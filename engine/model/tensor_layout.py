@@ -10,6 +10,7 @@ from engine.model.checkpoint import Checkpoint
 from engine.model.config import ModelConfig
 from engine.model.formats.base import LinearShape
 from engine.model.formats.table import format_of, has_linear
+from engine.model.missing_files import reason_of_absence
 
 DROPPABLE_SUFFIXES = (".rotary_emb.inv_freq",)
 """Tensors that old checkpoints carry although they follow from config.json."""
@@ -129,8 +130,10 @@ def check_tensors(layout: TensorLayout, checkpoint: Checkpoint) -> None:
     missing = [name for name in layout.vectors if name not in checkpoint]
     missing += [f"{shape.prefix}.*" for shape in layout.linears if not has_linear(checkpoint, shape.prefix)]
     if missing:
+        reason = reason_of_absence(checkpoint.directory, missing)
         raise CheckpointError(
-            f"{checkpoint.directory} lacks {_listing(missing)}; is the download complete, and config.json its own?"
+            f"{checkpoint.directory} lacks {_listing(missing)}; "
+            + (reason or "is the download complete, and config.json its own?")
         )
     used = set(layout.vectors)
     for shape in layout.linears:

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import QuantizationError
-from quantize.exl2.candidates import Option
+from engine.model.formats.base import LinearShape
+from engine.ops.exl2 import ROW_MULTIPLE, layout_bits
+from quantize.exl2.candidates import Option, largest_groups, smallest_groups
 from quantize.exl2.layout import Group
 
 UNIT_SHIFT = 20
@@ -36,6 +38,13 @@ class Choices:
 
 Plan = dict[str, tuple[Group, ...]]
 """Groups of every matrix, by its checkpoint prefix."""
+
+
+def extremes(name: str, shape: LinearShape) -> Choices:
+    """The smallest and the largest form of a matrix, called `name`, before anything is known of its errors."""
+    rows, columns = shape.in_features, shape.out_features + -shape.out_features % ROW_MULTIPLE
+    sizes = (layout_bits(groups(rows), columns) for groups in (smallest_groups, largest_groups))
+    return Choices((name,), rows * columns, [Option((), bits, math.nan) for bits in sizes])
 
 
 class Allocator(Protocol):

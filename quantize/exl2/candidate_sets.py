@@ -19,6 +19,10 @@ def _whole(bits: int, group_size: int) -> Mix:
     return (WidthShare(bits, 1.0, group_size),)
 
 
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+MLP = ("gate_proj", "up_proj", "down_proj")
+"""Matrices that are chosen together."""
+
 _LOW = _mix("3/2", ".1/.9", "64")
 _THREE = _mix("4/3", ".1/.9", "128")
 _FOUR = _mix("5/4", ".1/.9", "64")

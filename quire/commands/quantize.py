@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from engine.config import EngineConfig
+from engine.errors import ConfigError
 from quantize.job import plan_model, quantize_model
 from quantize.options import QuantizeOptions
 from quantize.planning import SizePlan
@@ -19,7 +20,7 @@ from quire.configuration import add_model_options, local_engine, sources_of
 from quire.interruption import Interruptible
 from quire.progress import show_progress
 from quire.quantize_summary import plan_summary, report_summary
-from quire.settings import resolve
+from quire.settings import COMMAND_LINE, Resolved, resolve
 from quire.terminal import notify
 from quire.text_generator import open_text_generator
 
@@ -30,7 +31,9 @@ SETTINGS = ("device", "threads", "ignore_config_keys")
 def run(arguments: Sequence[str]) -> int:
     """Quantize a model, or say what would be chosen, and what came of it."""
     parsed = _parser().parse(arguments)
-    options = resolve(QuantizeOptions, sources_of(parsed)).config
+    resolved = resolve(QuantizeOptions, sources_of(parsed))
+    _refuse_empty(resolved)
+    options = resolved.config
     engine = local_engine(parsed)
     options = replace(options, source=Path(engine.model), source_name=engine.name)
     writer = None if options.calibration else open_text_generator(_writing(engine))
@@ -51,6 +54,17 @@ def run(arguments: Sequence[str]) -> int:
     else:
         print(_as_json(reports) if parsed.json else "\n\n".join(map(report_summary, reports)))
     return 0
+
+
+def _refuse_empty(resolved: Resolved[QuantizeOptions]) -> None:
+    """Refuse a list that was given and has nothing in it: more likely a slip in a script than meant.
+
+    Raises:
+        ConfigError: there is one; the message names it.
+    """
+    for name in ("calibration", "override"):
+        if resolved.origins[name] == COMMAND_LINE and not getattr(resolved.config, name):
+            raise ConfigError(f"--{name} is empty. Give it a value, or leave it out.")
 
 
 def _as_json(results: Sequence[QuantizeReport] | Sequence[SizePlan]) -> str:

@@ -12,8 +12,10 @@ from pyarrow import parquet
 
 from engine.errors import ConfigError, QuantizationError
 from engine.text.chat_template import ChatTemplate
+from engine.text.tokenizer import load_tokenizer
 from quantize.calibration import RowOptions, rows_from_files
 from quantize.calibration_files import CalibrationFile, CalibrationReader, parse_calibration_file
+from tests.quantize.models import write_dense_model
 
 
 class Letters:
@@ -79,6 +81,14 @@ def test_rows_that_will_not_do_are_named(tmp_path: Path) -> None:
         _read(tmp_path / "b.jsonl")
 
 
+def test_a_row_that_is_no_unicode_is_named(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(write_dense_model(tmp_path / "model"))
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "fine"}\n\n{"text": "x\\ud800"}\n')
+    with pytest.raises(QuantizationError, match=r"Row 2 of .*a\.jsonl.*character 1 is a lone surrogate"):
+        CalibrationReader(tokenizer, None, None).tokens(path)
+
+
 def test_parquet_asks_for_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     (tmp_path / "a.parquet").touch()
@@ -140,6 +150,6 @@ def test_files_with_weights_are_written_with_a_colon(tmp_path: Path) -> None:
     assert parse_calibration_file("x:1/a.txt") == CalibrationFile(Path("x:1/a.txt"), 1.0)
     (tmp_path / "a:3").touch()
     assert parse_calibration_file(f"{tmp_path}/a:3") == CalibrationFile(tmp_path / "a:3", 1.0)
-    for word in ("a.txt:0", "a.txt:-1", "a.txt:x", "a.txt:inf"):
+    for word in ("", ":2", "a.txt:0", "a.txt:-1", "a.txt:x", "a.txt:inf"):
         with pytest.raises(ConfigError, match="FILE or FILE:WEIGHT"):
             parse_calibration_file(word)

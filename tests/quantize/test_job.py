@@ -239,10 +239,18 @@ def test_overrides_that_cannot_be_met_are_found_before_anything_is_measured(
     for override, message in (
         ("layers.7.*=4", r"layers\.7\.\* fits no matrix"),
         ("layers.0.*=1.5", r"override layers\.0\.\*: 1\.500 bits per weight cannot be reached; possible are 2"),
-        ("layers.0.*=8", "what the overrides leave: .* cannot be reached; possible are 2"),
+        ("layers.0.*=8", r"4 bits per weight cannot be reached with these overrides.*Possible are 5\.\d+ to 8"),
+        ("*.down_proj=16", r"override \*\.down_proj: 16\.000 bits .* possible are 2\.\d+ to 8"),
         ("lm_head=4", "lm_head fits no matrix"),
     ):
         _refused(workplace, tmp_path / "out", QuantizationError, message, override=(override,), bpw=4.0)
+    for override, message in (
+        ("*.down_proj=4", "fits only some of .*gate_proj.* chooses together"),
+        ("*.mlp.*=8", r"Possible are 6\.\d+ to 8"),
+    ):
+        yardstick = {"override": (override,), "bpw": 5.0, "recipe": "exllamav2"}
+        _refused(workplace, tmp_path / "out", QuantizationError, message, **yardstick)
+    _refused(workplace, tmp_path / "out", QuantizationError, r"at least 3\.7.*at most 8", bpw=2.6, recipe="exllamav2")
 
 
 def test_a_short_text_is_refused(workplace: Workplace, tmp_path: Path) -> None:

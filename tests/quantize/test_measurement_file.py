@@ -12,7 +12,7 @@ from engine.model.formats.base import LinearShape
 from quantize.exl2.allocate import Choices
 from quantize.exl2.candidates import Option
 from quantize.exl2.layout import Group
-from quantize.measurement_file import read_measurement, write_measurement
+from quantize.measurement_file import Measured, read_measurement, write_measurement
 
 SHAPES = {name: LinearShape(name, 64, 32, bias=False) for name in ("layers.0.q_proj", "lm_head")}
 OPTIONS = [
@@ -20,16 +20,27 @@ OPTIONS = [
     Option(((Group(6, 32), Group(6, 32)),), 9000, 0.125),
 ]
 CHOICES = [Choices(("layers.0.q_proj",), 64 * 32, OPTIONS)]
+MODEL = "0f" * 32
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    write_measurement(tmp_path / "measurement.json", CHOICES)
+    write_measurement(tmp_path / "measurement.json", Measured(CHOICES, MODEL))
     return tmp_path / "measurement.json"
 
 
 def test_what_was_written_is_read(path: Path) -> None:
-    assert read_measurement(path, SHAPES) == CHOICES
+    assert read_measurement(path, SHAPES, MODEL) == Measured(CHOICES, MODEL)
+
+
+def test_a_measurement_of_other_weights_is_refused(path: Path) -> None:
+    with pytest.raises(QuantizationError, match=r"measurement\.json was measured on another model: .* other weights"):
+        read_measurement(path, SHAPES, "1e" * 32)
+
+
+def test_where_a_measurement_is_from_may_be_unknown(path: Path) -> None:
+    write_measurement(path, Measured(CHOICES, None))
+    assert read_measurement(path, SHAPES, MODEL).model is None
 
 
 @pytest.mark.parametrize(
@@ -48,4 +59,4 @@ def test_damaged_files_are_refused(path: Path, damage: dict[str, object], messag
     content["choices"][0] |= damage
     path.write_text(json.dumps(content))
     with pytest.raises(QuantizationError, match=rf"measurement\.json .*{message}.*Measure anew"):
-        read_measurement(path, SHAPES)
+        read_measurement(path, SHAPES, MODEL)

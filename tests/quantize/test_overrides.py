@@ -8,7 +8,7 @@ from engine.errors import ConfigError, QuantizationError
 from quantize.exl2.allocate import Choices, HullAllocator
 from quantize.exl2.candidates import Option
 from quantize.exl2.layout import Group
-from quantize.overrides import allocate_with_overrides, parse_override, possible_bits
+from quantize.overrides import allocate_with_overrides, bits_with_overrides, parse_override, possible_bits
 
 WEIGHTS = 32 * 32
 
@@ -47,6 +47,18 @@ def test_the_budget_holds_for_all_together() -> None:
     with pytest.raises(QuantizationError, match=r"override layers\.0\.\*: 1\.500 bits"):
         _bits(("layers.0.*=1.5",), 4.0)
     assert possible_bits(MODEL) == (2.0, 8.0)
+
+
+def test_what_overrides_need_is_known_from_sizes_alone() -> None:
+    def needed(*overrides: str) -> float:
+        return bits_with_overrides(MODEL, tuple(map(parse_override, overrides)))
+
+    assert needed() == 2.0
+    assert needed("layers.0.*=8") == (2 * 8 + 4 * 2) / 6
+    assert needed("*=5.5") == 5.5
+    for bits in ("1.5", "9.0"):
+        with pytest.raises(QuantizationError, match=rf"layers\.0\.\*: {bits}0+ .* possible are 2\.000 to 8\.000"):
+            needed(f"layers.0.*={bits}")
 
 
 def test_overrides_that_mean_nothing_are_refused() -> None:

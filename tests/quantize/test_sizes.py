@@ -129,7 +129,10 @@ def test_a_measurement_can_be_brought_along(options: QuantizeOptions, tmp_path: 
     model = write_dense_model(tmp_path / "model", inner=64)
     with pytest.raises(QuantizationError, match="was measured on another model"):
         plan_model(replace(job, source=model, out=tmp_path / "third", measurement=given), progress=NoProgress())
-    with pytest.raises(QuantizationError, match=r"nowhere\.json cannot be read: No such file"):
+    sibling = write_dense_model(tmp_path / "sibling", tied=False, seed=1)
+    with pytest.raises(QuantizationError, match=r"was measured on another model: .* same shapes, but other weights"):
+        plan_model(replace(job, source=sibling, out=tmp_path / "third", measurement=given), progress=NoProgress())
+    with pytest.raises(QuantizationError, match=r"The measurement .*nowhere\.json does not exist"):
         plan_model(replace(job, out=tmp_path / "none", measurement=tmp_path / "nowhere.json"), progress=NoProgress())
     given.write_text("{}")
     with pytest.raises(QuantizationError, match="no measurement of this version"):
@@ -153,16 +156,17 @@ def test_exllamav2_measurements_are_read(options: QuantizeOptions, tmp_path: Pat
     }
     path = tmp_path / "measurement.json"
     path.write_text(json.dumps({"measurement": {**blocks, "lm_head": None}, "last_module_idx": 9}))
-    choices = read_measurement(path, source.shapes)
+    choices = read_measurement(path, source.shapes, "any").choices
     assert [len(each.names) for each in choices] == [4, 3, 4, 3]
     assert [[round(option.error, 3) for option in each.options] for each in choices] == [[0.2, 0.03]] * 4
     assert choices[0].options[1].layouts[0][0].bits == 5
     (plan,) = plan_model(replace(options, bpw=(4.7,), out=tmp_path / "out", measurement=path), progress=NoProgress())
     assert 4.0 < plan.bpw <= 4.7
+    assert "ExLlamaV2, which does not say of which model" in plan.warnings[-1]
     del blocks["model.layers.1.mlp"]
     path.write_text(json.dumps({"measurement": blocks}))
     with pytest.raises(QuantizationError, match=r"says nothing of 'model\.layers\.1\.mlp'"):
-        read_measurement(path, source.shapes)
+        read_measurement(path, source.shapes, "any")
 
 
 def test_sizes_may_change_until_one_is_begun(options: QuantizeOptions, tmp_path: Path) -> None:

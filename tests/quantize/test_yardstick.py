@@ -44,5 +44,8 @@ def test_blocks_are_measured_and_left_alone(tmp_path: Path) -> None:
             assert option.bits == sum(
                 layout_bits(groups, shape.out_features) for groups, shape in zip(option.layouts, shapes, strict=True)
             )
+    assert [[option.bits for option in each.options] for each in EXLLAMAV2.measure.sizes(source.layout)] == [
+        [option.bits for option in each.options] for each in choices
+    ]
     plan = plan_of(choices, Annealing(proposals=2)(choices, 5.0, 0))
     assert set(plan) == {name for each in choices for name in each.names}

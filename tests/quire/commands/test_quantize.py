@@ -101,6 +101,7 @@ PLAN = SizePlan(
     damage=0.0123,
     range=(2.1, 8.6),
     matrices=(PlannedMatrix("model.layers.0.self_attn.q_proj", 8.1, {8: 64}),),
+    warnings=("More would not make it better.",),
     plan={"model.layers.0.self_attn.q_proj": (Group(8, 64),)},
 )
 
@@ -118,7 +119,7 @@ def test_a_plan_is_printed_and_nothing_made(
     assert captured.out.count("8.100 of the 9 asked for; head 6.300") == 2
     assert "2.100 to 8.600" in captured.out
     assert "q_proj 8.100  8b:64" in captured.out
-    assert "8.100 are used: more would not make the model better" in captured.out
+    assert "warning      More would not make it better." in captured.out
     assert "the same command without --plan goes on from there" in captured.err
     assert cli.main([*command, "--json"]) == 0
     assert [each["damage"] for each in json.loads(capsys.readouterr().out)] == [0.0123, 0.0123]
@@ -132,6 +133,9 @@ def test_a_plan_is_printed_and_nothing_made(
         (["--bpw", "99"], "bpw must be between 1 and 16"),
         (["--bpw", "3,x"], "--bpw must be a finite number, not 'x'"),
         (["--override", "q_proj"], "override must be PATTERN=BITS"),
+        (["--calibration", ""], "--calibration is empty. Give it a value, or leave it out"),
+        (["--override", ", "], "--override is empty"),
+        (["--calibration", ":2"], "calibration must be FILE or FILE:WEIGHT, not ':2'"),
         (["--calibration", "a.txt:0"], "calibration must be FILE or FILE:WEIGHT"),
         (["--head-bits", "7"], "head_bits must be one of 2, 3, 4, 5, 6, 8"),
         (["--bpv", "4"], "Unknown option --bpv. Did you mean --bpw?"),
