@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import gc
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -44,6 +45,10 @@ class Card(Protocol):
 
     def captured(self, body: Callable[[], None]) -> Callable[[], object]:
         """Run `body` once, then record it; what is returned replays it."""
+        ...
+
+    def refusing_to_wait(self) -> AbstractContextManager[object]:
+        """Inside, operations of torch fail that make the host wait for the card; events may still be waited for."""
         ...
 
     def free_bytes(self) -> int:
@@ -89,6 +94,15 @@ class CudaCard:
         # one that goes may take along what cuBLAS keeps for the stream, which all others recorded there still use
         self._graphs.append(graph)
         return graph.replay
+
+    @contextmanager
+    def refusing_to_wait(self) -> Iterator[None]:
+        before = torch.cuda.get_sync_debug_mode()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
 
     def free_bytes(self) -> int:
         gc.collect()

@@ -20,6 +20,7 @@ from benchmarks.random_exl2_model import RandomModel
 from benchmarks.report import Row
 from engine.ops.backend import AttentionBatch, GroupKernel
 from engine.ops.cuda_backend import CudaBackend
+from engine.ops.cuda_exl2_matrix import FUSED_ROWS
 from engine.types import GenerationRequest, SamplingParams
 
 PARTS = (slice(0, 1), slice(0, 7), slice(5, 22), slice(63, 64))
@@ -39,7 +40,8 @@ class Sizes:
         prompt: tokens of a prompt that is computed in chunks of `chunks`.
         chunks: lengths of the chunks; their sum is no more than `prompt`.
         model: its shape.
-        load: what the engine is asked.
+        load: what the engine is asked. No step has more rows than products take that do not depend on how many there
+            are; beyond, bits are those of torch's products.
     """
 
     group_rows: int = 640
@@ -48,7 +50,7 @@ class Sizes:
     prompt: int = 700
     chunks: tuple[int, ...] = (1, 300, 16, 128, 255)
     model: RandomModel = MODEL
-    load: Load = Load(streams=24, prompt=70, answer=24, step_tokens=128)
+    load: Load = Load(streams=24, prompt=70, answer=24, step_tokens=FUSED_ROWS)
 
 
 SMALL = Sizes(
@@ -153,16 +155,17 @@ def check_attention(card: Card, sizes: Sizes) -> Iterator[Row]:
 
 
 def check_engine(card: Card, sizes: Sizes) -> Iterator[Row]:
-    """Answers with their log-probabilities, however the engine comes to them."""
+    """Answers with their log-probabilities, however the engine comes to them; and that it waits for results alone."""
     load = sizes.load
     loaded = load_random_model(sizes.model, CudaBackend(card.runtime), load.step_tokens)
     wanted = _requests(load, sizes.model.vocab)
 
     def answers(*, graphs: bool, together: bool) -> dict[str, object]:
         core = EngineUnderTest(card, loaded, load, graphs=graphs).core
-        if together:
-            return answer_all(core, wanted)
-        return {name: answer for each in wanted for name, answer in answer_all(core, [each]).items()}
+        with card.refusing_to_wait():
+            if together:
+                return answer_all(core, wanted)
+            return {name: answer for each in wanted for name, answer in answer_all(core, [each]).items()}
 
     expected = answers(graphs=False, together=False)
     for how, graphs, together in (
