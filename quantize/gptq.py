@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from quantize.exl2.layout import Group
-from quantize.exl2.scales import ScaleSearch, decode, round_to_codes
+from quantize.exl2.scales import LevelRounding, ScaleSearch, decode, round_to_codes
 from quantize.hessian import HessianFactor
 
 
@@ -96,14 +96,15 @@ def _quantize_group(
 
     `upper` [R, R] is the diagonal block of the Cholesky factor; `codes` and `decoded` are filled.
     """
-    errors = torch.empty_like(rows)
-    diagonal = upper.diagonal().tolist()
-    for row in range(rows.shape[0]):
-        code = round_to_codes(rows[row], steps, bits)
-        codes[row] = code
-        decoded[row] = decode(code, steps, bits)
-        errors[row] = (rows[row] - decoded[row]) / diagonal[row]
-        rows[row:] -= upper[row, row:, None] * errors[row]
+    rounding = LevelRounding(steps, bits)
+    errors, levels, pushed = torch.empty_like(rows), torch.empty_like(rows), torch.empty_like(rows)
+    for row, scale in enumerate(upper.diagonal().tolist()):
+        rounding(rows[row], levels[row], decoded[row])
+        torch.sub(rows[row], decoded[row], out=errors[row]).div_(scale)
+        later = slice(row + 1, None)
+        rows[later].sub_(torch.mul(upper[row, later, None], errors[row], out=pushed[later]))
+    codes.copy_(levels.add_(1 << (bits - 1)))
+    decoded.copy_(decode(levels, steps, bits))
     return errors
 
 

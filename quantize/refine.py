@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from quantize.exl2.scales import column_steps, decode, round_to_codes
+from quantize.exl2.scales import LevelRounding, column_steps, decode
 from quantize.gptq import QuantizedMatrix
 from quantize.hessian import HessianFactor
 
@@ -46,9 +46,21 @@ class Refinement:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
+    """A group, and what every pass over it needs of the rows' own part of H.
+
+    Attributes:
+        index: which group it is.
+        bits: width of its codes.
+        rows: its R rows, in stored order.
+        inverse: float32 [R, R], of the rows' part of H.
+        upper: float32 [R, R], the upper Cholesky factor of `inverse`.
+    """
+
     index: int
     bits: int
     rows: slice
+    inverse: torch.Tensor
+    upper: torch.Tensor
 
 
 class _State:
@@ -64,26 +76,33 @@ class _State:
         self._steps = column_steps(self._scale_codes, self._scale_max)
         starts = torch.tensor([0, *(group.rows for group in matrix.groups)]).cumsum(0).tolist()
         self.groups = [
-            _Group(index, group.bits, slice(start, start + group.rows))
+            self._group(index, group.bits, slice(start, start + group.rows))
             for index, (group, start) in enumerate(zip(matrix.groups, starts[:-1], strict=True))
         ]
+
+    def _group(self, index: int, bits: int, rows: slice) -> _Group:
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(self._hessian[rows, rows]))
+        return _Group(index, bits, rows, inverse, torch.linalg.cholesky(inverse, upper=True))
 
     def round_again(self, group: _Group) -> None:
         """Give every row in turn the codes that are best for it given all other rows."""
         rows, steps = group.rows, self._steps[group.index]
         block = self._hessian[rows, rows]
         slope, codes, decoded = self._slope[rows].clone(), self._codes[rows], self._decoded[rows].clone()
-        energies = block.diagonal().tolist()
-        for row, energy in enumerate(energies):
-            wanted = decoded[row] - slope[row] / energy
-            code = round_to_codes(wanted, steps, group.bits)
-            candidate = decode(code, steps, group.bits)
-            better = (candidate - wanted).abs() < (decoded[row] - wanted).abs()
-            change = torch.where(better, candidate - decoded[row], 0.0)
-            codes[row] = torch.where(better, code, codes[row])
-            decoded[row] += change
-            slope.addr_(block[:, row], change)
-        self._move(group, decoded)
+        zero, rounding = 1 << (group.bits - 1), LevelRounding(steps, group.bits)
+        wanted, levels, candidate, gap, change = torch.empty(5, len(steps), device=steps.device).unbind()
+        for row, energy in enumerate(block.diagonal().tolist()):
+            present, kept = decoded[row], codes[row]
+            torch.sub(present, torch.div(slope[row], energy, out=wanted), out=wanted)
+            rounding(wanted, levels, candidate)
+            torch.sub(candidate, wanted, out=gap).abs_()
+            better = gap < wanted.sub_(present).abs_()
+            torch.where(better, candidate, present, out=candidate)
+            torch.where(better, levels.add_(zero), kept, out=kept)
+            torch.sub(candidate, present, out=change)
+            present.copy_(candidate)
+            slope[row + 1 :].addr_(block[row + 1 :, row], change)
+        self._move(group, decode(codes, steps, group.bits))
 
     def refit_scales(self, group: _Group, maxima: tuple[float, ...]) -> None:
         """Choose the group's maximum and scale codes anew for the codes its rows have."""
@@ -113,21 +132,21 @@ class _State:
         """Run GPTQ inside the group, given all other rows, under neighbouring scale codes; keep columns that gain."""
         rows, index = group.rows, group.index
         block, slope = self._hessian[rows, rows], self._slope[rows]
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(block))
-        wanted = self._decoded[rows] - inverse @ slope
+        wanted = self._decoded[rows] - group.inverse @ slope
         offsets = torch.tensor(NEIGHBOURS, device=wanted.device)[:, None]
         scale_codes = (self._scale_codes[index] + offsets).clamp(0, SCALE_CODES - 1).to(torch.uint8)
         steps = column_steps(scale_codes, self._scale_max[index].expand(len(NEIGHBOURS)))
-        solved = _solve(wanted, torch.linalg.cholesky(inverse, upper=True), steps, group.bits)
+        solved = _solve(wanted, group.upper, steps, group.bits)
         best = solved.errors.argmin(0, keepdim=True)
-        every_row = best.expand(wanted.shape)[None]
-        decoded = solved.decoded.gather(0, every_row)[0]
+        renewed = steps.gather(0, best)[0]
+        codes = solved.codes.gather(1, best.expand(len(wanted), 1, -1))[:, 0]
+        decoded = decode(codes, renewed, group.bits)
         change = decoded - self._decoded[rows]
         gains = (change * (2 * slope + block @ change)).sum(0) < 0
         for kept, found in (
             (self._scale_codes[index], scale_codes.gather(0, best)[0]),
-            (self._steps[index], steps.gather(0, best)[0]),
-            (self._codes[rows], solved.codes.gather(0, every_row)[0]),
+            (self._steps[index], renewed),
+            (self._codes[rows], codes),
         ):
             kept.copy_(torch.where(gains, found, kept))
         self._move(group, torch.where(gains, decoded, self._decoded[rows]))
@@ -153,22 +172,22 @@ class _State:
 
 @dataclass(frozen=True, slots=True)
 class _Solved:
-    """A group of R rows under C candidate steps: codes and weights float32 [C, R, N], errors [C, N]."""
+    """A group of R rows under C candidate steps: codes float32 [R, C, N], errors [C, N]."""
 
     codes: torch.Tensor
-    decoded: torch.Tensor
     errors: torch.Tensor
 
 
 def _solve(wanted: torch.Tensor, upper: torch.Tensor, steps: torch.Tensor, bits: int) -> _Solved:
     """GPTQ of the rows `wanted` [R, N] under each of the `steps` [C, N]; `upper` [R, R] is the factor of H⁻¹."""
-    rest = wanted.expand(len(steps), *wanted.shape).clone()
-    solved = _Solved(torch.empty_like(rest), torch.empty_like(rest), torch.zeros_like(steps))
+    rounding = LevelRounding(steps, bits)
+    rest = wanted[:, None].repeat(1, len(steps), 1)
+    pushed, levels = torch.empty_like(rest), torch.empty_like(rest)
+    errors, error, square = torch.zeros_like(steps), torch.empty_like(steps), torch.empty_like(steps)
     for row, scale in enumerate(upper.diagonal().tolist()):
-        code = round_to_codes(rest[:, row], steps, bits)
-        solved.codes[:, row] = code
-        solved.decoded[:, row] = decode(code, steps, bits)
-        error = (rest[:, row] - solved.decoded[:, row]) / scale
-        solved.errors.add_(error.square())
-        rest[:, row + 1 :] -= upper[row, row + 1 :, None] * error[:, None]
-    return solved
+        rounding(rest[row], levels[row], error)
+        torch.sub(rest[row], error, out=error).div_(scale)
+        errors.add_(torch.mul(error, error, out=square))
+        later = slice(row + 1, None)
+        rest[later].sub_(torch.mul(upper[row, later, None, None], error, out=pushed[later]))
+    return _Solved(levels.add_(1 << (bits - 1)), errors)

@@ -65,6 +65,30 @@ def decode(codes: torch.Tensor, steps: torch.Tensor, bits: int) -> torch.Tensor:
     return ((codes - (1 << (bits - 1))) * steps).half().float()
 
 
+class LevelRounding:
+    """Rounds weights again and again as `round_to_codes` and `decode` do, without taking new memory.
+
+    A level is a code less that of zero. The row by row loops of the quantizer are made of little else.
+
+    Args:
+        steps: float32, t of every column; weights that are rounded have this shape.
+        bits: width of the codes.
+    """
+
+    def __init__(self, steps: torch.Tensor, bits: int) -> None:
+        self._least, self._most = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+        self._steps = steps
+        self._divisors = torch.where(steps == 0, math.inf, steps)  # so that the level of a column with t = 0 is 0
+        self._half = torch.empty_like(steps, dtype=torch.float16)
+
+    def __call__(self, weights: torch.Tensor, levels: torch.Tensor, decoded: torch.Tensor) -> None:
+        """Fill `levels` with the levels of `weights`, `decoded` with what a reader makes of them; all float32."""
+        torch.div(weights, self._divisors, out=levels)
+        levels.round_().clamp_(self._least, self._most)
+        self._half.copy_(torch.mul(levels, self._steps, out=decoded))
+        decoded.copy_(self._half)
+
+
 class CommonFactorSearch:
     """One factor for the whole group, as ExLlamaV2 chooses it (section 7.4 of the format description).
 

@@ -54,6 +54,20 @@ def test_a_poisoned_row_is_named(value: float) -> None:
         moments.add(bad)
 
 
+@pytest.mark.parametrize("values", [(float("inf"), -float("inf")), (float("nan"), 1.0)])
+def test_a_poisoned_row_of_the_original_is_named(values: tuple[float, float]) -> None:
+    bad = _randn(5, 4)
+    bad[2, 1], bad[4, 3] = values
+    with pytest.raises(QuantizationError, match="calibration row 0, token 2"):
+        InputMoments("some.matrix").add(_randn(5, 4), original=bad)
+
+
+def test_finite_inputs_are_taken_even_if_their_sum_is_not_finite() -> None:
+    moments = InputMoments("some.matrix")
+    moments.add(torch.full((5, 4), 3e38))
+    assert moments.rows == 1
+
+
 def test_a_target_beyond_half_precision_is_named() -> None:
     inputs = _randn(50, 4)
     moments = InputMoments("some.matrix")

@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from engine.ops.exl2 import scales_from_codes
-from quantize.exl2.scales import CommonFactorSearch, FreeCodeSearch, GroupScales, ScaleSearch, decode, round_to_codes
+from quantize.exl2.scales import (
+    CommonFactorSearch,
+    FreeCodeSearch,
+    GroupScales,
+    LevelRounding,
+    ScaleSearch,
+    decode,
+    round_to_codes,
+)
 
 SEARCHES = [CommonFactorSearch(), FreeCodeSearch()]
 
@@ -71,3 +79,18 @@ def test_zero_columns_and_underflow_decode_to_zero(search: ScaleSearch) -> None:
     tiny = search(torch.zeros(64, 32), 3, torch.ones(64))
     codes = round_to_codes(torch.zeros(64, 32), tiny.steps, 3)
     assert bool((codes == 4).all())
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
+def test_rounding_in_place_gives_the_same_codes_and_weights(bits: int) -> None:
+    rows = _rows() * 100  # so that some are clamped
+    rows[5] = -1e-9  # a level of minus zero
+    steps = torch.logspace(-4, 1, 96).half().float()
+    steps[7] = 0
+    rounding = LevelRounding(steps, bits)
+    levels, decoded = torch.empty(2, 96)
+    for row in rows:
+        rounding(row, levels, decoded)
+        codes = round_to_codes(row, steps, bits)
+        assert torch.equal(levels + (1 << (bits - 1)), codes)
+        assert torch.equal(decoded, decode(codes, steps, bits))
