@@ -21,7 +21,7 @@ class Person(BaseModel):
 
 
 def client(server: Server, mode: instructor.Mode, key: str | None = None) -> instructor.Instructor:
-    sdk = OpenAI(base_url=server.url, api_key=key or server.key, max_retries=0, timeout=120)
+    sdk = OpenAI(base_url=server.url, api_key=key or server.key, max_retries=0, timeout=500)
     return instructor.from_openai(sdk, mode=mode)
 
 

@@ -33,7 +33,7 @@ def model(server: Server, **settings: Any) -> ChatOpenAI:
         base_url=server.url,
         model=server.model,
         max_retries=0,
-        timeout=120,
+        timeout=500,
         **{"api_key": server.key, "temperature": 0, **settings},
     )
 

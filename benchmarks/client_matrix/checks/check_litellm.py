@@ -22,7 +22,7 @@ def ask(server: Server, messages: list[dict[str, Any]], provider: str = "openai"
         api_base=server.url,
         messages=messages,
         num_retries=0,
-        timeout=120,
+        timeout=500,
         **{"api_key": server.key, "temperature": 0, **settings},
     )
 

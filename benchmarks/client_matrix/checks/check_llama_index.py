@@ -89,7 +89,7 @@ def test_errors_have_their_classes(server: Server) -> None:
 
 
 def test_cancel_by_a_timeout_of_the_client(server: Server) -> None:
-    endless = llm(server, max_tokens=1500, timeout=0.5, additional_kwargs={"extra_body": {"ignore_eos": True}})
+    endless = llm(server, max_tokens=1500, timeout=1, additional_kwargs={"extra_body": {"ignore_eos": True}})
     with server.one_more_abort(), pytest.raises(openai.APITimeoutError):
         endless.chat([ChatMessage(role="user", content=STORY)])
 

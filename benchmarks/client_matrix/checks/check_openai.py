@@ -28,7 +28,7 @@ class Person(BaseModel):
 
 @pytest.fixture
 def client(server: Server) -> OpenAI:
-    return OpenAI(base_url=server.url, api_key=server.key, max_retries=0, timeout=120, _strict_response_validation=True)
+    return OpenAI(base_url=server.url, api_key=server.key, max_retries=0, timeout=500, _strict_response_validation=True)
 
 
 def test_plain_chat(client: OpenAI, server: Server) -> None:
@@ -212,7 +212,7 @@ def test_cancel_by_closing_a_stream(client: OpenAI, server: Server) -> None:
 
 def test_cancel_by_a_timeout_of_the_client(client: OpenAI, server: Server) -> None:
     with server.one_more_abort(), pytest.raises(openai.APITimeoutError):
-        client.with_options(timeout=0.5).chat.completions.create(
+        client.with_options(timeout=1).chat.completions.create(
             model=server.model,
             messages=[{"role": "user", "content": STORY}],
             max_tokens=1500,

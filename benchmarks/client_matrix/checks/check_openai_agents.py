@@ -33,7 +33,7 @@ def get_weather(city: str) -> str:
 
 
 def agent(server: Server, key: str | None = None, settings: Any = None, **more: Any) -> Agent[None]:
-    client = AsyncOpenAI(base_url=server.url, api_key=key or server.key, max_retries=0, timeout=120)
+    client = AsyncOpenAI(base_url=server.url, api_key=key or server.key, max_retries=0, timeout=500)
     return Agent(
         name="demo",
         model=OpenAIChatCompletionsModel(model=server.model, openai_client=client),
@@ -105,8 +105,7 @@ def test_errors_have_their_classes(server: Server) -> None:
 def test_cancel_of_the_task(server: Server) -> None:
     async def cancelled() -> None:
         settings = ModelSettings(max_tokens=1500, extra_body={"ignore_eos": True})
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(Runner.run(agent(server, settings=settings), STORY), timeout=0.5)
+        await server.cancel(asyncio.create_task(Runner.run(agent(server, settings=settings), STORY)))
 
     with server.one_more_abort():
         asyncio.run(cancelled())

@@ -46,7 +46,7 @@ def answers_or_refuses_in_shape(_ctx: Any, response: Any, _case: Any) -> None:
 def test_errors_and_answers_of_every_operation_are_as_documented(case: schemathesis.Case) -> None:
     case.call_and_validate(
         headers=AUTHORIZATION,
-        timeout=60,
+        timeout=500,
         checks=[
             answers_or_refuses_in_shape,
             status_code_conformance,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import time
@@ -9,10 +10,11 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-PATIENCE = 60.0
+PATIENCE = 600.0
 """Seconds to wait for what has to happen soon."""
 
 
@@ -44,6 +46,15 @@ class Server:
         while self._metric("request_unfinished_total") != before + 1 or self._metric("num_requests_running") != 0:
             assert time.monotonic() < deadline, "the answer goes on although nobody wants it"
             time.sleep(0.05)
+
+    async def cancel(self, asking: asyncio.Task[Any]) -> None:
+        """Cancel what a client waits for, once the server is at it."""
+        while await asyncio.to_thread(self._metric, "num_requests_running") == 0:
+            assert not asking.done(), "the server never got the request"
+            await asyncio.sleep(0.02)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
 
     def _metric(self, name: str) -> float:
         asked = urllib.request.Request(f"{self.root}/metrics", headers={"x-api-key": self.key})

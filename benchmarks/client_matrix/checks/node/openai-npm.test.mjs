@@ -9,7 +9,7 @@ import { z } from "zod";
 
 import { ANSWER, KEY, MODEL, PERSON_REQUEST, QUESTION, STORY, SUM, TEXTS, TOO_LONG, URL, WEATHER_REQUEST, oneMoreAbort } from "./asked.mjs";
 
-const client = new OpenAI({ baseURL: URL, apiKey: KEY, maxRetries: 0, timeout: 120_000 });
+const client = new OpenAI({ baseURL: URL, apiKey: KEY, maxRetries: 0, timeout: 500_000 });
 const asking = (content) => ({ model: MODEL, temperature: 0, messages: [{ role: "user", content }] });
 const Person = z.object({ name: z.string().max(20), age: z.number().int().min(0).max(120) });
 
