@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from engine.cache.block import BlockCopy
 from engine.cache.paged_kv_cache import PagedKVCache
 from engine.config import EngineConfig
 from engine.execution.block_tables import BlockTables
@@ -200,7 +201,8 @@ class DeviceModelRunner:
     def _try(self, program: StepProgram | None, tokens: int, sequences: int) -> None:
         """Make up a step as large as may be, and wait until it is done. What it samples means nothing."""
         cache = self._cache
-        batch = largest_step(tokens, sequences, self._max_len, cache.num_blocks, cache.block_size)
+        step = largest_step(tokens, sequences, self._max_len, cache.num_blocks, cache.block_size)
+        batch = replace(step, copies=(BlockCopy(0, 0),))  # onto itself, to load what copies blocks
         self._give(program or self._program(batch), batch).finished.wait()
 
     def _give(self, program: StepProgram, batch: ScheduledBatch) -> HostSet:

@@ -235,6 +235,12 @@ def test_host_memory_for_counted_tokens_is_taken_once(config: ModelConfig, emula
     assert device.host_buffers == taken
 
 
+def test_what_copies_blocks_is_loaded_at_start_up(config: ModelConfig, emulated: EmulatedRuntime) -> None:
+    """CUDA loads a kernel when it is first used, which takes memory and waits for the device."""
+    _, device = late_runner(config, ToySize(), emulated)
+    assert "index_copy_" in device.operations
+
+
 def test_a_step_that_samples_nothing(config: ModelConfig, emulated: EmulatedRuntime) -> None:
     runner, device = late_runner(config, ToySize(), emulated)
     copies = device.copies
