@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from engine.errors import CapacityError, QuantizationError
-from engine.free_memory import free_memory
+from engine.errors import QuantizationError
 from engine.model.config import ModelConfig
 from engine.model.formats.base import LinearShape
 from engine.model.tensor_layout import TensorLayout
+from quantize.device import CUDA, free_device_memory
 from quantize.measure import MEASUREMENT_ROWS
 from quantize.options import QuantizeOptions
 from quantize.sensitivity import OUTPUT_POSITIONS
@@ -26,23 +26,26 @@ PROCESS = 64 << 20
 
 
 def check_memory(options: QuantizeOptions, config: ModelConfig, layout: TensorLayout) -> None:
-    """Refuse a job that needs more memory than is free.
+    """Refuse a job that needs more memory than is free on its device.
+
+    With a GPU the machine's own memory is not looked at: besides files that are mapped little is kept there.
 
     Raises:
         QuantizationError: it does; the message gives both figures and what can be done.
     """
-    try:
-        free = free_memory()
-    except CapacityError:
-        return  # a system that does not tell; the job may well fit
-    needed = needed_memory(options, config, layout)
-    if needed <= free:
+    free, needed = free_device_memory(options.device), needed_memory(options, config, layout)
+    if free is None or needed <= free:  # None: the job may well fit
         return
+    where, other = (
+        ("GPU memory", "a larger GPU, --device cpu")
+        if options.device == CUDA
+        else ("memory", "a machine with more memory")
+    )
     layer = layer_bytes(layout)
     raise QuantizationError(
-        f"Quantizing {options.source} takes about {_gib(needed)} of memory ({_gib(layer)} for one layer in float32, "
+        f"Quantizing {options.source} takes about {_gib(needed)} of {where} ({_gib(layer)} for one layer in float32, "
         f"{_gib(needed - layer)} to quantize a matrix in), but only {_gib(free)} are free. "
-        "Use a machine with more memory, or shorter rows."
+        f"Use {other}, or shorter rows."
     )
 
 

@@ -16,6 +16,7 @@ from engine.model.formats.dense import DenseFormat
 from engine.model.formats.table import format_of
 from engine.model.tensor_layout import TensorLayout, check_tensors, tensor_layout
 from engine.ops.exl2 import MAX_UNSIGNED_16, ROW_MULTIPLE
+from quantize.device import require_device
 from quantize.digest import model_identity
 from quantize.disk import check_disk
 from quantize.exl2.allocate import Choices, extremes
@@ -43,11 +44,13 @@ def check_job(options: QuantizeOptions, config: ModelConfig, published: Sequence
         published: sizes that are finished.
 
     Raises:
+        ConfigError: the device is not there.
         QuantizationError: an output exists, the source is quantized already or has a shape that EXL2 cannot store, a
             size cannot be reached, an override fits nothing, a measurement is of another model, or disk or memory are
             too small.
         CheckpointError: the source is missing or malformed.
     """
+    require_device(options.device)
     for bpw in options.bpw:
         if bpw not in published:
             require_free(options.out_of(bpw))

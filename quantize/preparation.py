@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from engine.errors import ConfigError, QuantizationError
+from engine.errors import QuantizationError
 from engine.model.checkpoint import Checkpoint
 from engine.model.config import ModelConfig
 from engine.ops.backend import Backend
@@ -25,6 +25,7 @@ from quantize.calibration import (
 )
 from quantize.calibration_files import CalibrationReader
 from quantize.clock import Clock
+from quantize.device import CUDA
 from quantize.digest import model_identity
 from quantize.job_settings import job_settings
 from quantize.measurement_file import Measured, read_measurement, write_measurement
@@ -178,8 +179,6 @@ class Preparation:
 
 def _backend(options: QuantizeOptions) -> Backend:
     """Plain torch in float32 on any device: Hessians and rounding need the precision."""
-    if options.device != "cuda":
-        return TorchBackend("cpu", torch.float32, options.threads or usable_cores())
-    if not torch.cuda.is_available():
-        raise ConfigError("device is 'cuda', but torch finds no CUDA device here; set it to 'cpu' or 'auto'.")
-    return TorchBackend("cuda", torch.float32)
+    if options.device == CUDA:
+        return TorchBackend(CUDA, torch.float32)
+    return TorchBackend("cpu", torch.float32, options.threads or usable_cores())

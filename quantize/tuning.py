@@ -115,12 +115,13 @@ class _Matrix:
         bias = tensors.get(f"{self.name}.bias")
         self.stored = Exl2Tensors(q_weight, q_invperm, q_scale, q_scale_max, q_groups, bias, out_features)
         self._base = decode(self.stored)[:, :out_features].float()
-        self._kernel = WeightKernel(linear.kernel, source.bias(self.name))
+        device, original_bias = q_weight.device, source.bias(self.name)
+        self._kernel = WeightKernel(linear.kernel, None if original_bias is None else original_bias.to(device))
         linear.kernel = self._kernel
-        counts = torch.tensor([group.rows for group in self.stored.groups])
-        group_of_row = torch.repeat_interleave(torch.arange(len(counts)), counts)
+        counts = torch.tensor([group.rows for group in self.stored.groups], device=device)
+        group_of_row = torch.repeat_interleave(torch.arange(len(counts), device=device), counts)
         self._group = group_of_row[self.stored.q_invperm.long()]
-        self.logarithms = torch.zeros(len(counts), requires_grad=True)
+        self.logarithms = torch.zeros(len(counts), device=device, requires_grad=True)
 
     def refresh(self) -> None:
         """Have the model compute with the weights as they are now."""
@@ -143,10 +144,11 @@ class _Student:
 
     def __init__(self, source: SourceModel, tensors: Mapping[str, torch.Tensor]) -> None:
         model, layout = source.model, source.layout
+        tensors = {name: tensor.to(model.backend.device) for name, tensor in tensors.items()}
         parts, config = differentiable_parts(model.parts), model.config
         self._layers = [parts.layer(index) for index in range(config.num_layers)]
         self._norm, self._head, self._outputs = parts.final_norm(), parts.head(), config.vocab_size
-        self._tensors = dict(tensors)
+        self._tensors = tensors
         self._matrices = [_Matrix(linear, source, tensors) for linear in self._linears()]
         norms = {layout.final_norm: self._norm}
         for layer, names in zip(self._layers, layout.layers, strict=True):

@@ -263,8 +263,19 @@ def test_a_short_text_is_refused(workplace: Workplace, tmp_path: Path) -> None:
 def test_a_job_that_does_not_fit_in_memory_is_refused(
     workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quantize.memory.free_memory", lambda: 1 << 20)
-    _refused(workplace, tmp_path / "out", QuantizationError, "more memory")
+    monkeypatch.setattr("quantize.device.free_memory", lambda: 1 << 20)
+    _refused(workplace, tmp_path / "out", QuantizationError, "with more memory, or shorter rows")
+
+
+def test_a_gpu_is_looked_at_before_anything_is_read(
+    workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    calibration = {"calibration": (str(tmp_path / "missing.txt"),), "device": "cuda"}
+    _refused(workplace, tmp_path / "out", ConfigError, "torch finds no CUDA device", **calibration)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1 << 20, 1 << 30))
+    _refused(workplace, tmp_path / "out", QuantizationError, "of GPU memory.*--device cpu", **calibration)
 
 
 @pytest.mark.parametrize("content", [None, b"caf\xe9", b"short"])

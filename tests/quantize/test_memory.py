@@ -36,7 +36,7 @@ class Job:
         return needed_memory(self.options, self.config, self.layout)
 
     def check(self, free: int, options: QuantizeOptions | None = None) -> None:
-        self._monkeypatch.setattr("quantize.memory.free_memory", lambda: free)
+        self._monkeypatch.setattr("quantize.device.free_memory", lambda: free)
         check_memory(options or self.options, self.config, self.layout)
 
 
@@ -65,7 +65,7 @@ def test_a_system_that_does_not_tell_is_trusted(job: Job, monkeypatch: pytest.Mo
     def silent() -> int:
         raise CapacityError("it does not say")
 
-    monkeypatch.setattr("quantize.memory.free_memory", silent)
+    monkeypatch.setattr("quantize.device.free_memory", silent)
     check_memory(job.options, job.config, job.layout)
 
 
