@@ -85,6 +85,37 @@ def _function_tags(call: Call) -> str:
     return f"<tool_call>\n<function={name}>\n{parameters}</function>\n</tool_call>"
 
 
+def _seed_tags(call: Call) -> str:
+    name, values = call
+    parameters = "".join(f"<parameter={key}>{_text(value)}</parameter>\n" for key, value in values.items())
+    return f"<seed:tool_call>\n<function={name}>\n{parameters}</function>\n</seed:tool_call>"
+
+
+def _invocations(calls: Sequence[Call]) -> str:
+    def one(name: str, values: Mapping[str, Any]) -> str:
+        parameters = (f'<parameter name="{key}">{_text(value)}</parameter>\n' for key, value in values.items())
+        return f'<invoke name="{name}">\n{"".join(parameters)}</invoke>\n'
+
+    return f"<minimax:tool_call>\n{''.join(one(*call) for call in calls)}</minimax:tool_call>"
+
+
+def _section(calls: Sequence[Call]) -> str:
+    each = (
+        f"<|tool_call_begin|>functions.{name}:{index}<|tool_call_argument_begin|>"
+        f"{json.dumps(values, ensure_ascii=False)}<|tool_call_end|>"
+        for index, (name, values) in enumerate(calls)
+    )
+    return f"<|tool_calls_section_begin|>{''.join(each)}<|tool_calls_section_end|>"
+
+
+def _actions(calls: Sequence[Call]) -> str:
+    each = (
+        json.dumps({"tool_call_id": str(index), "tool_name": name, "parameters": values}, ensure_ascii=False)
+        for index, (name, values) in enumerate(calls)
+    )
+    return "<|START_ACTION|>[\n    " + ",\n    ".join(each) + "\n]<|END_ACTION|>"
+
+
 def _keys_and_values(call: Call) -> str:
     name, values = call
     pairs = (f"<arg_key>{key}</arg_key>\n<arg_value>{_text(value)}</arg_value>\n" for key, value in values.items())
@@ -126,6 +157,20 @@ WRITERS: Mapping[str, Callable[[Sequence[Call]], str]] = {
     "qwen3_coder": lambda calls: "\n".join(map(_function_tags, calls)),
     "glm": lambda calls: "\n".join(map(_keys_and_values, calls)),
     "pythonic": lambda calls: f"[{', '.join(map(_python, calls))}]",
+    "kimi_k2": _section,
+    "cohere": _actions,
+    "lfm2": lambda calls: f"<|tool_call_start|>[{', '.join(map(_python, calls))}]<|tool_call_end|>",
+    "nemotron": lambda calls: f"<TOOLCALL>{_list(calls)}</TOOLCALL>",
+    "hunyuan": lambda calls: f"<tool_calls>{_list(calls)}</tool_calls>",
+    "minimax_m1": lambda calls: "\n".join(
+        ["<tool_calls>", *(_object(call, "arguments") for call in calls), "</tool_calls>"]
+    ),
+    "seed_oss": lambda calls: "\n".join(map(_seed_tags, calls)),
+    "minimax_m2": _invocations,
+    "xlam": _list,
+    "function_json": lambda calls: "".join(
+        f"<function={name}>{json.dumps(values, ensure_ascii=False)}</function>" for name, values in calls
+    ),
     "deepseek": lambda calls: _special_tokens(calls, "function<｜tool▁sep｜>{}\n```json\n", "\n```", "\n"),
     "deepseek_v31": lambda calls: _special_tokens(calls, "{}<｜tool▁sep｜>", "", ""),
     "harmony": _messages,

@@ -10,6 +10,7 @@ from engine.text.chat_template import ChatTemplate, load_chat_template
 from engine.text.defaults import GenerationDefaults, generation_defaults
 from engine.text.template_capabilities import TemplateCapabilities, probe
 from engine.text.tokenizer import Tokenizer, load_tokenizer
+from server.parsing.cohere import CohereFormat
 from server.parsing.generic import GenericFormat
 from server.parsing.harmony import HarmonyFormat
 from server.parsing.reasoning import ReasoningFormat, choose_reasoning
@@ -66,7 +67,7 @@ class ModelText:
     @property
     def frames_answers(self) -> bool:
         """Whether the model writes answers in the format of its calls even if there are no tools."""
-        return isinstance(self.tool_format, HarmonyFormat)
+        return isinstance(self.tool_format, HarmonyFormat | CohereFormat)
 
 
 def load_model_text(directory: Path, tool_format: str = "auto", reasoning_format: str = "auto") -> ModelText:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from server.parsing.findings import Findings
 from server.parsing.json_scanner import BLANKS, JsonScanner
 
-_NAME = ("name", "function")
+_NAME = ("name", "function", "tool_name")
 _ARGUMENTS = ("arguments", "parameters")
 _KNOWN = (*_NAME, *_ARGUMENTS, "id", "type")
 

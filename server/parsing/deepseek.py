@@ -83,7 +83,7 @@ def _parser() -> RegionParser:
 def _answer(demand: Demand, call: Part, separator: Part | None) -> Part:
     """All calls between their markers; in free text they may begin without the outer one."""
     calls_end, begins, ends = (marker(each, demand.special) for each in (CALLS_END, CALL_BEGINS, CALL_ENDS))
-    calls = repeat(sequence(begins, call, ends), separator, most=None if demand.parallel else 1)
+    calls = repeat(sequence(begins, call, ends), separator, most=demand.most_calls)
     ways = [(CALLS_BEGIN, sequence(calls, calls_end)), (CALL_BEGINS, sequence(call, ends))]
     return answer_with_calls(demand, ways, together=True)
 

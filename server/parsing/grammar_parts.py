@@ -77,14 +77,14 @@ def call_object(tools: Sequence[Tool], key: str = "arguments") -> Part:
     )
 
 
-def call_list(tools: Sequence[Tool], *, parallel: bool) -> Part:
+def call_list(tools: Sequence[Tool], *, most: int) -> Part:
     """`[{"name": …, "arguments": …}, …]`."""
-    return sequence(text("["), rest_of_call_list(tools, parallel=parallel))
+    return sequence(text("["), rest_of_call_list(tools, most=most))
 
 
-def rest_of_call_list(tools: Sequence[Tool], *, parallel: bool) -> Part:
+def rest_of_call_list(tools: Sequence[Tool], *, most: int) -> Part:
     """The same, behind its opening bracket."""
-    return sequence(repeat(call_object(tools), text(", "), most=None if parallel else 1), text("]"))
+    return sequence(repeat(call_object(tools), text(", "), most=most), text("]"))
 
 
 def answer_with_calls(
@@ -105,5 +105,5 @@ def answer_with_calls(
         return free([*special, *((text(opening), rest) for opening, rest in ways)], many=demand.parallel)
     opening, rest = ways[0]
     one = sequence(marker(opening, demand.special), rest)
-    calls = repeat(one, separator, most=None if demand.parallel and not together else 1)
+    calls = repeat(one, separator, most=1 if together else demand.most_calls)
     return calls if demand.required or demand.answer is None else choice([demand.answer, calls])

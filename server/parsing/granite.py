@@ -36,5 +36,5 @@ class GraniteFormat:
 
     def grammar(self, tools: Sequence[Tool], demand: Demand) -> Part:
         """As `ToolFormat.grammar`."""
-        calls = call_list(tools, parallel=demand.parallel)
+        calls = call_list(tools, most=demand.most_calls)
         return answer_with_calls(demand, [(each, calls) for each in _OPENINGS], together=True)

@@ -84,7 +84,7 @@ class HarmonyFormat:
             sequence(channel, text(f"commentary to={FUNCTIONS}{tool.name}"), constrained, arguments(tool))
             for tool in tools
         ]
-        called = repeat(choice(calls), again, most=None if demand.parallel else 1)
+        called = repeat(choice(calls), again, most=demand.most_calls)
         if demand.required:
             return sequence(any_number(before), called)
         final = sequence(channel, text("final"), message, demand.answer or _free(called, demand))
@@ -164,8 +164,9 @@ class HarmonyParser:
         """Make ready for the message; gives what does not belong into its header."""
         recipient = "".join(_RECIPIENT.findall(header)[-1:])
         channel = "".join(_CHANNEL.findall(header)[-1:])
-        if recipient.startswith(FUNCTIONS) or recipient in self._functions:
-            self._findings.call(recipient.removeprefix(FUNCTIONS))
+        name = recipient.removeprefix(FUNCTIONS)
+        if name and (name != recipient or name in self._functions):
+            self._findings.call(name)
             self._put, self._lacks_arguments = self._findings.arguments, True
         elif channel == "analysis":
             self._put = self._findings.thought

@@ -43,7 +43,7 @@ class Llama3JsonFormat:
 
     def grammar(self, tools: Sequence[Tool], demand: Demand) -> Part:
         """As `ToolFormat.grammar`. Where calls are free, an answer that begins with a curly bracket must be one."""
-        calls = repeat(call_object(tools, "parameters"), text("; "), most=None if demand.parallel else 1)
+        calls = repeat(call_object(tools, "parameters"), text("; "), most=demand.most_calls)
         if demand.required:
             return calls
         spelled, special = text(_TAG), marker(_TAG, demand.special)

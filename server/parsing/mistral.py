@@ -56,7 +56,7 @@ class MistralFormat:
     def grammar(self, tools: Sequence[Tool], demand: Demand) -> Part:
         """As `ToolFormat.grammar`."""
         opening = choice([text("["), text(" [")])  # tokenizers differ in this
-        calls = sequence(opening, rest_of_call_list(tools, parallel=demand.parallel))
+        calls = sequence(opening, rest_of_call_list(tools, most=demand.most_calls))
         return answer_with_calls(demand, [(_CALLS, calls)], together=True)
 
 

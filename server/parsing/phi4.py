@@ -45,6 +45,6 @@ class Phi4Format:
 
     def grammar(self, tools: Sequence[Tool], demand: Demand) -> Part:
         """As `ToolFormat.grammar`."""
-        rest = rest_of_call_list(tools, parallel=demand.parallel)
+        rest = rest_of_call_list(tools, most=demand.most_calls)
         native = sequence(text("["), rest, marker(_CLOSING, demand.special))
         return answer_with_calls(demand, [(_OPENING, native), (_FUNCTOOLS, rest)], together=True)

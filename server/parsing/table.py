@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.errors import ConfigError
+from server.parsing.cohere import CohereFormat
 from server.parsing.deepseek import DeepSeek31Format, DeepSeekFormat
+from server.parsing.function_json import FunctionJsonFormat
 from server.parsing.generic import GenericFormat
 from server.parsing.glm import GlmFormat
 from server.parsing.granite import GraniteFormat
 from server.parsing.harmony import HarmonyFormat
 from server.parsing.hermes import HermesFormat
+from server.parsing.json_tags import HUNYUAN, MINIMAX_M1, NEMOTRON
+from server.parsing.kimi_k2 import KimiK2Format
+from server.parsing.lfm2 import Lfm2Format
 from server.parsing.llama3_json import Llama3JsonFormat
+from server.parsing.minimax_m2 import MiniMaxM2Format
 from server.parsing.mistral import MistralFormat, NamedMistralFormat
 from server.parsing.phi4 import Phi4Format
 from server.parsing.pythonic import PythonicFormat
 from server.parsing.qwen3_coder import Qwen3CoderFormat
+from server.parsing.seed_oss import SeedOssFormat
 from server.parsing.tool_format import ToolFormat
+from server.parsing.xlam import XlamFormat
 
 FORMATS: Sequence[ToolFormat] = (
     HarmonyFormat(),
@@ -24,12 +32,22 @@ FORMATS: Sequence[ToolFormat] = (
     MistralFormat(),
     DeepSeek31Format(),
     DeepSeekFormat(),
+    KimiK2Format(),
+    CohereFormat(),
+    Lfm2Format(),
     GraniteFormat(),
     Phi4Format(),
+    NEMOTRON,
+    HUNYUAN,
+    MINIMAX_M1,
     GlmFormat(),
+    SeedOssFormat(),
+    MiniMaxM2Format(),
     Qwen3CoderFormat(),
     HermesFormat(),
+    XlamFormat(),
     PythonicFormat(),
+    FunctionJsonFormat(),
     Llama3JsonFormat(),
     GenericFormat(),
 )

@@ -16,6 +16,10 @@ class Tool(NamedTuple):
     strict: bool = False
 
 
+MOST_CALLS = 64
+"""Calls that a grammar lets stand in one answer, or in one list of an answer that is free: a model that repeats itself
+comes to an end."""
+
 Part: TypeAlias = Mapping[str, Any]
 """Of a grammar, as `engine/constraints/grammar_tree.py` reads it."""
 
@@ -27,6 +31,11 @@ class Demand(NamedTuple):
     parallel: bool  # it may have more than one
     special: Mapping[str, int]  # ids of the markers that are special tokens of this model
     answer: Part | None = None  # what it must look like where it has no calls; None leaves it free
+
+    @property
+    def most_calls(self) -> int:
+        """How many calls may stand together."""
+        return MOST_CALLS if self.parallel else 1
 
 
 class ToolFormat(Protocol):

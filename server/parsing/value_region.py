@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from server.parsing.markers import split_at_marker
 from server.parsing.step_region import StepRegion
 
 
-class ValueRegion(StepRegion):
+class ValueRegion(StepRegion, ABC):
     """A region of such calls. Tags within the strings of a JSON value are part of it.
 
     Args:
@@ -51,9 +52,9 @@ class ValueRegion(StepRegion):
         split = split_at_marker(text, self._tags)
         return len(split.text) + self._behind_tag(split.marker) if split.marker else len(split.text)
 
+    @abstractmethod
     def _behind_tag(self, tag: str) -> int:
         """Go on behind a tag; says how much of it is used."""
-        raise NotImplementedError
 
     def _value(self, text: str) -> int:
         """A step, from the first character of the value on."""

@@ -36,6 +36,16 @@ ANSWERS = {
     '{"path": "a.py", "content": "print(\\"x < 1\\")\\n", "mode": 7}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
     "deepseek_v31": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>write<｜tool▁sep｜>"
     '{"path": "a.py", "content": "print(\\"x < 1\\")\\n", "mode": 7}<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+    "kimi_k2": "<|tool_calls_section_begin|><|tool_call_begin|>functions.write:0<|tool_call_argument_begin|>"
+    '{"path": "a.py", "content": "print(\\"x < 1\\")\\n", "mode": 7}<|tool_call_end|><|tool_calls_section_end|>',
+    "cohere": '<|START_ACTION|>[\n    {"tool_call_id": "0", "tool_name": "write", "parameters": '
+    '{"path": "a.py", "content": "print(\\"x < 1\\")\\n", "mode": 7}}\n]<|END_ACTION|>',
+    "lfm2": """<|tool_call_start|>[write(path="a.py", content='print("x < 1")\\n', mode=7)]<|tool_call_end|>""",
+    "seed_oss": "<seed:tool_call>\n<function=write>\n<parameter=path>a.py</parameter>\n"
+    '<parameter=content>print("x < 1")\n</parameter>\n<parameter=mode>7</parameter>\n</function>\n</seed:tool_call>',
+    "minimax_m2": '<minimax:tool_call>\n<invoke name="write">\n<parameter name="path">a.py</parameter>\n'
+    '<parameter name="content">print("x < 1")\n</parameter>\n<parameter name="mode">7</parameter>\n</invoke>\n'
+    "</minimax:tool_call>",
     "harmony": "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary to=functions.write "
     '<|constrain|>json<|message|>{"path": "a.py", "content": "print(\\"x < 1\\")\\n", "mode": 7}',
 }
@@ -102,7 +112,7 @@ def test_a_strict_tool_is_enforced_or_refused_by_name(served: tuple[str, TestCli
     texts = {"type": "object", "properties": {"path": {"type": "string", "pattern": "^[a-z.]+$"}}}
     response = client.post(CHAT, json={"messages": MESSAGES, "tools": [tool(parameters=texts, strict=True)]})
 
-    if name in ("qwen3_coder", "glm"):
+    if name in ("qwen3_coder", "glm", "seed_oss", "minimax_m2"):
         assert response.status_code == 400
         error = error_of(response)
         assert error["param"].startswith("tools")

@@ -20,7 +20,7 @@ from server.parsing.tool_format import Tool
 DATA = Path(__file__).parents[3] / "shared" / "data" / "tools" / "bfcl-v4.tar.gz"
 needs_data = pytest.mark.skipif(not DATA.is_file(), reason="the leaderboard's data are not beside the checkout")
 
-BY_SCHEMA = ("qwen3_coder", "glm", "pythonic")
+BY_SCHEMA = ("qwen3_coder", "seed_oss", "minimax_m2", "glm", "pythonic", "lfm2")
 """Notations whose parsers take a value for what its schema allows, so that a wrong one is not read back."""
 
 POINT = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}

@@ -54,15 +54,15 @@ def read_back(fmt: ToolFormat, demand: Demand, answer: str, tools: Sequence[Tool
     return events
 
 
-def assert_round_trip(fmt: ToolFormat, *, vocabulary: Vocabulary) -> None:
-    """Sampled answers of every demand, and of every tool."""
+def assert_round_trip(fmt: ToolFormat, *, vocabulary: Vocabulary, length: int = 60) -> None:
+    """Sampled answers of every demand, and of every tool; they are made to end after so many tokens."""
     most = 0
     for required in (True, False):
         for parallel in (True, False):
             demand = Demand(required, parallel, vocabulary.special)
             grammar = fmt.grammar(TOOLS, demand)
             for seed in SEEDS:
-                most = max(most, len(calls_in(read_back(fmt, demand, vocabulary.answer(grammar, seed)))))
+                most = max(most, len(calls_in(read_back(fmt, demand, vocabulary.answer(grammar, seed, length)))))
     assert most > 1, "no sampled answer had several calls"
     demand = Demand(required=True, parallel=False, special=vocabulary.special)
     for tool in TOOLS:

@@ -3,14 +3,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
 
 from server.parsing.base import Arguments, CallBegins, Content
 from server.parsing.glm import GlmFormat
-from tests.server.parsing.laws import assert_cut_does_not_matter, calls_in, events_of, places, texts
-from tests.server.parsing.round_trip import assert_round_trip
-from tests.server.parsing.sampling import Vocabulary
-from tests.server.parsing.tools import calls_of, parser_of, values_of
+from tests.server.parsing.laws import assert_cut_does_not_matter, events_of
+from tests.server.parsing.tools import parser_of, values_of
 
 GLM = GlmFormat()
 CALL = """<tool_call>get_weather
@@ -19,28 +16,6 @@ CALL = """<tool_call>get_weather
 <arg_key>days</arg_key>
 <arg_value>3</arg_value>
 </tool_call>"""
-PIECES = [
-    CALL,
-    "<tool_call>",
-    "<tool_call>write_file\n",
-    "get_time",
-    "</tool_call>",
-    "<arg_key>",
-    "<arg_key>content</arg_key>",
-    "<arg_key>units</arg_key>",
-    "</arg_key>",
-    "<arg_value>",
-    "<arg_value>null</arg_value>",
-    "</arg_value>",
-    "\n",
-    "[1,",
-    " 2]",
-    'say "\\n"',
-    "<",
-    ">",
-    "Hello.",
-    "x" * 150,
-]
 
 
 def test_a_call() -> None:
@@ -125,25 +100,12 @@ def test_text_that_is_no_call_stays_content(text: str) -> None:
     assert events_of(parser_of(GLM), [text]) == [Content(text)]
 
 
-@pytest.mark.parametrize("length", range(len("<tool_call>get_weather\n<arg_key>"), len(CALL)))
-def test_a_call_that_is_cut_off_has_the_beginning_of_its_arguments(length: int) -> None:
-    ((name, arguments),) = calls_of(GLM, CALL[:length])
-
-    assert name == "get_weather"
-    assert '{"city": "Oslo", "days": 3}'.startswith(arguments)
-
-
 def test_tags_within_the_strings_of_a_json_value_are_part_of_it() -> None:
     value = [{"a": "</tool_call></arg_value>"}, 2]
     call = "<tool_call>get_weather\n<arg_key>places</arg_key>\n<arg_value>{}</arg_value>\n</tool_call>"
 
     assert values_of(GLM, call.format(json.dumps(value, indent=1))) == [("get_weather", {"places": value})]
     assert values_of(GLM, call.format('["a')) == [("get_weather", {"places": '["a'})]
-
-
-@pytest.mark.parametrize("special", [True, False])
-def test_what_the_grammar_allows_is_read_back(special: bool) -> None:
-    assert_round_trip(GLM, vocabulary=Vocabulary(GLM.markers if special else (), ["</arg_value>"]))
 
 
 def test_a_key_that_is_none_ends_where_it_is_too_long() -> None:
@@ -153,15 +115,3 @@ def test_a_key_that_is_none_ends_where_it_is_too_long() -> None:
 
     assert values_of(GLM, text) == [("get_weather", {"days": 3})]
     assert_cut_does_not_matter(lambda: parser_of(GLM), text, [])
-
-
-@given(texts(PIECES), places())
-def test_how_the_text_is_cut_does_not_matter(text: str, places: list[int]) -> None:
-    assert_cut_does_not_matter(lambda: parser_of(GLM), text, places)
-
-
-@given(texts(PIECES))
-def test_calls_that_are_complete_have_an_object_for_arguments(text: str) -> None:
-    calls = calls_in(events_of(parser_of(GLM), [text + "</arg_value></tool_call>"]))
-
-    assert all(isinstance(json.loads(arguments), dict) for _, arguments in calls)

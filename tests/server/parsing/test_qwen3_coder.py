@@ -3,14 +3,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
 
 from server.parsing.base import Arguments, CallBegins, Content
 from server.parsing.qwen3_coder import Qwen3CoderFormat
-from tests.server.parsing.laws import assert_cut_does_not_matter, calls_in, events_of, places, texts
-from tests.server.parsing.round_trip import assert_round_trip
-from tests.server.parsing.sampling import Vocabulary
-from tests.server.parsing.tools import calls_of, parser_of, values_of
+from tests.server.parsing.laws import events_of
+from tests.server.parsing.tools import parser_of, values_of
 
 QWEN = Qwen3CoderFormat()
 CALL = """<tool_call>
@@ -23,27 +20,6 @@ Oslo
 </parameter>
 </function>
 </tool_call>"""
-PIECES = [
-    CALL,
-    "<tool_call>",
-    "</tool_call>",
-    "<function=write_file>",
-    "<function=get_time>",
-    "</function>",
-    "<parameter=content>",
-    "<parameter=days>",
-    "<parameter=units>\nnull",
-    "</parameter>",
-    "\n",
-    "True",
-    "[1,",
-    " 2]",
-    'say "\\n"',
-    "<",
-    ">",
-    "Hello.",
-    "x" * 150,
-]
 
 
 def test_a_call() -> None:
@@ -153,34 +129,9 @@ def test_text_that_is_no_call_stays_content(text: str) -> None:
     assert events_of(parser_of(QWEN), [text]) == [Content(text)]
 
 
-@pytest.mark.parametrize("length", range(len("<tool_call>\n<function=get_weather>"), len(CALL)))
-def test_a_call_that_is_cut_off_has_the_beginning_of_its_arguments(length: int) -> None:
-    ((name, arguments),) = calls_of(QWEN, CALL[:length])
-
-    assert name == "get_weather"
-    assert '{"city": "Oslo", "days": 3}'.startswith(arguments)
-
-
 def test_tags_within_the_strings_of_a_json_value_are_part_of_it() -> None:
     value = [{"a": "</tool_call></parameter>"}, 2]
     call = "<tool_call>\n<function=get_weather>\n<parameter=places>\n{}\n</parameter>\n</function>\n</tool_call>"
 
     assert values_of(QWEN, call.format(json.dumps(value, indent=1))) == [("get_weather", {"places": value})]
     assert values_of(QWEN, call.format('["a')) == [("get_weather", {"places": '["a'})]
-
-
-@pytest.mark.parametrize("special", [True, False])
-def test_what_the_grammar_allows_is_read_back(special: bool) -> None:
-    assert_round_trip(QWEN, vocabulary=Vocabulary(QWEN.markers if special else (), ["\n</parameter>"]))
-
-
-@given(texts(PIECES), places())
-def test_how_the_text_is_cut_does_not_matter(text: str, places: list[int]) -> None:
-    assert_cut_does_not_matter(lambda: parser_of(QWEN), text, places)
-
-
-@given(texts(PIECES))
-def test_calls_that_are_complete_have_an_object_for_arguments(text: str) -> None:
-    calls = calls_in(events_of(parser_of(QWEN), [text + "</parameter></function></tool_call>"]))
-
-    assert all(isinstance(json.loads(arguments), dict) for _, arguments in calls)
