@@ -31,7 +31,6 @@ class Exl2Work(ctypes.Structure):
     _fields_ = (
         ("matrices", Exl2Matrix * MOST_MATRICES),
         ("segments", c_void_p),
-        ("first_segments", c_void_p),
         ("count", c_int32),
         ("widest", c_int32),
         ("blocks", c_int32),

@@ -10,7 +10,7 @@ from pathlib import Path
 from engine.errors import DeviceError, KernelArgumentError
 from engine.shared_library import Interface, Signatures, open_library
 
-ABI_VERSION = 4
+ABI_VERSION = 5
 """QUIRE_CUDA_ABI_VERSION this file is written for."""
 
 LIBRARY_PATH = Path(__file__).resolve().parent / "lib" / "libquire_cuda.so"

@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a signature or the meaning of an argument changes; cuda_ext/loader.py expects the same number. */
-#define QUIRE_CUDA_ABI_VERSION 4
+#define QUIRE_CUDA_ABI_VERSION 5
 
 /* Element types. */
 enum { QUIRE_CUDA_F16 = 0, QUIRE_CUDA_BF16 = 1, QUIRE_CUDA_F32 = 2 };
@@ -159,12 +159,11 @@ typedef struct quire_cuda_exl2 {
 /* Matrices of equal in_features and features that are multiplied in one launch, and who multiplies what. */
 typedef struct quire_cuda_exl2_work {
     quire_cuda_exl2 matrices[QUIRE_CUDA_EXL2_MATRICES];
-    const int32_t *segments;       /* [*, 16] */
-    const int32_t *first_segments; /* [blocks + 1] first segment of each block of threads */
-    int32_t count;                 /* of matrices */
-    int32_t widest;                /* largest width there is */
-    int32_t blocks;                /* blocks of threads to launch */
-    int32_t shared_bytes;          /* of shared memory that a block may take */
+    const int32_t *segments; /* [*, 16], the first of each block of threads first */
+    int32_t count;           /* of matrices */
+    int32_t widest;          /* largest width there is */
+    int32_t blocks;          /* blocks of threads to launch */
+    int32_t shared_bytes;    /* of shared memory that a block may take */
 } quire_cuda_exl2_work;
 
 /* One product. */

@@ -49,15 +49,13 @@ class Exl2Product:
         blocks = blocks_for(sum(each.tiles for each in tiled), workspace.processors)
         work = plan(tiled, blocks)
         segments = torch.zeros(most_segments(sum(each.column_blocks for each in tiled), blocks), 16, dtype=torch.int32)
-        segments[: len(work.segments)] = torch.tensor([each.words for each in work.segments], dtype=torch.int32)
+        segments[: len(work.segments)] = torch.tensor(work.words(), dtype=torch.int32)
         device = workspace.runtime.device
         self._segments = segments.to(device)
-        self._first_segments = torch.tensor(work.first_segments, dtype=torch.int32).to(device)
-        self.nbytes = self._segments.nbytes + self._first_segments.nbytes
+        self.nbytes = self._segments.nbytes
         self._work = Exl2Work(
             matrices=(Exl2Matrix * MOST_MATRICES)(*(matrix.described() for matrix in matrices)),
             segments=self._segments.data_ptr(),
-            first_segments=self._first_segments.data_ptr(),
             count=len(self._matrices),
             widest=max(matrix.widest for matrix in matrices),
             blocks=blocks,
@@ -165,4 +163,4 @@ def _splits(workspace: Exl2Workspace, matrix: CudaExl2Matrix, rows: int) -> int:
 def work_bytes(column_blocks: int, tiles: int, processors: int) -> int:
     """The `nbytes` of a product with matrices of so many column blocks and tiles together."""
     blocks = blocks_for(tiles, processors)
-    return 64 * most_segments(column_blocks, blocks) + 4 * (blocks + 1)
+    return 64 * most_segments(column_blocks, blocks)

@@ -65,10 +65,9 @@ class Segment:
     shares: int
     bounds: tuple[int, ...]
 
-    @property
-    def words(self) -> list[int]:
-        """As the kernel reads it."""
-        numbers = [self.column_block, self.slot, self.first_slot, self.shares, *self.bounds, self.matrix]
+    def words(self, following: int) -> list[int]:
+        """As the kernel reads it; `following` is the index of the block's next segment, 0 if there is none."""
+        numbers = [self.column_block, self.slot, self.first_slot, self.shares, *self.bounds, self.matrix, following]
         return numbers + [0] * (SEGMENT_WORDS - len(numbers))
 
 
@@ -78,11 +77,24 @@ class Plan:
 
     Attributes:
         segments: block after block, each in the order in which it works.
-        first_segments: index of each block's first segment, and the number of segments.
+        first_segments: index of each block's first segment, and the number of segments. No block is without one.
     """
 
     segments: tuple[Segment, ...]
     first_segments: tuple[int, ...]
+
+    def words(self) -> list[list[int]]:
+        """As the kernel reads it: first segments before all others, so that a block finds its own by its number."""
+        first: list[list[int]] = []
+        others: list[list[int]] = []
+        blocks = len(self.first_segments) - 1
+        for start, end in pairwise(self.first_segments):
+            next_place = blocks + len(others)
+            following = [*range(next_place, next_place + end - start - 1), 0]
+            own = [each.words(place) for each, place in zip(self.segments[start:end], following, strict=True)]
+            first.append(own[0])
+            others += own[1:]
+        return first + others
 
 
 def blocks_for(tiles: int, processors: int) -> int:

@@ -28,6 +28,11 @@ __device__ __forceinline__ uint4 load_streaming(const void *address) {
     return value;
 }
 
+// Begins to bring the 128 bytes around an address of global memory into the second-level cache.
+__device__ __forceinline__ void prefetch(const void *address) {
+    asm volatile("prefetch.global.L2 [%0];" : : "l"(address));
+}
+
 // Any function of three bits, bit by bit; kTable is its value for a = 0xf0, b = 0xcc, c = 0xaa.
 template <int kTable>
 __device__ __forceinline__ uint32_t lop3(uint32_t a, uint32_t b, uint32_t c) {

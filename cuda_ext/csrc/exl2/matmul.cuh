@@ -39,7 +39,8 @@ struct Segment {
     int shares;      // of the column block; 1 means that this is all of it
     int bounds[kWarps + 1];  // warp w multiplies tiles bounds[w] … bounds[w + 1] - 1
     int matrix;              // which of the launch's matrices
-    int unused[2];
+    int following;           // index of the block's next segment; 0 if this is the last
+    int unused;
 };
 static_assert(sizeof(Segment) == 4 * QUIRE_CUDA_EXL2_SEGMENT_WORDS);
 
@@ -237,6 +238,18 @@ __device__ __forceinline__ void add_shares(const quire_cuda_exl2 &matrix, const 
     }
 }
 
+// Weights cannot be asked for before the block knows its segment and its tiles, and both tables have left the caches since the last
+// step. So those of tiles are on their way to the second level while the segment is read.
+__device__ __forceinline__ void prefetch_tile_tables(const quire_cuda_exl2_work &work) {
+    constexpr int kTilesPerLine = 16;
+    for (int matrix = 0; matrix < work.count; ++matrix) {
+        const quire_cuda_exl2 &each = work.matrices[matrix];
+        for (int tile = threadIdx.x * kTilesPerLine; tile < each.in_features / kTileRows; tile += kThreads * kTilesPerLine) {
+            prefetch(each.tiles + 2 * tile);
+        }
+    }
+}
+
 // Where registers allow it, two blocks share a processor.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 constexpr int kMostGroupsForTwoBlocks = 1;
@@ -251,10 +264,10 @@ __global__ __launch_bounds__(kThreads, kGroups <= kMostGroupsForTwoBlocks ? 2 : 
     QUIRE_DYNAMIC_SHARED(uint4, memory);
     const Stage<kGroups> layout(work.widest);
     uint4 *const ring = memory + warp_index() * stages * layout.quads;
-    const auto *segments = reinterpret_cast<const Segment *>(work.segments);
-    const int end = work.first_segments[blockIdx.x + 1];
-    for (int index = work.first_segments[blockIdx.x]; index < end; ++index) {
-        const Segment &segment = segments[index];
+    prefetch_tile_tables(work);
+    int index = blockIdx.x;
+    do {
+        const Segment &segment = reinterpret_cast<const Segment *>(work.segments)[index];
         const quire_cuda_exl2 &matrix = work.matrices[segment.matrix];
         float sums[kColumnBlocks][kGroups][4] = {};
         multiply_run<kGroups>(matrix, step, segment.column_block, segment.bounds[warp_index()],
@@ -262,7 +275,8 @@ __global__ __launch_bounds__(kThreads, kGroups <= kMostGroupsForTwoBlocks ? 2 : 
         add_warps<kGroups>(matrix, step, segment, sums, reinterpret_cast<float *>(static_cast<uint4 *>(memory)));
         if (segment.shares > 1 && is_last_share(step, segment)) add_shares(matrix, step, segment);
         block_sync();  // the next segment may use the ring again
-    }
+        index = segment.following;
+    } while (index != 0);
 }
 
 // Launches the kernel for up to 8 kGroups rows, with as many stages as fit.

@@ -47,7 +47,7 @@ def test_every_tile_is_multiplied_once_and_in_order(matrices: list[TiledMatrix],
     column_blocks = sum(matrix.column_blocks for matrix in matrices)
     assert work.first_segments[-1] == len(work.segments) <= most_segments(column_blocks, blocks)
     assert len(work.first_segments) == blocks + 1
-    assert list(work.first_segments) == sorted(work.first_segments)
+    assert list(work.first_segments) == sorted(set(work.first_segments)), "every block has a segment"
 
 
 @settings(max_examples=200)
@@ -89,8 +89,27 @@ def test_shares_of_a_column_block_have_slots_side_by_side(matrices: list[TiledMa
 def test_a_segment_is_told_in_sixteen_words() -> None:
     small = TiledMatrix([0, 4, 8, 11], 2)
     segment = plan([small, small], 1).segments[3]
-    assert segment.words == [1, 0, 0, 1, *segment.bounds, 1, 0, 0]
-    assert len(segment.words) == SEGMENT_WORDS
+    assert segment.words(7) == [1, 0, 0, 1, *segment.bounds, 1, 7, 0]
+    assert len(segment.words(0)) == SEGMENT_WORDS
+
+
+@settings(max_examples=100)
+@given(matrices=together, processors=st.integers(1, 20))
+def test_a_block_finds_its_segments_from_its_own_number_on(matrices: list[TiledMatrix], processors: int) -> None:
+    blocks = blocks_of(matrices, processors)
+    work = plan(matrices, blocks)
+    words = work.words()
+    found = []
+    for block in range(blocks):
+        index = block
+        while True:
+            found.append(words[index])
+            index = words[index][14]
+            if index == 0:
+                break
+            assert index >= blocks
+    assert [each[:14] for each in found] == [each.words(0)[:14] for each in work.segments]
+    assert len(words) == len(work.segments)
 
 
 def test_small_matrices_do_not_spread_thin() -> None:

@@ -24,6 +24,8 @@ void store(void *address, T value) {
 
 inline uint4 load_streaming(const void *address) { return load<uint4>(address); }
 
+inline void prefetch(const void *address) { load<uint32_t>(address); }
+
 template <int kTable>
 uint32_t lop3(uint32_t a, uint32_t b, uint32_t c) {
     uint32_t result = 0;
