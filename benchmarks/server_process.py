@@ -25,6 +25,7 @@ DEMO = ROOT / "demo" / "quire-demo"
 PATIENCE = 600.0
 """Seconds; generous, since a deadline only keeps what failed from running forever."""
 
+_BANNER = re.compile(r"^ *URL +(\S+)/v1\n *access ", re.MULTILINE)
 _SERIES = re.compile(r"^quire_(\w+)(?:\{.*\})? (\S+)$", re.MULTILINE)
 
 
@@ -101,13 +102,13 @@ class ServerProcess:
             TimeoutError: it does not come.
         """
         deadline = time.monotonic() + PATIENCE
-        while "curl " not in (printed := self.printed):
+        while (found := _BANNER.search(self.printed)) is None:
             if self.process.poll() is not None:
                 raise RuntimeError(f"The server ended:\n{self.log}")
             if time.monotonic() > deadline:
                 raise TimeoutError(f"The server is not ready:\n{self.log}")
             time.sleep(0.02)
-        (self.url,) = re.findall(r"^ *URL +(\S+)/v1$", printed, re.MULTILINE)
+        self.url = found[1]
         return self
 
     def children(self) -> list[int]:
