@@ -57,8 +57,8 @@ def check_job(options: QuantizeOptions, config: ModelConfig, published: Sequence
     checkpoint = open_padded(options.source, config)
     padded = padded_config(config)
     layout = tensor_layout(padded, checkpoint)
-    _check_dense(options.source, checkpoint, layout)
     check_tensors(layout, checkpoint)
+    _check_dense(options.source, checkpoint, layout)
     _check_shapes(layout)
     _check_budget(options, layout, config.spec.names.head)
     if len(published) < len(options.bpw):

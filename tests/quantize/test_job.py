@@ -376,6 +376,17 @@ def test_a_shard_that_was_cut_off_is_refused(workplace: Workplace, tmp_path: Pat
     _refused(workplace, tmp_path / "out", CheckpointError, r"model\.safetensors", source=model)
 
 
+def test_a_shard_that_is_missing_is_named(workplace: Workplace, tmp_path: Path) -> None:
+    model = write_dense_model(tmp_path / "model")
+    weights = load_file(model / "model.safetensors")
+    first, second = (f"model-0000{number}-of-00002.safetensors" for number in (1, 2))
+    files = {name: first if ".layers.0." in name else second for name in weights}
+    save_file({name: tensor for name, tensor in weights.items() if files[name] == first}, model / first)
+    (model / "model.safetensors").unlink()
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+    _refused(workplace, tmp_path / "out", CheckpointError, f"{second} is missing; fetch it again", source=model)
+
+
 def test_an_empty_text_is_refused(workplace: Workplace, tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").touch()
     calibration = (str(tmp_path / "empty.jsonl"),)
