@@ -2,8 +2,8 @@
 
     <function=get_weather>{"city": "Oslo"}</function>
 
-Source: https://www.llama.com/docs/model-cards-and-prompt-formats/llama3_1, "User-defined custom tool calling", and the
-chat template of meetkai/functionary-medium-v3.1.
+Sources: functionary/prompt_template/jinja_templates/v3-llama3.1.txt in MeetKai's repository, and vLLM's template
+tool_chat_template_llama3.1_usr_def_tool_call.jinja.
 """
 
 from __future__ import annotations

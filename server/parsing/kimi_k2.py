@@ -3,9 +3,9 @@
     <|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>{"city": "Oslo"}
     <|tool_call_end|><|tool_calls_section_end|>
 
-All on one line. What stands before the arguments is the id of the call, in which the calls of a conversation are
-counted from 0; the template shows it to the model again, so it is passed on. Source: the chat templates of
-moonshotai/Kimi-K2-Instruct and Kimi-K2-Thinking, and docs/tool_call_guidance.md of the former.
+All on one line. What stands before the arguments is the id of the call, which ends with a number; the template shows
+it to the model again, so it is passed on. Sources: the chat templates of moonshotai/Kimi-K2-Instruct and
+Kimi-K2-Thinking, and docs/tool_call_guidance.md of MoonshotAI's repository Kimi-K2.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     <|tool_call_start|>[get_weather(city="Oslo"), get_time()]<|tool_call_end|>
 
-A system message can ask for JSON instead, which is read too. Source: the model card and the chat templates of
-LiquidAI/LFM2-1.2B and LFM2.5-8B-A1B.
+A system message can ask for JSON instead, which is read too. Sources: the chat templates of LiquidAI/LFM2-1.2B and
+LFM2.5-8B-A1B, and https://docs.liquid.ai/docs/key-concepts/tool-use.
 """
 
 from __future__ import annotations

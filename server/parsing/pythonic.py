@@ -1,7 +1,7 @@
 """Calls as Llama 3.2 and Llama 4 write them if the prompt asks for Python: `[get_weather(city="Oslo"), get_time()]`.
 
 The list is the whole answer, or stands behind `<|python_start|>` or `<|python_tag|>`. At the beginning of an answer it
-is one only if the first name is that of a tool. Sources: https://www.llama.com/docs/model-cards-and-prompt-formats,
+is one only if the first name is that of a tool. Sources: https://www.llama.com/docs/model-cards-and-prompt-formats/llama3_2/
 and vLLM's templates tool_chat_template_llama3.2_pythonic.jinja and tool_chat_template_llama4_pythonic.jinja.
 """
 

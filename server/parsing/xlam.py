@@ -3,8 +3,8 @@
     [{"name": "get_weather", "arguments": {"city": "Oslo"}}]
 
 A list at the beginning of an answer is one of calls only if the first has the name of a tool and arguments, and nothing
-unknown before these: any other JSON is an answer. Source: the chat templates of Salesforce/xLAM-2-1b-fc-r and
-Llama-xLAM-2-8b-fc-r.
+unknown before these: any other JSON is an answer. Sources: the chat template of Salesforce/xLAM-2-1b-fc-r, and
+vLLM's for the Llama ones, tool_chat_template_xlam_llama.jinja.
 """
 
 from __future__ import annotations
