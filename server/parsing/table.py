@@ -54,6 +54,10 @@ FORMATS: Sequence[ToolFormat] = (
 """In the order in which they are asked whether they recognise a template; the first that does is taken. The last one
 takes any."""
 
+_NOT_READ = ("<tool_sep",)
+"""Of templates whose calls are written in tags of a format above and yet in none of them: those of Hunyuan 3, which
+has the keys of GLM behind a name and `<tool_sep>` (as vLLM's tests of its parser `hy_v3` show them)."""
+
 
 def choose(template: str, override: str = "auto") -> ToolFormat:
     """The format of a model.
@@ -66,6 +70,8 @@ def choose(template: str, override: str = "auto") -> ToolFormat:
         ConfigError: no format has this name.
     """
     if override == "auto":
+        if any(tag in template for tag in _NOT_READ):
+            return FORMATS[-1]
         return next(each for each in FORMATS if each.recognises(template))
     for each in FORMATS:
         if each.name == override:

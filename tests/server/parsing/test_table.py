@@ -43,6 +43,8 @@ SNIPPETS = [
     ("{% if tools %}{{ '<｜tool▁call▁begin｜>' + name + '<｜tool▁sep｜>' + arguments }}{% endif %}", "deepseek_v31"),
     ("{{ message['tool_calls'] + '<｜tool▁call▁begin｜>' + type + '<｜tool▁sep｜>' + name }}", "generic"),
     ("<tool_call>{function-name}\n<arg_key>{arg-key-1}</arg_key>\n<arg_value>…</tool_call> arguments", "glm"),
+    ("<tool_call>{name}<tool_sep>\n<arg_key>{key}</arg_key>\n<arg_value>…</tool_call> arguments", "generic"),
+    ("<tool_calls>\n<tool_call>{name}<tool_sep>\n…</tool_call>\n</tool_calls> arguments", "generic"),
     ("<tool_call>\n<function=example>\n<parameter=one>\n…</tool_call> tool_call.arguments", "qwen3_coder"),
     ("<|start_header_id|> Use exact format: [func_name1(param1=value1), …] <|python_tag|> ipython", "pythonic"),
     ('<|start_header_id|>ipython<|end_header_id|> {"name": x, "parameters": y}', "llama3_json"),
