@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, replace
 
 from engine.errors import InvalidRequestError
@@ -40,6 +41,15 @@ class Reasoning:
     def parser(self, answer: StreamParser) -> StreamParser:
         """Finds the reasoning in the text of a choice; the rest is read by `answer`."""
         return answer if self.in_content else ReasoningParser(self.markers, answer, begun=self.spec.begun)
+
+
+class _Before(enum.Enum):
+    """What a prompt has of the block of reasoning."""
+
+    NOTHING = enum.auto()
+    START = enum.auto()  # the answer begins within the block
+    END = enum.auto()  # it is closed; a model may still write a marker, which is no content
+    ANSWER = enum.auto()  # and a part of what follows it, so that no block can come any more
 
 
 class WithoutThoughts:
@@ -85,8 +95,8 @@ def wanted_reasoning(
             if wish is not None and wish.value and not granted:
                 raise _cannot_reason(wish.field)
         return None
-    begun = prompt is not None and _begun(prompt, markers)
-    if begun is None:
+    before = _Before.NOTHING if prompt is None else _before(prompt, markers)
+    if before is _Before.ANSWER:
         return None
     tokenizer = text.tokenizer
     start, end = _ids(markers.start, tokenizer), _ids(markers.end, tokenizer)
@@ -94,8 +104,9 @@ def wanted_reasoning(
     spec = ReasoningSpec(
         markers.start,
         markers.end,
-        begun=begun,
-        start_token_ids=start,
+        begun=before is _Before.START,
+        # where a grammar waits, a block that the prompt has closed is not to be opened again
+        start_token_ids=() if before is _Before.END else start,
         budget=most,
         closing_token_ids=(*tokenizer.encode(f"{budget_message}\n", add_special_tokens=False), *end),
     )
@@ -112,13 +123,15 @@ def _cannot_reason(field: str) -> InvalidRequestError:
     )
 
 
-def _begun(prompt: ChatPrompt, markers: ReasoningFormat) -> bool | None:
-    """Whether the answer begins within a block that the prompt has opened; None if no block can come any more."""
+def _before(prompt: ChatPrompt, markers: ReasoningFormat) -> _Before:
     continued = prompt.continued.strip()
     if continued:
-        return True if continued.startswith(markers.start) and markers.end not in continued else None
+        reasons = continued.startswith(markers.start) and markers.end not in continued
+        return _Before.START if reasons else _Before.ANSWER
     text = prompt.text.rstrip()
-    return None if text.endswith(markers.end) else text.endswith(markers.start)
+    if text.endswith(markers.end):
+        return _Before.END
+    return _Before.START if text.endswith(markers.start) else _Before.NOTHING
 
 
 def _ids(marker: str, tokenizer: Tokenizer) -> tuple[int, ...]:

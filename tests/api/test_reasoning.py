@@ -251,10 +251,24 @@ def test_reasoning_is_switched_off_by_the_template(
 ) -> None:
     client = served(make_client, tmp_path, SWITCHES)
     ask(client, **fields)
-    assert asked(engine) is None  # the block is closed in the prompt
+    spec = asked(engine)
+    assert spec is not None
+    assert (spec.begun, spec.start_token_ids) == (False, ())  # the block is closed in the prompt
     rendered = client.post("/v1/chat/completions/render", json={"messages": MESSAGES, **fields}).json()
     assert rendered["data"][0]["prompt"].endswith("<assistant><think>\n\n</think>\n\n")
     assert rendered["data"][0]["token_ids"] == list(engine.requests[-1].prompt_token_ids)
+
+
+@pytest.mark.parametrize("fields", [{"enable_thinking": False}, {"enable_thinking": False, "thinking_token_budget": 0}])
+@pytest.mark.parametrize("written", [b"</think>", b"<think>\n</think>", b"\n\n</think>"])
+def test_markers_written_behind_a_block_that_the_prompt_has_closed_are_no_content(
+    make_client: MakeClient, engine: FakeEngine, tmp_path: Path, fields: dict[str, Any], written: bytes
+) -> None:
+    engine.answer = always(script([written, b"\n\n", b"It is ", b"4."]))
+    client = served(make_client, tmp_path, SWITCHES)
+    answer = message(client, **fields)
+    assert (answer["content"], answer.get("reasoning_content")) == ("It is 4.", None)
+    assert streamed(client, **fields)["content"] == "It is 4."
 
 
 @pytest.mark.parametrize("fields", [{"reasoning_effort": "none"}, {"thinking": {"type": "disabled"}}])

@@ -39,16 +39,26 @@ def wanted(text: ModelText, prompt: ChatPrompt | None, message: str = "", **fiel
         ("<user>Hi<assistant>", False),
         ("<user>Hi<assistant><think>", True),
         ("<user>Hi<assistant><think>\n", True),
-        ("<user>Hi<assistant><think>\n\n</think>\n\n", None),
+        ("<user>Hi<assistant><think>\n\n</think>\n\n", False),
         ("<user>What is <think>?<assistant>", False),
         ("<user>Hi<assistant></think>4<user>Hi<assistant><think>\n", True),
     ],
 )
-def test_the_end_of_the_prompt_tells_whether_a_block_is_open(
-    text: ModelText, rendered: str, begun: bool | None
-) -> None:
+def test_the_end_of_the_prompt_tells_whether_a_block_is_open(text: ModelText, rendered: str, begun: bool) -> None:
     found = wanted(text, ChatPrompt(rendered, []))
-    assert (None if found is None else found.spec.begun) == begun
+    assert found is not None
+    assert found.spec.begun == begun
+
+
+@pytest.mark.parametrize("continued", ["<think>a</think>b", "<think>a</think>", "An answer"])
+def test_an_answer_that_is_continued_cannot_reason(text: ModelText, continued: str) -> None:
+    assert wanted(text, ChatPrompt(f"<assistant>{continued}", [], continued)) is None
+
+
+def test_where_a_grammar_waits_a_block_the_prompt_has_closed_is_not_opened_again(text: ModelText) -> None:
+    found = wanted(text, ChatPrompt("<user>Hi<assistant><think>\n\n</think>\n\n", []))
+    assert found is not None
+    assert found.spec.start_token_ids == ()
 
 
 def test_a_prompt_without_its_end_has_opened_nothing(text: ModelText) -> None:
