@@ -118,7 +118,7 @@ class ServerProcess:
             found = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
         except FileNotFoundError:
             return []
-        return [each for each in found if _is_engine(each)]
+        return [each for each in found if _is_engine(each, of=pid)]
 
     @property
     def child(self) -> int:
@@ -234,11 +234,14 @@ def alive(pid: int) -> bool:
         return False
 
 
-def _is_engine(pid: int) -> bool:
-    """Whether it runs an engine; a process that ends meanwhile does not."""
+def _is_engine(pid: int, of: int) -> bool:
+    """Whether it runs an engine; a process that ends meanwhile does not, nor does one that has not got its program yet.
+
+    Until then it shares its parent's command line, and whoever stops it stops its parent, which waits for it in `vfork`.
+    """
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        return not any(word.endswith(b".grammar_process") for word in words)
+        line, parents = (Path(f"/proc/{each}/cmdline").read_bytes() for each in (pid, of))
+        return line != parents and not any(word.endswith(b".grammar_process") for word in line.split(b"\0"))
     return False
 
 
