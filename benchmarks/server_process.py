@@ -237,7 +237,7 @@ def alive(pid: int) -> bool:
 def _is_engine(pid: int, of: int) -> bool:
     """Whether it runs an engine; a process that ends meanwhile does not, nor does one that has not got its program yet.
 
-    Until then it shares its parent's command line, and whoever stops it stops its parent, which waits for it in `vfork`.
+    Until then it has its parent's command line, and whoever stops it stops its parent, which waits for it in `vfork`.
     """
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         line, parents = (Path(f"/proc/{each}/cmdline").read_bytes() for each in (pid, of))
